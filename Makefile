@@ -1,0 +1,44 @@
+# make book   builds the book into _build/html        make test   runs the tests
+# Each sets up what it needs in .venv first; needs Python 3.11 or newer (PYTHON=python3.12 picks one).
+
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+UV := $(BIN)/uv
+INSTALLED := .venv/.installed
+PLATFORM := $(shell uname -sm)
+
+.DELETE_ON_ERROR:
+.PHONY: setup book test lint bench clean
+
+setup: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed, found " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+ifeq ($(PLATFORM),Linux x86_64)
+	$(UV) pip install --python $(BIN)/python --require-hashes --requirements requirements.lock
+	$(UV) pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
+else
+	$(UV) pip install --python $(BIN)/python --editable '.[book,sweep,dev]'
+endif
+	touch $@
+
+book: setup
+	$(BIN)/lrsc book
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup
+	set -e; for script in benchmarks/*.py; do $(BIN)/python "$$script"; done
+
+clean:
+	rm -rf _build build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -path ./.venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,26 @@
+"""Reproducible research on large learning rates, spurious correlations and compressibility."""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_SUBMODULES = (
+    "book", "cli", "config", "datasets", "errors", "experiments", "measure", "metrics", "models",
+    "notebook", "plots", "pruning", "results", "sweep", "training",
+)  # fmt: skip
+_NAMES = {"RunConfig": "config", "TrainConfig": "config", "Trained": "training", "fit": "training"}
+
+__all__ = [*_SUBMODULES, *_NAMES]
+
+
+def __getattr__(name: str):
+    """Import submodules and public names when they are first used: `import lrsc` stays quick."""
+    if name in _NAMES:
+        return getattr(importlib.import_module(f"lrsc.{_NAMES[name]}"), name)
+    if name in _SUBMODULES:
+        return importlib.import_module(f"lrsc.{name}")
+    raise AttributeError(f"module 'lrsc' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

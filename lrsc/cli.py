@@ -1,0 +1,212 @@
+"""The command `lrsc`: run | sweep | measure | status | results | book."""
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+EPILOG = "Exit codes: 0 done, 1 failed, 2 wrong use. Real data are looked for under $LRSC_DATA."
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code: 0 done, 1 failed or interrupted, 2 wrong use."""
+    args = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    try:
+        return args.command(args) or 0
+    except ValueError as error:  # every error that a user can cause
+        print(f"lrsc: {error}", file=sys.stderr)
+        return 1 if isinstance(error, FileNotFoundError) else 2
+    except KeyboardInterrupt:
+        print(
+            "\nlrsc: interrupted. Finished runs are kept; resume with the same command:\n  "
+            + " ".join(["lrsc", *(sys.argv[1:] if argv is None else argv)]),
+            file=sys.stderr,
+        )
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("lrsc", description=__doc__, epilog=EPILOG)
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    add = commands.add_parser("run", help="train and measure one run")
+    add.add_argument("dataset")
+    add.add_argument("model")
+    add.add_argument("--lr", type=float, default=0.1, help="learning rate (default 0.1)")
+    add.add_argument("--seed", type=int, default=0)
+    add.add_argument("--max-epochs", type=int, default=1000, help="cap (default 1000)")
+    _common(add, profile="quick")
+    add.set_defaults(command=_run)
+
+    add = commands.add_parser("sweep", help="train and measure all runs of an experiment, resuming")
+    add.add_argument("experiment")
+    add.add_argument("--dataset", help="only this data set")
+    add.add_argument("--model", help="only this model")
+    add.add_argument("--lrs", type=_numbers, help="instead of the plan's, as in 0.05,0.5")
+    add.add_argument("--seeds", type=_numbers, help="instead of the plan's, as in 0,1,2")
+    add.add_argument("--estimate", action="store_true", help="time it would take; trains nothing")
+    add.add_argument("--raw", action="store_true", help="train shipped runs too, for raw material")
+    _common(add, profile="quick")
+    add.set_defaults(command=_sweep)
+
+    add = commands.add_parser("measure", help="measure a checkpoint, or stored runs again")
+    add.add_argument("checkpoint", nargs="?", help="file with a state_dict of a model of ours")
+    add.add_argument("--dataset", help="data set that the checkpoint is measured on")
+    add.add_argument("--model", help="name of the checkpoint's model")
+    add.add_argument("--again", action="store_true", help="recompute all stored local results")
+    add.add_argument("--output", type=Path, help="netCDF file to write the measures to")
+    _common(add, profile="quick")
+    add.set_defaults(command=_measure)
+
+    add = commands.add_parser("status", help="what is done, and what is missing")
+    add.add_argument("--profile", help="only this profile (default all)")
+    add.add_argument("--results", type=Path, help="results folder")
+    add.add_argument("--json", action="store_true", help="the same rows for programs")
+    add.set_defaults(command=_status)
+
+    add = commands.add_parser("results", help="write the results that ship with the book")
+    add.add_argument("action", choices=["export"])
+    add.add_argument("experiment")
+    add.add_argument("--results", type=Path, help="results folder")
+    add.set_defaults(command=_results)
+
+    add = commands.add_parser("book", help="execute the notebooks and build the book")
+    add.add_argument("--profile", default="quick", help="of the live parts (default quick)")
+    add.add_argument("--output", type=Path, help="folder to build in (default _build)")
+    add.add_argument("--force", action="store_true", help="execute and build even if unchanged")
+    add.set_defaults(command=_book)
+    return parser
+
+
+def _common(parser: argparse.ArgumentParser, profile: str) -> None:
+    parser.add_argument("--profile", default=profile, help=f"quick, desk or paper ({profile})")
+    parser.add_argument("--data-root", type=Path, help="data root (default $LRSC_DATA)")
+    parser.add_argument("--results", type=Path, help="results folder (default results/)")
+    parser.add_argument("--device", help="cpu, cuda, ... (default a GPU where there is one)")
+    parser.add_argument("--threads", type=int, help="CPU threads (default all)")
+
+
+def _numbers(text: str) -> list:
+    """'0.05,0.5' or '[0.05, 0.5]' -> numbers."""
+    try:
+        return [json.loads(part) for part in text.strip("[] ").split(",") if part.strip()]
+    except json.JSONDecodeError:
+        raise argparse.ArgumentTypeError(f"expected numbers like 0.05,0.5, found {text!r}") from None
+
+
+def _threads(args) -> None:
+    if args.threads is not None:
+        import torch
+
+        if args.threads < 1:
+            raise ValueError(f"--threads must be >= 1, found {args.threads}")
+        torch.set_num_threads(args.threads)
+
+
+def _run(args) -> None:
+    from lrsc import experiments, sweep
+
+    _threads(args)
+    config = experiments.run_config(
+        args.dataset, args.model, args.lr, args.seed, args.profile, args.max_epochs
+    )
+    _do_sweep(args, sweep, [config])
+
+
+def _sweep(args) -> None:
+    from lrsc import experiments, sweep
+
+    _threads(args)
+    configs = experiments.configs(
+        args.experiment, args.profile, args.dataset, args.model, args.lrs, args.seeds
+    )
+    where = {"root": args.results, "data_root": args.data_root, "device": args.device}
+    if args.estimate:
+        _print_estimate(sweep.estimate(configs, **where))
+    else:
+        _do_sweep(args, sweep, configs, raw=args.raw)
+
+
+def _do_sweep(args, sweep, configs, raw: bool = False) -> None:
+    from lrsc import results
+
+    report = sweep.run(
+        configs, root=args.results, data_root=args.data_root, device=args.device, raw=raw
+    )
+    text = f"{len(report.trained)} trained, {len(report.done_before)} done before"
+    if report.elsewhere:
+        text += f", {len(report.elsewhere)} being trained by another process"
+    print(f"{text}; results in {results.results_root(args.results) / 'runs'}")
+
+
+def _print_estimate(rows: list[dict]) -> None:
+    columns = ("dataset", "model", "runs", "to do", "ms/step", "expected", "at most")
+    lines = [
+        (
+            r["dataset"], r["model"], str(r["runs"]), str(r["to_do"]), f"{r['step_ms']:.2f}",
+            _hours(r["seconds"]), _hours(r["at_most_seconds"]),
+        )
+        for r in rows
+    ]  # fmt: skip
+    print(_table(columns, lines))
+    print("expected: epochs of the done run nearest in LR, else the cap; at most: all at the cap")
+
+
+def _measure(args) -> None:
+    from lrsc import experiments, measure, results, sweep
+
+    _threads(args)
+    if args.again:
+        for line in sweep.measure_again(root=args.results, data_root=args.data_root):
+            print(line)
+        return
+    if not (args.checkpoint and args.dataset and args.model):
+        raise ValueError("give CHECKPOINT --dataset NAME --model NAME, or --again")
+    config = experiments.run_config(args.dataset, args.model, 0.1, 0, args.profile)
+    found = measure.measure(
+        *sweep.load_checkpoint(args.checkpoint, config, args.data_root), device=args.device
+    )
+    rows = [(str(n), f"{float(v):.4f}") for n, v in found.data_vars.items() if v.ndim == 0]
+    print(_table(("measure", "value"), rows))
+    if args.output:
+        results.save(found, args.output)
+
+
+def _status(args) -> None:
+    from lrsc import experiments
+
+    rows = experiments.status(args.profile, args.results)
+    if args.json:
+        print(json.dumps({"rows": rows}))
+        return
+    columns = ("profile", "experiment", "dataset", "model", "runs", "done", "diverged", "missing")
+    print(_table(columns, [tuple(str(r[c]) for c in columns) for r in rows]))
+
+
+def _results(args) -> None:
+    from lrsc import experiments
+
+    print(f"wrote {experiments.export(args.experiment, args.results)}")
+
+
+def _book(args) -> None:
+    from lrsc import book
+
+    index = book.build(args.profile, output=args.output, force=args.force)
+    print(f"the book: {index}")
+
+
+def _hours(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
+    lines = ["  ".join(v.ljust(w) for v, w in zip(row, widths, strict=True)).rstrip()
+             for row in [columns, ["-" * w for w in widths], *rows]]  # fmt: skip
+    return "\n".join(lines)

@@ -1,0 +1,144 @@
+"""A data set with bias labels, and the exact allocation of bias values to samples."""
+
+import dataclasses
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Samples of one split, with the constants that standardise them.
+
+    x: N x C x H x W uint8, or N x d float32. y, bias: N int64 (bias None if unknown). core_mask,
+    spurious_mask: bool, broadcastable to x, or None where the regions are not separate pixels.
+    mean, std: one value a channel in units of 0..1, or None (inputs are used as they are).
+    """
+
+    x: Tensor
+    y: Tensor
+    bias: Tensor | None = None
+    core_mask: Tensor | None = None
+    spurious_mask: Tensor | None = None
+    mean: Tensor | None = None
+    std: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("y", "bias"):
+            labels = getattr(self, name)
+            if labels is not None and labels.shape != (len(self.x),):
+                raise ValueError(
+                    f"{name} must hold one label a sample, shape ({len(self.x)},), "
+                    f"found {tuple(labels.shape)}"
+                )
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def conflicting(self) -> Tensor:
+        """Bool, one a sample: bias label differs from the class label. ValueError without bias."""
+        if self.bias is None:
+            raise ValueError("bias labels are missing in this split: give Split(..., bias=...)")
+        return self.bias != self.y
+
+    def inputs(self, x: Tensor) -> Tensor:
+        """Raw samples (any subset of x's rows) -> the standardised float32 a network sees."""
+        if x.dtype == torch.uint8:
+            scale = 1 / 255
+            if self.mean is None or self.std is None:
+                return x.float().mul_(scale)
+            shape = (-1,) + (1,) * (x.dim() - 2)
+            factor = (scale / self.std).view(shape)
+            return x.float().mul_(factor).sub_((self.mean / self.std).view(shape))
+        return x.float()
+
+    def take(self, indices: Tensor) -> "Split":
+        """The split restricted to these sample indices, in their order."""
+        return self._map(lambda t: t[indices.to(t.device)], lambda t: t)
+
+    def to(self, device: torch.device | str) -> "Split":
+        """The split on another device."""
+        move = lambda t: t.to(device)  # noqa: E731
+        return self._map(move, move)
+
+    def _map(self, per_sample, constant) -> "Split":
+        changed = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is None:
+                continue
+            mask = field.name.endswith("_mask")
+            rows = field.name in ("x", "y", "bias") or (mask and len(value) == len(self.x) > 1)
+            changed[field.name] = (per_sample if rows else constant)(value)
+        return dataclasses.replace(self, **changed)
+
+
+@dataclasses.dataclass(frozen=True)
+class BiasedDataset:
+    """Training split (spurious), test split (unbiased), and where the raw data came from."""
+
+    name: str
+    train: Split
+    test: Split
+    n_classes: int
+    source_id: str = "own"
+    checksum: str = ""
+    options: tuple = ()
+    val: Split | None = None
+    class_names: tuple[str, ...] = ()
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one sample: (C, H, W) or (d,)."""
+        return tuple(self.train.x.shape[1:])
+
+    @property
+    def rho(self) -> float:
+        """Share of bias-conflicting samples in the training split, as counted; NaN without bias."""
+        if self.train.bias is None:
+            return float("nan")
+        return float(self.train.conflicting.float().mean())
+
+
+def biased_labels(y: np.ndarray, n_bias: int, rho: float, rng: np.random.Generator) -> np.ndarray:
+    """Bias labels with exactly round(rho * n_c) conflicting samples in every class.
+
+    They are spread over the other bias values as evenly as whole numbers allow; which samples
+    conflict is random. Counts, not coin flips (SPEC section 1).
+    """
+    bias = y.copy()
+    for c in np.unique(y):
+        members = np.flatnonzero(y == c)
+        conflicting = rng.permutation(members)[: round(rho * len(members))]
+        others = np.array([b for b in range(n_bias) if b != c])
+        # start the round at another value for each class, so that remainders even out
+        bias[conflicting] = np.roll(others, -int(c))[np.arange(len(conflicting)) % len(others)]
+    return bias
+
+
+def unbiased_labels(y: np.ndarray, n_bias: int, rng: np.random.Generator) -> np.ndarray:
+    """Bias labels independent of y: every class sees each value equally often, to one sample."""
+    bias = np.empty_like(y)
+    start = 0
+    for c in np.unique(y):
+        members = rng.permutation(np.flatnonzero(y == c))
+        bias[members] = (start + np.arange(len(members))) % n_bias
+        start += len(members)
+    return bias
+
+
+def stratified(y: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Sorted indices of n samples, random within classes, classes in proportion to their counts."""
+    if n > len(y):
+        raise ValueError(f"n_train must be at most {len(y)}, the samples there are; found {n}")
+    classes, counts = np.unique(y, return_counts=True)
+    share = counts * n / len(y)
+    take = np.floor(share).astype(int)
+    largest_rest = np.argsort(-(share - take), kind="stable")[: n - take.sum()]
+    take[largest_rest] += 1
+    chosen = [
+        rng.permutation(np.flatnonzero(y == c))[:k] for c, k in zip(classes, take, strict=True)
+    ]
+    return np.sort(np.concatenate(chosen))

@@ -1,0 +1,349 @@
+"""The paper's figures and tables as named lists of runs in three profiles."""
+
+import csv
+import dataclasses
+import functools
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from lrsc import datasets, models, results
+from lrsc.config import RunConfig, TrainConfig
+from lrsc.errors import check_names
+
+PROFILES = ("quick", "desk", "paper")  # from the smallest to the paper's own settings
+DESK_TRAIN = 10_000  # training samples of the desk profile
+COLLAPSE = 0.10  # accuracy below the best LR's of its row at which a larger LR has collapsed
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """LRs, seeds and the cap of one row in one profile."""
+
+    lrs: tuple[float, ...]
+    seeds: tuple[int, ...]
+    max_epochs: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One data set and model of an experiment, planned for each profile."""
+
+    dataset: str
+    model: str
+    plans: dict[str, Plan]
+
+
+def _log_spaced(low: float, high: float, n: int = 6, *more: float) -> tuple[float, ...]:
+    """n log-spaced LRs with both ends (3 significant digits), and further ones."""
+    grid = {float(f"{lr:.3g}") for lr in np.geomspace(low, high, n)}
+    return tuple(sorted(grid | set(more)))
+
+
+EXPERIMENTS: dict[str, tuple[Row, ...]] = {
+    # figure 3; five seeds, since they cost seconds each
+    "synthetic": (
+        Row("parity", "fcn", {
+            "quick": Plan((0.01, 0.1, 0.75), (0, 1), 60),
+            "desk": Plan(_log_spaced(0.01, 0.75), (0, 1, 2), 1000),
+            "paper": Plan(_log_spaced(0.01, 0.75), (0, 1, 2, 3, 4), 1000),
+        }),
+    ),
+    # figures 4 and 5: table S1's ranges, and the LRs of the comparison with other trainers
+    "semi_synthetic": (
+        Row("colored_mnist", "fcn", {
+            "quick": Plan((0.02, 0.1, 0.5), (0, 1), 60),
+            "desk": Plan((0.02, 0.1, 0.5), (0, 1, 2), 500),
+            "paper": Plan(_log_spaced(0.001, 0.5, 6, 0.05, 0.1), (0, 1, 2), 1000),
+        }),
+        Row("colored_mnist", "resnet18", {
+            "quick": Plan((0.01, 0.1), (0,), 15),
+            "desk": Plan((0.001, 0.015, 0.15), (0, 1, 2), 100),
+            "paper": Plan(_log_spaced(0.001, 0.25, 6, 0.15), (0, 1, 2), 100),
+        }),
+    ),
+}  # fmt: skip
+
+
+def names() -> list[str]:
+    """Names of the experiments."""
+    return list(EXPERIMENTS)
+
+
+def configs(
+    name: str,
+    profile: str = "quick",
+    dataset: str | None = None,
+    model: str | None = None,
+    lrs: Iterable[float] | None = None,
+    seeds: Iterable[int] | None = None,
+) -> list[RunConfig]:
+    """The runs of an experiment in a profile, restricted to a data set or model where given.
+
+    lrs, seeds: replace the plan's own. Raises ValueError for unknown names, for a data set and
+    model that are no row of the experiment, and for an empty list.
+    """
+    check_names("experiment", [name], EXPERIMENTS)
+    check_names("profile", [profile], PROFILES)
+    rows = EXPERIMENTS[name]
+    if dataset is not None:
+        check_names(f"data set of {name!r}", [dataset], dict.fromkeys(r.dataset for r in rows))
+        rows = tuple(r for r in rows if r.dataset == dataset)
+    if model is not None:
+        check_names(f"model of {name!r}", [model], dict.fromkeys(r.model for r in rows))
+        rows = tuple(r for r in rows if r.model == model)
+    chosen = []
+    for row in rows:
+        plan = row.plans[profile]
+        row_lrs = plan.lrs if lrs is None else tuple(lrs)
+        row_seeds = plan.seeds if seeds is None else tuple(seeds)
+        if not row_lrs or not row_seeds:
+            raise ValueError("lrs and seeds must not be empty: give at least one value of each")
+        chosen += [
+            run_config(row.dataset, row.model, lr, seed, profile, plan.max_epochs)
+            for lr in row_lrs
+            for seed in row_seeds
+        ]
+    return chosen
+
+
+def run_config(
+    dataset: str, model: str, lr: float, seed: int, profile: str, max_epochs: int = 1000
+) -> RunConfig:
+    """One run in a profile: its data source, and its number of training samples."""
+    check_names("data set", [dataset], datasets.names())
+    check_names("model", [model], models.BUILDERS)
+    check_names("profile", [profile], PROFILES)
+    generated = dataset == "parity"  # has 10 000 samples in every profile
+    return RunConfig(
+        dataset,
+        model,
+        TrainConfig(lr=lr, max_epochs=max_epochs),
+        seed,
+        data={"n_train": DESK_TRAIN} if profile == "desk" and not generated else {},
+        source="embedded" if profile == "quick" else "real",
+    )
+
+
+def open_experiment(
+    name: str,
+    profile: str | None = None,
+    root: str | Path | None = None,
+    dataset: str | None = None,
+    model: str | None = None,
+) -> xr.Dataset:
+    """Results of an experiment, shipped and local, in long form (dimension `run`).
+
+    profile None: for each data set and model the largest profile of which anything is measured.
+    Runs that are not done yet are absent; `collapsed` is decided here, by comparison with the
+    other LRs. Raises ValueError if nothing is measured.
+    """
+    runs = [found for found in [_shipped(name), _local(root)] if found is not None]
+    check_names("experiment", [name], EXPERIMENTS)
+    chosen = []
+    for row in EXPERIMENTS[name]:
+        if dataset not in (None, row.dataset) or model not in (None, row.model):
+            continue
+        for candidate in [profile] if profile else reversed(PROFILES):
+            wanted = configs(name, candidate, row.dataset, row.model)
+            found = _select(runs, wanted, candidate)
+            if found is not None:
+                chosen.append(found)
+                break
+    if not chosen:
+        what = f"experiment {name!r}" + (f" in profile {profile!r}" if profile else "")
+        raise ValueError(
+            f"nothing is measured yet of {what}"
+            + "".join(f", {v!r}" for v in (dataset, model) if v)
+            + f". Measure it with: lrsc sweep {name}" + (f" --profile {profile}" if profile else "")
+        )  # fmt: skip
+    return _finish(xr.concat(chosen, "run", join="outer"), name)
+
+
+def open_runs(runs: Iterable[RunConfig], root: str | Path | None = None) -> xr.Dataset:
+    """Results of these runs in long form, as far as they are done; ValueError if none is."""
+    runs = list(runs)
+    local = _local(root)
+    found = None if local is None else _select([local], runs, profile_of(runs[0]))
+    if found is None:
+        raise ValueError("none of these runs is done: pass them to lrsc.sweep.run first")
+    return _finish(found, "")
+
+
+def profile_of(config: RunConfig) -> str:
+    """The profile a run's data settings belong to."""
+    if config.source == "embedded":
+        return "quick"
+    return "desk" if "n_train" in dict(config.data) else "paper"
+
+
+def export(name: str, root: str | Path | None = None) -> Path:
+    """Write book/results/<name>.nc: measures (not raw material) of all local and shipped runs."""
+    check_names("experiment", [name], EXPERIMENTS)
+    runs = [found for found in [_shipped(name), _local(root)] if found is not None]
+    kept = []
+    for profile in PROFILES[1:]:  # quick runs are never evidence
+        found = _select(runs, configs(name, profile), profile)
+        if found is not None:
+            kept.append(found.drop_vars(["profile", "origin"]))
+    if not kept:
+        raise ValueError(f"no desk or paper run of {name!r} is done: nothing to export")
+    together = xr.concat(kept, "run", join="outer")
+    _, first = np.unique(together["run_id"].values.astype(str), return_index=True)
+    together = together.isel(run=np.sort(first))
+    together.attrs = {"experiment": name, "made_by": f"lrsc results export {name}"}
+    path = results.shipped_path(name)
+    results.save(together, path)
+    return path
+
+
+def reference(dataset: str, model: str) -> dict[str, tuple[float, float]] | None:
+    """Table S1's range of each measure for a data set and model, or None if it has no such row.
+
+    Keys are the names of the result variables, and `lr`; accuracies are fractions.
+    """
+    shown = _TABLE_NAMES.get(dataset), _TABLE_NAMES.get(model)
+    with open(Path(__file__).parent / "tables" / "table_s1.csv", newline="") as file:
+        rows = [r for r in csv.DictReader(file) if (r["dataset"], r["model"]) == shown]
+    if not rows:
+        return None
+    ranges = {
+        ours: (float(rows[0][f"{theirs}_min"]), float(rows[0][f"{theirs}_max"]))
+        for ours, theirs in _TABLE_COLUMNS.items()
+    }
+    low, high = ranges["unbiased_accuracy"]
+    return ranges | {"unbiased_accuracy": (low / 100, high / 100)}
+
+
+_TABLE_NAMES = {
+    "parity": "Parity", "colored_mnist": "Colored MNIST", "fcn": "FCN", "resnet18": "ResNet18",
+}  # fmt: skip
+_TABLE_COLUMNS = {
+    "lr": "lr", "unbiased_accuracy": "test_accuracy", "prunability": "prunability",
+    "activation_compressibility": "activation_compressibility", "csi": "csi",
+    "class_separation": "class_separation",
+}  # fmt: skip
+
+
+def _shipped(name: str) -> xr.Dataset | None:
+    path = results.shipped_path(name)
+    if not path.is_file():
+        return None
+    return results.load(path).assign_coords(origin=("run", _shipped_origin(path)))
+
+
+def _local(root: str | Path | None) -> xr.Dataset | None:
+    runs = results.local_runs(root)
+    if not runs:
+        return None
+    found = results.combine(runs)
+    return found.assign_coords(origin=("run", np.full(found.sizes["run"], "local", object)))
+
+
+def _shipped_origin(path: Path) -> np.ndarray:
+    with_runs = results.load(path).sizes["run"]
+    return np.full(with_runs, "shipped", object)
+
+
+def _select(
+    sources: list[xr.Dataset], wanted: list[RunConfig], profile: str
+) -> xr.Dataset | None:
+    """Runs among `wanted`, each from the first source that has it, with their profile."""
+    keys = [_key(config) for config in wanted]
+    chosen, have = [], set()
+    for source in sources:
+        at = {}
+        for i, (text, source_id) in enumerate(
+            zip(source["config"].values, source["source_id"].values, strict=True)
+        ):
+            embedded = source_id in _STAND_INS
+            if embedded == (profile == "quick") or source_id == "generated":
+                at[_key(RunConfig.from_json(text))] = i
+        rows = [at[k] for k in keys if k in at and k not in have]
+        have |= set(at)
+        if rows:
+            chosen.append(source.isel(run=rows))
+    if not chosen:
+        return None
+    found = xr.concat(chosen, "run", join="outer")
+    return found.assign_coords(profile=("run", np.full(found.sizes["run"], profile, object)))
+
+
+_STAND_INS = {"digits"}
+
+
+@functools.lru_cache(maxsize=100_000)
+def _key(config: RunConfig) -> str:
+    """What is asked of a run, whatever its source: `_select` looks at the source itself."""
+    return dataclasses.replace(config, source="auto").to_json()
+
+
+def _finish(found: xr.Dataset, name: str) -> xr.Dataset:
+    order = np.lexsort((found["seed"], found["lr"], found["model"], found["dataset"]))
+    found = found.isel(run=order)
+    found = found.assign_coords(status=("run", _with_collapsed(found)))
+    profiles = dict.fromkeys(found["profile"].values.tolist())
+    origins = dict.fromkeys(found["origin"].values.tolist())
+    found.attrs = {
+        "experiment": name,
+        "profile": ", ".join(profiles),
+        "origin": ", ".join(origins),
+        "file": f"book/results/{name}.nc" if "shipped" in origins else "",
+    }
+    return found
+
+
+def _with_collapsed(found: xr.Dataset) -> np.ndarray:
+    """Statuses; a run is collapsed if it is far under its row's best LR, at a larger LR."""
+    status = found["status"].values.astype(object)
+    accuracy, lr = found["unbiased_accuracy"].values, found["lr"].values
+    rows = np.array([f"{d} {m}" for d, m in zip(
+        found["dataset"].values, found["model"].values, strict=True)])  # fmt: skip
+    for row in np.unique(rows):
+        means = {
+            v: np.nanmean(accuracy[(rows == row) & (lr == v)])
+            for v in np.unique(lr[rows == row])
+            if np.isfinite(accuracy[(rows == row) & (lr == v)]).any()
+        }
+        if not means:
+            continue
+        best = max(means, key=lambda v: means[v])
+        low = (rows == row) & (lr > best) & (accuracy < means[best] - COLLAPSE)
+        status[low & (status != "diverged")] = "collapsed"
+    return status
+
+
+def estimate_epochs(config: RunConfig, known: xr.Dataset | None) -> float:
+    """Epochs a run is likely to need: those of the done run nearest in LR, else its cap."""
+    if known is not None:
+        same = (known["dataset"] == config.dataset) & (known["model"] == config.model)
+        epochs, lr = known["epochs"].values[same], known["lr"].values[same]
+        if len(epochs):
+            nearest = np.abs(np.log(lr / config.train.lr)).argmin()
+            return float(min(epochs[nearest], config.train.max_epochs))
+    return float(config.train.max_epochs) if math.isfinite(config.train.max_epochs) else 0.0
+
+
+def status(profile: str | None = None, root: str | Path | None = None) -> list[dict]:
+    """What is done of every experiment: one row for each profile, data set and model."""
+    if profile is not None:
+        check_names("profile", [profile], PROFILES)
+    local = _local(root)
+    rows = []
+    for candidate in [profile] if profile else PROFILES:
+        for name, experiment in EXPERIMENTS.items():
+            sources = [found for found in (_shipped(name), local) if found is not None]
+            for row in experiment:
+                wanted = configs(name, candidate, row.dataset, row.model)
+                found = _select(sources, wanted, candidate)
+                done = 0 if found is None else found.sizes["run"]
+                diverged = 0 if found is None else int((found["status"] == "diverged").sum())
+                rows.append({
+                    "profile": candidate, "experiment": name, "dataset": row.dataset,
+                    "model": row.model, "runs": len(wanted), "done": done, "diverged": diverged,
+                    "missing": len(wanted) - done,
+                })  # fmt: skip
+    return rows

@@ -1,0 +1,166 @@
+"""All measures of one model in one call: `lrsc.measure(model, dataset) -> xr.Dataset`.
+
+The module itself can be called: after `import lrsc.measure` the name `lrsc.measure` stands for the
+module, and `lrsc.measure(model, dataset)` still has to work.
+"""
+
+import sys
+import types
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lrsc import metrics, models, pruning
+from lrsc.datasets import BiasedDataset, Split
+
+SAMPLES = 1000  # random test inputs on which representations are measured (paper, supplement C)
+BATCH = 500  # samples a forward pass
+
+# name -> (units, long name): every variable of a result
+VARIABLES = {
+    "unbiased_accuracy": ("1", "accuracy on the unbiased test set"),
+    "worst_group_accuracy": ("1", "lowest accuracy of a (class, bias) group of the test set"),
+    "adjusted_average": ("1", "group accuracies weighted by the training shares of the groups"),
+    "group_accuracy": ("1", "accuracy of each (class, bias) group of the test set"),
+    "test_loss": ("nat", "mean cross-entropy on the unbiased test set"),
+    "activation_compressibility": ("1", "mean (2, 0.1)-compressibility of the representation"),
+    "sparsity": ("1", "mean share of exact zeros in the representation"),
+    "pq_index": ("1", "mean PQ-index (p = 0.5, q = 1) of the representation"),
+    "class_separation": ("1", "class separation R2 of the representation"),
+    "csi": ("1", "class-selectivity index, mean over active neurons"),
+    "csi_all": ("1", "class-selectivity index, mean over all neurons"),
+    "bsi": ("1", "bias-selectivity index, mean over active neurons"),
+    "bsi_all": ("1", "bias-selectivity index, mean over all neurons"),
+    "prunability": ("1", "mean over kappa of accuracy after / before column pruning"),
+    "prunability_magnitude": ("1", "mean over kappa of accuracy after / before magnitude pruning"),
+    "accuracy_pruned_column": ("1", "unbiased accuracy after column pruning of a share kappa"),
+    "accuracy_pruned_magnitude": ("1", "unbiased accuracy after magnitude pruning"),
+    "train_accuracy": ("1", "accuracy on the training set, eval mode"),
+    "max_loss_ratio": ("1", "largest bias-conflicting share of a mini-batch's loss in training"),
+    "max_loss_ratio_fixed": ("1", "the same on 1000 fixed training samples, every 200 steps"),
+    "epochs": ("1", "epochs trained"),
+    "steps": ("1", "steps trained"),
+}
+
+
+def measure(
+    model: nn.Module,
+    dataset: BiasedDataset,
+    *,
+    methods: Iterable[str] = pruning.METHODS,
+    prune_samples: int | None = None,
+    samples: int = SAMPLES,
+    device: torch.device | str | None = None,
+) -> xr.Dataset:
+    """All measures of a trained model on a data set's unbiased test split (SPEC section 5).
+
+    methods: pruning methods; an empty list skips pruning. prune_samples: prune on this many fixed
+    random test samples, None on all. samples: fixed random test samples for the representation.
+    device: where to compute, default where the model is. The model is not changed. Accuracies are
+    fractions; bias measures are left out where the data set has no bias labels. Raises ValueError
+    if the model does not take the data set's inputs.
+    """
+    device = torch.device(device or next(model.parameters()).device)
+    model = model.to(device)
+    test = dataset.test.to(device)
+    logits = predict(model, test)
+    chosen = fixed_samples(test, samples)
+    z, _ = models.penultimate(model, test.inputs(chosen.x))
+    measures = accuracy_measures(logits, dataset.test.to(device), dataset.train)
+    measures |= representation_measures(z, chosen.y, chosen.bias)
+    pruned_on = test if prune_samples is None else fixed_samples(test, prune_samples)
+    measures |= pruning_measures(model, pruned_on, methods)
+    return as_dataset(measures)
+
+
+def predict(model: nn.Module, split: Split) -> Tensor:
+    """Logits (N x K) of all samples of a split, in eval mode, on the split's device."""
+    parts = [
+        models.evaluate(model, split.inputs(split.x[i : i + BATCH]))
+        for i in range(0, len(split), BATCH)
+    ]
+    return torch.cat(parts)
+
+
+def fixed_samples(split: Split, n: int) -> Split:
+    """The same n random samples of a split every time (all of them where there are fewer)."""
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
+    return split.take(order[:n])
+
+
+def accuracy_measures(logits: Tensor, test: Split, train: Split) -> dict[str, Tensor]:
+    """Accuracies and loss of logits on the test split; group measures need bias labels."""
+    predicted = logits.argmax(1)
+    found = {
+        "unbiased_accuracy": (predicted == test.y).double().mean(),
+        "test_loss": F.cross_entropy(logits.double(), test.y),
+    }
+    if test.bias is not None:
+        found["group_accuracy"] = metrics.group_accuracies(predicted, test.y, test.bias)
+        found["worst_group_accuracy"] = metrics.worst_group_accuracy(predicted, test.y, test.bias)
+        if train.bias is not None:
+            found["adjusted_average"] = metrics.adjusted_average(
+                predicted, test.y, test.bias, train.y.to(test.y), train.bias.to(test.y)
+            )
+    return found
+
+
+def representation_measures(z: Tensor, y: Tensor, bias: Tensor | None) -> dict[str, Tensor]:
+    """Measures of representations z (N x d) with class and bias labels."""
+    z = z.float()
+    active = metrics.active_neurons(z)
+    found = {
+        "activation_compressibility": metrics.compressibility(z).mean(),
+        "sparsity": metrics.sparsity(z).mean(),
+        "pq_index": metrics.pq_index(z).mean(),
+        "class_separation": metrics.class_separation(z, y),
+    }
+    for name, labels in (("csi", y), ("bsi", bias)):
+        if labels is not None:
+            index = metrics.class_selectivity(z, labels)
+            found |= {name: index[active].mean(), f"{name}_all": index.mean()}
+    return found
+
+
+def pruning_measures(model: nn.Module, split: Split, methods: Iterable[str]) -> dict[str, Tensor]:
+    """Pruning curves and prunabilities; `prunability` without suffix is the column method's."""
+    found = {}
+    for method in methods:
+        curve = pruning.pruning_curve(model, split, (0.0, *pruning.KAPPAS), method)
+        suffix = "" if method == "column" else f"_{method}"
+        found[f"accuracy_pruned_{method}"] = curve[1:]
+        found[f"prunability{suffix}"] = (curve[1:] / curve[0]).mean()
+    return found
+
+
+def as_dataset(measures: dict) -> xr.Dataset:
+    """Measures by name -> Dataset with units and long names."""
+    dims = {
+        "group_accuracy": ("class", "bias"),
+        "accuracy_pruned_column": ("kappa",),
+        "accuracy_pruned_magnitude": ("kappa",),
+    }
+    variables = {}
+    for name, value in measures.items():
+        units, long_name = VARIABLES[name]
+        array = np.asarray(value.cpu() if isinstance(value, Tensor) else value)
+        attrs = {"units": units, "long_name": long_name}
+        variables[name] = (dims.get(name, ()), array, attrs)
+    found = xr.Dataset(variables)
+    if "kappa" in found.dims:
+        about = {"units": "1", "long_name": "share of parameters set to zero"}
+        found = found.assign_coords(kappa=("kappa", np.array(pruning.KAPPAS), about))
+    return found
+
+
+class _CallableModule(types.ModuleType):
+    def __call__(self, *args, **kwargs) -> xr.Dataset:
+        return measure(*args, **kwargs)
+
+
+_CallableModule.__call__.__doc__ = measure.__doc__
+sys.modules[__name__].__class__ = _CallableModule

@@ -1,0 +1,106 @@
+"""Models of the paper, by name, and the representation that the metrics look at."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from lrsc.errors import check_names
+
+VERSIONS = {"fcn": 1, "resnet18": 1}  # raised when the code changes what a seed trains
+
+
+def build(name: str, input_shape: tuple[int, ...], n_classes: int, **options) -> nn.Module:
+    """A model by name for inputs of `input_shape` (C, H, W) or (d,), without the batch axis.
+
+    fcn: ReLU, no biases, torch's default initialisation; option hidden=(1024, 1024).
+    resnet18: torchvision's, random weights, with a first convolution for C channels and a head
+    for n_classes. Weights come from torch's current generator. Raises ValueError for an unknown
+    name or option, an empty or non-positive shape, or fewer than two classes. SPEC section 3.
+    """
+    check_names("model", [name], BUILDERS)
+    builder, defaults = BUILDERS[name]
+    check_names(f"option of model {name!r}", options, defaults)
+    if not input_shape or any(int(n) < 1 for n in input_shape):
+        raise ValueError(f"input_shape must hold sizes >= 1, found {tuple(input_shape)!r}")
+    if n_classes < 2:
+        raise ValueError(f"n_classes must be >= 2, found {n_classes!r}")
+    return builder(tuple(input_shape), n_classes, **(defaults | options))
+
+
+def options_for(name: str, dataset: str) -> dict:
+    """The options that the paper uses for this model on this data set (widths of the FCN)."""
+    check_names("model", [name], BUILDERS)
+    return {"hidden": (200, 200)} if name == "fcn" and dataset == "parity" else {}
+
+
+def classifier(model: nn.Module) -> nn.Linear:
+    """The last linear layer in module order; ValueError if there is none."""
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear)]
+    if not layers:
+        raise ValueError("the model has no nn.Linear layer: its classifier cannot be found")
+    return layers[-1]
+
+
+@torch.inference_mode()
+def evaluate(net: nn.Module, x: Tensor) -> Tensor:
+    """Logits of network inputs x in eval mode; the model is left in the mode it was in."""
+    was_training = net.training
+    net.eval()
+    try:
+        return net(x)
+    finally:
+        net.train(was_training)
+
+
+def penultimate(net: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Representation (N x d, input of the last linear layer) and logits (N x K), in eval mode.
+
+    x are network inputs, already standardised. One forward pass; the model is left in the mode
+    it was in. SPEC section 3.
+    """
+    seen: list[Tensor] = []
+    hook = classifier(net).register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    try:
+        logits = evaluate(net, x)
+    finally:
+        hook.remove()
+    if not seen:
+        raise ValueError("the model's last nn.Linear layer is not used in its forward pass")
+    return seen[-1].flatten(1), logits
+
+
+def representation(net: nn.Module, x: Tensor) -> Tensor:
+    """Post-activation values of the penultimate layer, N x d, for network inputs x (eval mode)."""
+    return penultimate(net, x)[0]
+
+
+def _fcn(input_shape: tuple[int, ...], n_classes: int, hidden) -> nn.Module:
+    if not hidden or any(not isinstance(n, int) or n < 1 for n in hidden):
+        raise ValueError(f"hidden must list widths >= 1, as in (1024, 1024), found {hidden!r}")
+    widths = [math.prod(input_shape), *hidden]
+    layers: list[nn.Module] = [nn.Flatten()]
+    for wide, narrow in zip(widths[:-1], widths[1:], strict=True):
+        layers += [nn.Linear(wide, narrow, bias=False), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(widths[-1], n_classes, bias=False))
+
+
+def _resnet18(input_shape: tuple[int, ...], n_classes: int) -> nn.Module:
+    import torchvision
+
+    if len(input_shape) != 3:
+        raise ValueError(
+            f"resnet18 takes images (C, H, W), found shape {input_shape}; use model 'fcn'"
+        )
+    net = torchvision.models.resnet18(weights=None, num_classes=n_classes)
+    if input_shape[0] != 3:
+        net.conv1 = nn.Conv2d(input_shape[0], 64, kernel_size=7, stride=2, padding=3, bias=False)
+        nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
+    return net
+
+
+BUILDERS: Mapping[str, tuple] = {
+    "fcn": (_fcn, {"hidden": (1024, 1024)}),
+    "resnet18": (_resnet18, {}),
+}

@@ -1,0 +1,299 @@
+"""What the book's notebooks share: checked parameters, and results shown as figures and tables."""
+
+import base64
+import html
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from lrsc import errors, experiments, plots
+
+NAMES = ("dataset", "model", "lrs", "seeds", "profile")
+MEASURES = (*plots.MAIN, "csi", "class_separation")
+_SHELL = {"In", "Out", "get_ipython", "exit", "quit", "open"}
+_LITERAL = (type(None), bool, int, float, str, list, tuple, dict)
+
+
+def parameters(namespace: Mapping[str, Any], experiment: str) -> SimpleNamespace:
+    """A section's parameters, checked: dataset, model, lrs, seeds, profile; and `command`.
+
+    ``namespace``: ``globals()`` of the notebook, or a dict. ``lrs`` and ``seeds`` may be None (the
+    profile's own), a list, one number, or a string that holds a JSON list, as papermill passes
+    one; they come back as tuples. ``command`` is the line that runs the notebook with them. Raises
+    ValueError for an unknown parameter (papermill only logs it) and for a bad value.
+    """
+    for name, value in namespace.items():
+        if name.startswith("_") or name in _SHELL or isinstance(value, ModuleType):
+            continue
+        if name not in NAMES and isinstance(value, _LITERAL):  # all that papermill can inject
+            raise errors.unknown("notebook parameter", name, NAMES)
+    missing = [name for name in NAMES if name not in namespace]
+    if missing:
+        raise ValueError(
+            f"notebook parameter {missing[0]!r} is not set: run the cell tagged 'parameters' first"
+        )
+    given = {name: namespace[name] for name in NAMES}
+    rows = [(row.dataset, row.model) for row in experiments.EXPERIMENTS[experiment]]
+    errors.check_names("dataset", [given["dataset"]], dict.fromkeys(d for d, _ in rows))
+    models = [model for dataset, model in rows if dataset == given["dataset"]]
+    errors.check_names(f"model for {given['dataset']}", [given["model"]], models)
+    errors.check_names("profile", [given["profile"]], experiments.PROFILES)
+    given["lrs"] = _numbers("lrs", given["lrs"], "learning rates, finite and > 0", _is_lr)
+    given["seeds"] = _numbers("seeds", given["seeds"], "whole numbers >= 0", _is_seed)
+    return SimpleNamespace(**given, command=_command(experiment, given))
+
+
+def evidence(experiment: str, dataset: str, model: str) -> xr.Dataset | None:
+    """The measured results of a section's row in the largest profile; says so if there are none.
+
+    Quick runs are no evidence. Displays what is measured, or what is missing and how to get it.
+    """
+    from IPython.display import Markdown, display
+
+    try:
+        found = experiments.open_experiment(experiment, dataset=dataset, model=model)
+    except ValueError as error:
+        display(Markdown(f"**No evidence here yet.** {_sentence(str(error))}"))
+        return None
+    profile = str(found["profile"].values[0])
+    if profile == "quick":
+        how = f"`lrsc sweep {experiment} --profile desk`"
+        text = f"**No evidence here yet.** Only the quick profile has been run. Measure with {how}."
+        display(Markdown(text))
+        return None
+    planned = len(experiments.configs(experiment, profile, dataset, model))
+    display(Markdown(summary(found, planned)))
+    return found
+
+
+def summary(ds: xr.Dataset, planned: int) -> str:
+    """Markdown: how much of a profile is measured, and what the main measures do over the LRs."""
+    lrs = np.unique(ds["lr"].values)
+    over = f"{len(lrs)} learning rates from {lrs[0]:g} to {lrs[-1]:g}"
+    runs = f"{ds.sizes['run']} of the {planned} runs of the {ds['profile'].values[0]} profile"
+    lines = [f"Measured: {runs}, {f'learning rate {lrs[0]:g}' if len(lrs) == 1 else over}."]
+    lines += [f"- {plots.trend(ds, name)}" for name in plots.MAIN]
+    return lines[0] + "\n\n" + "\n".join(lines[1:])
+
+
+def show_curves(
+    ds: xr.Dataset | None, variables: Sequence[str] = plots.MAIN, command: str | None = None
+) -> None:
+    """Display the normalised and the plain curves of ``variables`` side by side, with a caption.
+
+    Nothing is shown for None. ``command`` re-makes the results (default: the sweep).
+    """
+    if ds is None:
+        return
+    figures = plots.normalised_curves(ds, variables), plots.plain_curves(ds, variables, _paper(ds))
+    lead = "Left: every curve scaled to 0..1. Right: plain units."
+    show(*figures, caption=f"{lead} {_caption(ds, command)}")
+
+
+def show_pruning(ds: xr.Dataset | None, command: str | None = None) -> None:
+    """Display the pruning curves of both methods side by side; nothing for None."""
+    if ds is None:
+        return
+    found = [m for m in ("column", "magnitude") if f"accuracy_pruned_{m}" in ds]
+    figures = [plots.pruning_curves(ds, method) for method in found]
+    lead = f"Unbiased accuracy after {' and '.join(found)} pruning."
+    show(*figures, caption=f"{lead} {_caption(ds, command)}")
+
+
+def show_table(ds: xr.Dataset | None, command: str | None = None) -> None:
+    """Display LR x measures, mean and standard deviation over seeds, beside the paper's range."""
+    from IPython.display import HTML, Markdown, display
+
+    if ds is None:
+        return
+    lead = "Mean ± standard deviation over seeds; prunability is the column method's."
+    display(HTML(table(ds, _paper(ds))), Markdown(f"{lead} {_caption(ds, command)}"))
+
+
+def show(*figures, caption: str) -> None:
+    """Display figures, side by side where there is room, and a Markdown caption under them.
+
+    A figure's label becomes its alternative text.
+    """
+    from IPython.display import HTML, Markdown, display
+
+    images = "".join(_image(figure) for figure in figures)
+    row = "display:flex;flex-wrap:wrap;gap:1rem;align-items:flex-start"
+    display(HTML(f'<div style="{row}">{images}</div>'), Markdown(caption))
+
+
+def show_report(report, ds: xr.Dataset) -> None:
+    """Display what a sweep did: how many runs were trained now, how they ended, the time taken."""
+    from IPython.display import Markdown, display
+
+    seconds = float(ds["wall_seconds"].sum())
+    status = ds["status"].values.tolist()
+    ended = ", ".join(f"{status.count(each)} {each}" for each in dict.fromkeys(status))
+    text = f"{len(report.trained)} runs trained now, {len(report.done_before)} done before"
+    if report.elsewhere:
+        text += f", {len(report.elsewhere)} at work in another process"
+    text += f". Status: {ended}. Training and measuring took {seconds:.0f} s in all."
+    display(Markdown(text))
+
+
+def show_examples(dataset, n: int = 10) -> None:
+    """Display samples of a data set, aligned and conflicting, with the source in the caption."""
+    lead = "Training samples; under or beside each: class / bias."
+    caption = f"{lead} Source {plots.source(dataset.source_id)}, {len(dataset.train):,} samples."
+    show(plots.examples(dataset, n), caption=caption)
+
+
+def show_counts(dataset) -> None:
+    """Display how many samples each (class, bias) group has, in the training and the test set."""
+    from IPython.display import HTML, Markdown, display
+
+    train, test = dataset.train, dataset.test
+    tables = [_counts(split, dataset.n_classes) for split in (train, test)]
+    conflicting = int(train.conflicting.sum())
+    text = (
+        f"{len(train):,} training samples, of which {conflicting:,} conflict "
+        f"(ρ = {dataset.rho:.4f}); {len(test):,} test samples, {tables[1].min():,} to "
+        f"{tables[1].max():,} in each (class, bias) group. Rows: class y; columns: bias b; "
+        "cells: training samples."
+    )
+    heads = ["y \\ b", *map(str, range(dataset.n_classes))]
+    rows = [[str(y), *(f"{n:,}" for n in row)] for y, row in enumerate(tables[0].tolist())]
+    display(Markdown(text), HTML(_html_table(heads, rows)))
+
+
+def table(
+    ds: xr.Dataset,
+    reference: Mapping[str, tuple[float, float]] | None = None,
+    variables: Sequence[str] = MEASURES,
+) -> str:
+    """HTML table, LR x measures; accuracies in percent, as their heads say.
+
+    ``reference``: variable -> (low, high), and ``lr``: the paper's ranges, as a last row.
+    """
+    heads = ["Learning rate", "Runs with a value"]
+    for name in variables:
+        heads.append(plots.style(ds, name)[0] + (" (%)" if plots.is_percent(name) else ""))
+    columns = {name: plots.by_lr(ds, name) for name in variables}
+    rows = []
+    for i, lr in enumerate(np.unique(ds["lr"].values)):
+        here = ds.isel(run=ds["lr"].values == lr)
+        valid = int(np.isfinite(here[variables[0]].values).sum())
+        cells = [f"{lr:g}", f"{valid} of {here.sizes['run']}"]
+        for name, (_, mean, sd) in columns.items():
+            cells.append(_mean_sd(name, mean[i], sd[i], valid))
+        rows.append(cells)
+    if reference:
+        ranges = [
+            " to ".join(_plain(name, value) for value in reference[name])
+            if name in reference
+            else "–"
+            for name in variables
+        ]
+        low, high = reference["lr"]
+        rows.append([f"paper, {low:g} to {high:g}", "range over LRs", *ranges])
+    return _html_table(heads, rows)
+
+
+def _counts(split, n: int) -> np.ndarray:
+    index = (split.y * n + split.bias).cpu().numpy()
+    return np.bincount(index, minlength=n * n).reshape(n, n)
+
+
+def _command(experiment: str, given: Mapping[str, Any]) -> str:
+    chosen = [f"-p {name} {given[name]}" for name in ("dataset", "model", "profile")]
+    for name in ("lrs", "seeds"):
+        if given[name] is not None:
+            chosen.append(f'-p {name} "{json.dumps(given[name])}"')
+    return f"papermill notebooks/{experiment}.ipynb out.ipynb " + " ".join(chosen)
+
+
+def _caption(ds: xr.Dataset, command: str | None) -> str:
+    """Caption with a link to a shipped file, as seen from a page in notebooks/."""
+    file = str(ds.attrs.get("file", ""))
+    profile = str(ds["profile"].values[0])
+    again = command or f"lrsc sweep {ds.attrs['experiment']} --profile {profile}"
+    return plots.caption(ds, again, f"../{file}" if file else None)
+
+
+def _paper(ds: xr.Dataset) -> dict | None:
+    """Table S1's ranges, where the results are of the paper's own data."""
+    if (ds["profile"].values == "quick").all():
+        return None
+    return experiments.reference(str(ds["dataset"].values[0]), str(ds["model"].values[0]))
+
+
+def _sentence(text: str) -> str:
+    text = text[0].upper() + text[1:]
+    return text if text.endswith(".") else text + "."
+
+
+def _numbers(name: str, value: Any, expected: str, valid) -> tuple | None:
+    """None, or a non-empty tuple of valid and distinct numbers."""
+    example = "[0.05, 0.5]" if name == "lrs" else "[0, 1, 2]"
+    advice = f"give a list such as {example}, or None for the profile's own"
+    found = value
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"{name} is a string that holds no JSON list: {found!r}; {advice}"
+            ) from error
+    if value is None:
+        return None
+    values = list(value) if isinstance(value, list | tuple) else [value]
+    if not values:
+        raise ValueError(f"{name} is empty; {advice}")
+    for each in values:
+        if isinstance(each, bool) or not isinstance(each, int | float) or not valid(each):
+            raise ValueError(f"{name} must be {expected}; found {each!r} in {found!r}; {advice}")
+    if len(set(values)) < len(values):
+        raise ValueError(f"{name} names a value twice: {found!r}; {advice}")
+    return tuple(values)
+
+
+def _is_lr(value: float) -> bool:
+    return math.isfinite(value) and value > 0
+
+
+def _is_seed(value: float) -> bool:
+    return isinstance(value, int) and value >= 0
+
+
+def _image(figure) -> str:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=180)
+    data = base64.b64encode(file.getvalue()).decode()
+    alt = html.escape(figure.get_label(), quote=True)
+    size = "flex:1 1 320px;min-width:0;width:100%;max-width:560px;height:auto"
+    return f'<img src="data:image/png;base64,{data}" alt="{alt}" style="{size}">'
+
+
+def _plain(name: str, value: float) -> str:
+    return plots.number(name, value).removesuffix(" %")
+
+
+def _mean_sd(name: str, mean: float, sd: float, runs: int) -> str:
+    if not np.isfinite(mean):
+        return "–"
+    return _plain(name, mean) + (f" ± {_plain(name, sd)}" if runs > 1 else "")
+
+
+def _html_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f'<th scope="col">{html.escape(text)}</th>' for text in heads)
+    body = "".join(
+        f'<tr><th scope="row">{html.escape(first)}</th>'
+        + "".join(f"<td>{html.escape(text)}</td>" for text in rest)
+        + "</tr>"
+        for first, *rest in rows
+    )
+    return (
+        '<div style="overflow-x:auto"><table class="table" style="white-space:nowrap">'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )

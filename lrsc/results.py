@@ -1,0 +1,225 @@
+"""Result files: one netCDF file a run, written atomically; long-form experiments; dense grids."""
+
+import contextlib
+import importlib
+import logging
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from lrsc.config import RunConfig
+
+_log = logging.getLogger(__name__)
+
+# Attributes of a run's file that become coordinates of an experiment
+_FROM_ATTRS = {
+    "run_id": "", "status": "", "source_id": "", "checksum": "", "rho": np.nan, "n_train": 0,
+    "n_test": 0, "device": "", "device_name": "", "threads": 0, "precision": "", "started": "",
+    "wall_seconds": np.nan, "train_seconds": np.nan, "prune_samples": 0, "lrsc_version": "",
+    "commit": "", "torch_version": "", "config": "",
+}  # fmt: skip
+_LABELS = {"kappa", "class", "bias"}  # dimensions an experiment keeps; raw material has others
+
+
+def project_root() -> Path:
+    """The folder that holds book/ and notebooks/: the checkout, or what the wheel ships."""
+    shipped = Path(__file__).parent / "_shipped"
+    return shipped if shipped.is_dir() else Path(__file__).parent.parent
+
+
+def results_root(root: str | Path | None = None) -> Path:
+    """Folder of local results: the argument, else the checkout's results/, else the user's."""
+    if root is not None:
+        return Path(root)
+    if (project_root() / "pyproject.toml").is_file():
+        return project_root() / "results"
+    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(base) / "lrsc" / "results"
+
+
+def run_path(run_id: str, root: str | Path | None = None) -> Path:
+    """Where the result of a run stands: the file is the only sign that the run is done."""
+    return results_root(root) / "runs" / f"{run_id}.nc"
+
+
+def weights_path(run_id: str, root: str | Path | None = None) -> Path:
+    """Where the weights of a run stand; an aid, not evidence."""
+    return results_root(root) / "weights" / f"{run_id}.pt"
+
+
+def shipped_path(experiment: str) -> Path:
+    """The measured results of an experiment that ship with the book."""
+    return project_root() / "book" / "results" / f"{experiment}.nc"
+
+
+@contextlib.contextmanager
+def atomic(path: Path):
+    """Yield a temporary path in the same folder; sync and rename it into place at the end.
+
+    Another process sees the old file or the new one, never a part; a failure leaves no trace.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    os.close(handle)
+    try:
+        yield Path(name)
+        with open(name, "rb+") as file:
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def save(dataset: xr.Dataset, path: Path) -> None:
+    """Write a Dataset as netCDF, atomically; larger variables are compressed."""
+    encoding = {
+        name: {"zlib": True, "complevel": 4, "shuffle": True}
+        for name, variable in dataset.data_vars.items()
+        if variable.dtype.kind == "f" and variable.size > 1000
+    }
+    with atomic(path) as part:
+        dataset.to_netcdf(part, engine="h5netcdf", encoding=encoding)
+
+
+def load(path: str | Path) -> xr.Dataset:
+    """Read a result file into memory; ValueError naming the file if it is damaged or foreign."""
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"result file {path} does not exist")
+    try:
+        with xr.open_dataset(path, engine="h5netcdf") as found:
+            return found.load()
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
+        raise ValueError(f"result file {path} is damaged or not a result: {error}") from error
+
+
+def load_run(path: Path) -> xr.Dataset | None:
+    """A run's result, or None if there is none; a damaged file is set aside with a warning."""
+    if not path.is_file():
+        return None
+    try:
+        found = load(path)
+        if found.attrs.get("run_id") != path.stem:
+            raise ValueError(f"it holds run {found.attrs.get('run_id')!r}")
+        RunConfig.from_json(found.attrs["config"])
+        return found
+    except (ValueError, KeyError) as error:
+        aside = path.with_name(path.name + ".damaged")
+        os.replace(path, aside)
+        _log.warning("%s; set aside as %s, the run counts as not done", error, aside.name)
+        return None
+
+
+def local_runs(root: str | Path | None = None) -> list[xr.Dataset]:
+    """All results under the results folder, ordered by file name."""
+    paths = sorted((results_root(root) / "runs").glob("*.nc"))
+    return [found for path in paths if (found := load_run(path)) is not None]
+
+
+def combine(runs: Iterable[xr.Dataset]) -> xr.Dataset:
+    """Runs' results -> long form: dimension `run`, what identifies a run as coordinates.
+
+    Variables keep the dimensions kappa, class and bias, filled up with NaN; raw material (other
+    dimensions) is left out. Raises ValueError for no runs.
+    """
+    runs = list(runs)
+    if not runs:
+        raise ValueError("no results to combine: run a sweep first (lrsc sweep)")
+    sizes = {d: max((r.sizes.get(d, 0) for r in runs), default=0) for d in sorted(_LABELS)}
+    names = list(dict.fromkeys(
+        n for r in runs for n, v in r.data_vars.items() if set(v.dims) <= _LABELS
+    ))  # fmt: skip
+    variables = {}
+    for name in names:
+        example = next(r[name] for r in runs if name in r)
+        array = np.full((len(runs), *(sizes[d] for d in example.dims)), np.nan)
+        for i, run in enumerate(runs):
+            if name in run:
+                array[(i, *(slice(n) for n in run[name].shape))] = run[name].values
+        variables[name] = (("run", *example.dims), array, example.attrs)
+    kappa = next((r["kappa"] for r in runs if "kappa" in r.coords), None)
+    coords = _coordinates(runs) | ({} if kappa is None else {"kappa": kappa})
+    return xr.Dataset(variables, coords)
+
+
+def _coordinates(runs: list[xr.Dataset]) -> dict:
+    configs = [RunConfig.from_json(r.attrs["config"]) for r in runs]
+    columns = {
+        "dataset": [c.dataset for c in configs],
+        "model": [c.model for c in configs],
+        "lr": [c.train.lr for c in configs],
+        "seed": [c.seed for c in configs],
+    }
+    columns |= {k: [r.attrs.get(k, empty) for r in runs] for k, empty in _FROM_ATTRS.items()}
+    # strings as objects: netCDF's own strings, of any length
+    as_array = lambda v: np.array(v, dtype=object if isinstance(v[0], str) else None)  # noqa: E731
+    return {name: ("run", as_array(values)) for name, values in columns.items()}
+
+
+def to_grid(dataset: xr.Dataset, *dims: str) -> xr.Dataset:
+    """Long form -> dense view with one dimension for each coordinate named, as a figure wants.
+
+    Missing combinations are NaN. Raises ValueError if a coordinate does not exist or if two runs
+    fall on one place of the grid (select one data set and model first, or name more dimensions).
+    """
+    from lrsc.errors import check_names
+
+    if not dims:
+        raise ValueError("name at least one coordinate of the grid, as in to_grid(ds, 'lr')")
+    coords = [str(c) for c in dataset.coords if dataset[c].dims == ("run",)]
+    check_names("coordinate", dims, coords)
+    places = list(zip(*(dataset[d].values.tolist() for d in dims), strict=True))
+    twice = next((p for p in places if places.count(p) > 1), None)
+    if twice is not None:
+        raise ValueError(
+            f"two runs stand at {dict(zip(dims, twice, strict=True))}: select one data set and "
+            f"model first, or name more of the coordinates {', '.join(coords)}"
+        )
+    return dataset.set_index(run=list(dims)).unstack("run")
+
+
+def provenance(device) -> dict:
+    """Attributes that say by what a result was made: versions, commit, device, threads."""
+    import torch
+
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    return {
+        "lrsc_version": importlib.import_module("lrsc").__version__,
+        "commit": _commit(),
+        "torch_version": str(torch.__version__),
+        "numpy_version": np.__version__,
+        "device": device.type,
+        "device_name": name,
+        "threads": torch.get_num_threads(),
+        "precision": "fp32",
+    }
+
+
+def _commit() -> str:
+    root = project_root()
+    if not (root / ".git").exists():
+        return ""
+    git = ["git", "-C", str(root)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
+        dirty = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "lrsc"])
+    except OSError:
+        return ""
+    return head.stdout.strip() + ("-dirty" if dirty.returncode else "")
+
+
+def _processor() -> str:
+    import platform
+
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+

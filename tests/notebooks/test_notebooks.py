@@ -1,0 +1,126 @@
+"""The notebooks as committed, and executed in the quick profile."""
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from lrsc import experiments
+
+ROOT = Path(__file__).parents[2]
+SECTIONS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+ALL = [*SECTIONS, *sorted((ROOT / "book").glob("*.ipynb"))]
+by_name = pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
+by_section = pytest.mark.parametrize("path", SECTIONS, ids=lambda path: path.stem)
+
+
+def read(path: Path):
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(path: Path) -> list:
+    return [cell for cell in read(path).cells if cell.cell_type == "code"]
+
+
+def tags(cell) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+def test_the_sections_are_there():
+    assert {path.stem for path in SECTIONS} == set(experiments.names())
+
+
+@by_name
+def test_no_outputs_are_committed(path):
+    for cell in code_cells(path):
+        assert cell.outputs == [] and cell.execution_count is None, cell.id
+
+
+@by_name
+def test_cell_ids_are_names_and_the_notebook_is_valid(path):
+    nbformat.validate(read(path))
+    ids = [cell.id for cell in read(path).cells]
+    assert len(set(ids)) == len(ids)
+    assert all(re.fullmatch(r"[a-z][a-z0-9_-]*[a-z0-9]", name) for name in ids), ids
+
+
+@by_name
+def test_the_kernel_is_named(path):
+    assert read(path).metadata.kernelspec.name == "python3"
+
+
+@by_section
+def test_parameters_come_first_and_are_commented_literals(path):
+    first, *others = code_cells(path)
+    assert tags(first) == ["parameters"]
+    assert not any("parameters" in tags(cell) for cell in others)
+    names = []
+    for line in first.source.splitlines():
+        assert re.fullmatch(r"\w+ = .+  # \S.{10,}", line), line
+        (statement,) = ast.parse(line).body
+        assert isinstance(statement, ast.Assign)
+        ast.literal_eval(statement.value)
+        names.append(statement.targets[0].id)
+    assert names == ["dataset", "model", "lrs", "seeds", "profile"]
+
+
+@by_name
+def test_notebooks_train_nothing_themselves(path):
+    for cell in code_cells(path):
+        for node in ast.walk(ast.parse(cell.source)):
+            if isinstance(node, ast.Import):
+                assert [name.name for name in node.names] == ["lrsc"], cell.id
+            assert not isinstance(node, ast.ImportFrom | ast.For | ast.While), cell.id
+        assert "backward" not in cell.source and ".fit(" not in cell.source
+
+
+@by_name
+def test_prose_holds_no_measured_number(path):
+    for cell in read(path).cells:
+        if cell.cell_type == "markdown":
+            assert not re.search(r"\d\s*%|\d\.\d{2,}", cell.source), cell.id
+
+
+@by_section
+def test_every_section_has_evidence_and_a_live_part(path):
+    text = "\n".join(cell.source for cell in read(path).cells)
+    assert "## Evidence" in text and "## Live" in text
+    for row in experiments.EXPERIMENTS[path.stem]:
+        assert f'notebook.evidence("{path.stem}", "{row.dataset}", "{row.model}")' in text
+
+
+def execute(path: Path, folder: Path, monkeypatch, **parameters) -> list:
+    """Run a notebook by papermill on stand-in data, with a results folder of its own; its cells."""
+    import papermill
+
+    project = folder / "project"
+    project.mkdir()
+    (project / "pyproject.toml").touch()
+    (project / "lrsc").symlink_to(ROOT / "lrsc")  # the code of here, the results of there
+    monkeypatch.setenv("PYTHONPATH", str(project))
+    monkeypatch.setenv("LRSC_DATA", str(folder / "no data"))
+    done = folder / "out.ipynb"
+    papermill.execute_notebook(
+        path, done, parameters=parameters, cwd=folder, kernel_name="python3", progress_bar=False
+    )
+    return code_cells(done)
+
+
+def outputs(cell, kind: str) -> str:
+    return "".join(output.data.get(kind, "") for output in cell.outputs if "data" in output)
+
+
+@by_section
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [("lr", 0.1, "'lrs'"), ("profile", "quik", "'quick'"), ("lrs", "[0]", "finite and > 0")],
+)
+@pytest.mark.slow
+def test_a_bad_parameter_stops_the_notebook(path, name, value, expected, tmp_path, monkeypatch):
+    from papermill.exceptions import PapermillExecutionError
+
+    with pytest.raises(PapermillExecutionError, match=re.escape(expected)):
+        execute(path, tmp_path, monkeypatch, **{name: value})

@@ -1,0 +1,207 @@
+"""What the notebooks share: the check of parameters, the evidence, tables and figures as HTML."""
+
+import sys
+
+import numpy as np
+import pytest
+from longform import bits, experiment
+
+from lrsc import experiments, notebook
+
+GIVEN = {"dataset": "colored_mnist", "model": "fcn", "lrs": None, "seeds": None, "profile": "quick"}
+
+
+def check(**changed):
+    return notebook.parameters(GIVEN | changed, "semi_synthetic")
+
+
+def test_good_parameters_come_back_checked():
+    p = check(lrs=[0.05, 0.5], seeds=(0, 1), model="resnet18", profile="desk")
+    assert (p.dataset, p.model, p.lrs, p.seeds) == (
+        "colored_mnist",
+        "resnet18",
+        (0.05, 0.5),
+        (0, 1),
+    )
+    assert p.profile == "desk"
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [(None, None), ("[0.05, 0.5]", (0.05, 0.5)), ("[1e-3]", (0.001,)), (0.1, (0.1,)), ("0.1", (0.1,)),
+     ("null", None)],
+)  # fmt: skip
+def test_lists_may_be_strings_as_papermill_passes_them(found, expected):
+    assert check(lrs=found).lrs == expected
+
+
+def test_seeds_may_be_a_string_too():
+    assert check(seeds="[3, 4]").seeds == (3, 4)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"lr": 0.1}, r"unknown notebook parameter 'lr'.*'lrs'"),
+        ({"profil": "quick"}, r"'profil'.*'profile'"),
+        ({"nonsense": [1]}, r"'nonsense'.*dataset, lrs, model, profile, seeds"),
+        ({"dataset": "coloured_mnist"}, r"dataset 'coloured_mnist'.*'colored_mnist'"),
+        ({"dataset": "parity"}, r"dataset 'parity'.*colored_mnist"),
+        ({"model": "resnet19"}, r"model.*'resnet19'.*'resnet18'"),
+        ({"profile": "fast"}, r"profile 'fast'.*desk, paper, quick"),
+        ({"lrs": []}, r"lrs is empty.*None"),
+        ({"lrs": "[]"}, r"lrs is empty"),
+        ({"lrs": "[0.1"}, r"lrs is a string that holds no JSON list.*'\[0.1'"),
+        ({"lrs": "0.1, 0.2"}, r"lrs is a string that holds no JSON list"),
+        ({"lrs": [0.1, 0.0]}, r"lrs must be .*finite and > 0; found 0.0"),
+        ({"lrs": [-1]}, r"found -1"),
+        ({"lrs": [float("inf")]}, r"found inf"),
+        ({"lrs": "[NaN]"}, r"found nan"),
+        ({"lrs": [True]}, r"found True"),
+        ({"lrs": ["0.1"]}, r"found '0.1'"),
+        ({"lrs": [0.1, 0.1]}, r"lrs names a value twice"),
+        ({"lrs": {"a": 1}}, r"lrs must be"),
+        ({"seeds": [0.5]}, r"seeds must be whole numbers >= 0; found 0.5"),
+        ({"seeds": [-1]}, r"found -1"),
+        ({"seeds": []}, r"seeds is empty"),
+    ],
+)
+def test_a_bad_parameter_is_named_with_what_was_expected(changed, message):
+    with pytest.raises(ValueError, match=message):
+        check(**changed)
+
+
+def test_a_missing_parameter_is_named():
+    with pytest.raises(ValueError, match="'profile' is not set"):
+        notebook.parameters({k: v for k, v in GIVEN.items() if k != "profile"}, "semi_synthetic")
+
+
+def test_what_a_kernel_holds_is_no_parameter():
+    kernel = {
+        "In": ["", "x"], "Out": {}, "_": 1, "_i1": "x", "__name__": "__main__", "exit": 1, "quit": 1,
+        "open": open, "get_ipython": print, "lrsc": sys, "p": object(), "live": experiment(),
+    }  # fmt: skip
+    assert check(**kernel).profile == "quick"
+
+
+def test_the_command_runs_the_notebook_with_the_same_parameters():
+    command = check(lrs=[0.05, 0.5]).command
+    assert command.startswith("papermill notebooks/semi_synthetic.ipynb ")
+    assert '-p model fcn -p profile quick -p lrs "[0.05, 0.5]"' in command
+    assert "seeds" not in command
+
+
+@pytest.fixture
+def displayed(monkeypatch):
+    """What the helpers display, as a list of (kind, text)."""
+    shown = []
+    monkeypatch.setattr(
+        "IPython.display.display",
+        lambda *objects: shown.extend((type(each).__name__, each.data) for each in objects),
+    )
+    return shown
+
+
+def opens(monkeypatch, found):
+    def open_experiment(*args, **kwargs):
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    monkeypatch.setattr(experiments, "open_experiment", open_experiment)
+
+
+def test_evidence_that_is_missing_is_said_plainly(monkeypatch, displayed):
+    opens(monkeypatch, ValueError("nothing is measured yet of this"))
+    assert notebook.evidence("synthetic", "parity", "fcn") is None
+    ((kind, text),) = displayed
+    assert kind == "Markdown" and "No evidence" in text and "Nothing is measured" in text
+
+
+def test_quick_runs_are_no_evidence(monkeypatch, displayed):
+    ds = experiment()
+    opens(monkeypatch, ds.assign_coords(profile=("run", np.full(ds.sizes["run"], "quick", object))))
+    assert notebook.evidence("synthetic", "parity", "fcn") is None
+    assert "No evidence" in displayed[0][1] and "lrsc sweep synthetic" in displayed[0][1]
+
+
+def test_evidence_says_how_much_is_measured(monkeypatch, displayed):
+    ds = experiment()
+    opens(monkeypatch, ds)
+    assert notebook.evidence("synthetic", "parity", "fcn") is ds
+    planned = len(experiments.configs("synthetic", "desk"))
+    assert f"12 of the {planned} runs of the desk profile" in displayed[0][1]
+    assert "Unbiased accuracy:" in displayed[0][1]
+
+
+@pytest.mark.parametrize("show", [notebook.show_curves, notebook.show_pruning, notebook.show_table])
+def test_nothing_is_shown_of_missing_evidence(show, displayed):
+    show(None)
+    assert displayed == []
+
+
+def test_figures_carry_their_alternative_text_and_a_caption(displayed):
+    notebook.show_curves(experiment())
+    (kind, markup), (_, caption) = displayed
+    assert kind == "HTML" and markup.count("<img ") == 2 == markup.count('alt="')
+    assert "Unbiased accuracy: 50.8 % at learning rate 0.01" in markup
+    assert "](../book/results/synthetic.nc)" in caption
+    assert "`lrsc sweep synthetic --profile desk --dataset parity --model fcn --raw`" in caption
+
+
+def test_pruning_shows_both_methods(displayed):
+    notebook.show_pruning(experiment(), command="papermill x")
+    assert displayed[0][1].count("<img ") == 2
+    assert "column and magnitude pruning" in displayed[1][1] and "`papermill x`" in displayed[1][1]
+
+
+def test_the_table_has_mean_spread_and_the_papers_range():
+    ds = experiment(diverged=((0.01, 1),))
+    reference = {"lr": (0.01, 0.75), "unbiased_accuracy": (0.5531, 0.85663), "csi": (0.032, 0.152)}
+    markup = notebook.table(ds, reference, ("unbiased_accuracy", "csi", "prunability"))
+    left = 100 * ds["unbiased_accuracy"].values[[0, 2]]
+    assert f"<td>{left.mean():.1f} ± {left.std(ddof=1):.1f}</td>" in markup
+    assert "<td>2 of 3</td>" in markup
+    assert "<td>55.3 to 85.7</td><td>0.032 to 0.152</td><td>–</td>" in markup
+    assert "Unbiased accuracy (%)" in markup and "Prunability (%)" not in markup
+    assert markup.count("<tr>") == 1 + 4 + 1
+
+
+def test_a_single_seed_has_no_spread_and_a_diverged_lr_no_number():
+    ds = experiment(seeds=(0,), diverged=((0.3, 0),))
+    markup = notebook.table(ds, None, ("prunability",))
+    assert "±" not in markup
+    assert "<td>0 of 1</td><td>–</td>" in markup
+
+
+def test_the_papers_range_stands_beside_real_data_only(displayed):
+    ds = experiment()
+    notebook.show_table(ds)
+    assert "55.3 to 85.7" in displayed[0][1]  # table S1, parity
+    quick = ds.assign_coords(profile=("run", np.full(ds.sizes["run"], "quick", object)))
+    notebook.show_table(quick, command="papermill x")
+    assert "range over LRs" not in displayed[2][1]
+
+
+def test_counts_are_counted_from_the_data(displayed):
+    notebook.show_counts(bits())
+    text, markup = (data for _, data in displayed)
+    assert "40 training samples, of which 10 conflict (ρ = 0.2500)" in text
+    assert '<th scope="row">0</th><td>15</td><td>5</td>' in markup
+
+
+def test_the_report_counts_runs_and_how_they_ended(displayed):
+    from lrsc.sweep import Report
+
+    ds = experiment(diverged=((0.3, 1),))
+    ds["wall_seconds"] = ("run", np.full(12, 2.0))
+    notebook.show_report(Report(trained=("a",) * 8, done_before=("b",) * 4), ds)
+    text = displayed[0][1]
+    assert "8 runs trained now, 4 done before" in text
+    assert "11 converged, 1 diverged" in text and "24 s" in text
+
+
+def test_select_takes_one_data_set_and_model():
+    ds = experiment()
+    assert notebook.select(ds, "parity", "fcn").sizes["run"] == 12
+    assert notebook.select(ds, "parity", "resnet18").sizes["run"] == 0

@@ -1,0 +1,239 @@
+"""Figures: what they draw, on a long-form experiment made here, and that no label is clipped."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from longform import LRS, MEASURES, bits, experiment, images
+
+from lrsc import plots
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+KINDS = {
+    "normalised": plots.normalised_curves,
+    "plain": plots.plain_curves,
+    "column": plots.pruning_curves,
+    "magnitude": lambda ds: plots.pruning_curves(ds, "magnitude"),
+}
+CASES = {
+    "usual": experiment(),
+    "one LR": experiment(lrs=(0.1,)),
+    "one seed": experiment(seeds=(0,)),
+    "one run": experiment(lrs=(0.1,), seeds=(7,)),
+    "many LRs": experiment(lrs=tuple(np.geomspace(0.001, 0.75, 14))),
+    "near LRs": experiment(lrs=(0.001, 0.1, 0.11, 0.5)),
+    "an LR diverged": experiment(diverged=((0.3, 0), (0.3, 1), (0.3, 2))),
+    "collapsed": experiment(collapsed=((0.3, 1),)),
+    "all diverged": experiment(diverged=tuple((lr, s) for lr in LRS for s in (0, 1, 2))),
+}
+
+
+def draw(figure):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return canvas.get_renderer()
+
+
+def texts(figure) -> list[str]:
+    from matplotlib.text import Text
+
+    return [t.get_text() for t in figure.findobj(Text) if t.get_text() and t.get_visible()]
+
+
+def assert_nothing_clipped(figure):
+    from matplotlib.text import Text
+
+    drawn = figure.get_tightbbox(draw(figure))  # inches, over all that is drawn
+    width, height = figure.get_size_inches()
+    assert min(drawn.x0, drawn.y0) >= -0.01, drawn
+    assert drawn.x1 <= width + 0.01 and drawn.y1 <= height + 0.01, drawn
+    for text in figure.findobj(Text):
+        assert not text.get_text() or text.get_fontsize() >= 10, text
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_draws_every_case_unclipped_and_with_alternative_text(kind, case):
+    figure = KINDS[kind](CASES[case])
+    assert_nothing_clipped(figure)
+    assert "parity" in figure.get_label() and figure.get_label().endswith(".")
+
+
+def test_figures_are_unknown_to_pyplot_however_many():
+    from matplotlib import pyplot
+
+    figures = [plots.plain_curves(experiment()) for _ in range(25)]  # pyplot warns at 21
+    assert len(figures) == 25
+    assert pyplot.get_fignums() == []
+
+
+def test_normalised_curves_span_0_to_1_and_the_legend_has_the_raw_ends():
+    ds = experiment()
+    figure = plots.normalised_curves(ds, ("unbiased_accuracy", "prunability"))
+    lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) == len(LRS)]
+    for line, name in zip(lines, ("unbiased_accuracy", "prunability"), strict=True):
+        mean = np.array([ds[name].values[ds["lr"].values == lr].mean() for lr in LRS])
+        expected = (mean - mean.min()) / (mean.max() - mean.min())
+        np.testing.assert_allclose(line.get_xdata(), LRS)
+        np.testing.assert_allclose(line.get_ydata(), expected)
+        scale, digits = (100, 1) if name == "unbiased_accuracy" else (1, 3)
+        low, high = (f"{scale * end:.{digits}f}" for end in (mean.min(), mean.max()))
+        assert any(f"{low} to {high}" in text for text in texts(figure))
+    assert figure.axes[0].get_xscale() == "log"
+
+
+def test_the_normalised_band_is_one_standard_deviation_in_the_curves_units():
+    ds = experiment()
+    figure = plots.normalised_curves(ds, ("prunability",))
+    low, high = MEASURES["prunability"]
+    mean = [ds["prunability"].values[ds["lr"].values == lr].mean() for lr in LRS]
+    sd = np.std([0.0, 0.02, 0.04], ddof=1) * (high - low) / (max(mean) - min(mean))
+    edges = figure.axes[0].collections[0].get_paths()[0].vertices[:, 1]
+    assert edges.min() == pytest.approx(-sd)
+    assert edges.max() == pytest.approx(1 + sd)
+
+
+def test_plain_curves_show_every_run_in_plain_units():
+    ds = experiment(diverged=((0.3, 1),), collapsed=((0.3, 2),))
+    figure = plots.plain_curves(ds, ("unbiased_accuracy", "csi"))
+    for axes, scale, name in zip(figure.axes, (100, 1), ("unbiased_accuracy", "csi"), strict=True):
+        dots = next(line for line in axes.lines if line.get_marker() == ".")
+        np.testing.assert_allclose(dots.get_xdata(), ds["lr"].values)
+        np.testing.assert_allclose(dots.get_ydata(), scale * ds[name].values)
+        crosses = [line for line in axes.lines if line.get_marker() == "x"]
+        assert sum(len(line.get_xdata()) for line in crosses) == 1
+        assert crosses[0].get_ydata()[0] == 0  # the lower edge, in axes units
+        assert crosses[0].get_xdata()[0] == pytest.approx(0.3)
+        ring = next(line for line in axes.lines if line.get_marker() == "o")
+        assert list(ring.get_xdata()) == [0.3]
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert ["(%)" in title for title in titles] == [True, False]
+    assert "diverged (1 of 12 runs)" in texts(figure)
+    assert "collapsed" in texts(figure)
+
+
+def test_the_mean_is_over_the_runs_that_have_a_value():
+    ds = experiment(diverged=((0.3, 1),))
+    lrs, mean, sd = plots.by_lr(ds, "prunability")
+    left = ds["prunability"].values[[9, 11]]
+    assert lrs[-1] == 0.3
+    assert mean[-1] == pytest.approx(left.mean())
+    assert sd[-1] == pytest.approx(left.std(ddof=1))
+
+
+def test_all_diverged_is_said_and_every_run_is_marked():
+    figure = plots.plain_curves(CASES["all diverged"])
+    for axes in figure.axes:
+        crosses = [line for line in axes.lines if line.get_marker() == "x"]
+        assert sum(len(line.get_xdata()) for line in crosses) == 12
+    assert "no run has a value" in texts(figure)
+    assert "no run has a value" in figure.get_label()
+
+
+def test_the_papers_range_is_drawn_in_the_panels_units():
+    reference = {"unbiased_accuracy": (0.5531, 0.85663), "lr": (0.01, 0.75)}
+    figure = plots.plain_curves(experiment(), ("unbiased_accuracy", "csi"), reference)
+    (patch,) = figure.axes[0].patches
+    assert patch.get_y() == pytest.approx(55.31)
+    assert patch.get_y() + patch.get_height() == pytest.approx(85.663)
+    assert not figure.axes[1].patches
+    assert any("table S1" in text for text in texts(figure))
+
+
+def test_pruning_curves_start_at_the_unpruned_accuracy():
+    ds = experiment()
+    figure = plots.pruning_curves(ds, "magnitude")
+    lines = figure.axes[0].lines
+    assert len(lines) == len(LRS)
+    for line, lr in zip(lines, LRS, strict=True):
+        rows = ds.isel(run=ds["lr"].values == lr)
+        np.testing.assert_allclose(line.get_xdata(), [0, *ds["kappa"].values])
+        assert line.get_ydata()[0] == pytest.approx(100 * float(rows["unbiased_accuracy"].mean()))
+        expected = 100 * rows["accuracy_pruned_magnitude"].values.mean(axis=0)
+        np.testing.assert_allclose(line.get_ydata()[1:], expected)
+    assert len({tuple(line.get_color()) for line in lines}) == len(LRS)
+
+
+def test_pruning_curves_count_the_runs_that_have_none():
+    figure = plots.pruning_curves(experiment(diverged=((0.3, 0), (0.3, 1), (0.3, 2))))
+    assert len(figure.axes[0].lines) == len(LRS) - 1
+    assert "3 of 12 runs have no curve" in figure.axes[0].get_xlabel()
+
+
+@pytest.mark.parametrize("draw_it", [*KINDS.values(), plots.caption])
+def test_no_run_is_an_error_that_says_what_to_do(draw_it):
+    with pytest.raises(ValueError, match=r"holds no run.*open an experiment"):
+        draw_it(experiment().isel(run=[]))
+
+
+@pytest.mark.parametrize("draw_it", KINDS.values())
+def test_several_models_are_an_error_that_says_how_to_select_one(draw_it):
+    both = xr.concat([experiment(), experiment(model="resnet18")], "run")
+    with pytest.raises(ValueError, match=r"parity with fcn, parity with resnet18.*ds\.isel"):
+        draw_it(both)
+
+
+def test_unknown_names_get_the_nearest_valid_one():
+    with pytest.raises(ValueError, match=r"'prunabilty'.*'prunability'"):
+        plots.plain_curves(experiment(), ("prunabilty",))
+    with pytest.raises(ValueError, match=r"'colum'.*'column'"):
+        plots.pruning_curves(experiment(), "colum")
+
+
+@pytest.mark.parametrize("dataset", [images(), images(torch.float32), images(channels=1), bits()])
+def test_examples_have_n_aligned_and_n_conflicting_samples(dataset):
+    figure = plots.examples(dataset, n=6)
+    assert_nothing_clipped(figure)
+    labels = [tuple(map(int, t.split(" / "))) for t in texts(figure) if " / " in t and "(" not in t]
+    assert len(labels) == 12
+    assert all(y == b for y, b in labels[:6]) and all(y != b for y, b in labels[6:])
+    classes = [y for y, _ in labels[:6]]
+    assert classes == [i % dataset.n_classes for i in range(6)]  # every class in turn
+
+
+def test_bit_examples_name_the_regions_and_tint_the_bits():
+    dataset = bits()
+    figure = plots.examples(dataset, n=4)
+    assert {"core (4 bits)", "spurious (2 bits)", "noise (3 bits)"} <= set(texts(figure))
+    picture = figure.axes[0].images[0].get_array()
+    assert picture.shape == (4, 9, 3)
+    aligned = torch.nonzero(dataset.train.y == dataset.train.bias).flatten()
+    dark = picture.sum(axis=-1) < 2  # a pure tint, not a lightened one
+    first = dataset.train.x[aligned[0]].numpy() > 0
+    np.testing.assert_array_equal(dark[0], first)
+
+
+def test_examples_of_one_kind_only_say_so():
+    dataset = images()
+    aligned = dataclasses.replace(dataset.train, bias=dataset.train.y)
+    figure = plots.examples(dataclasses.replace(dataset, train=aligned), n=3)
+    assert any("conflicting" in t and "no sample" in t for t in texts(figure))
+
+
+def test_examples_need_bias_labels():
+    plain = dataclasses.replace(images().train, bias=None)
+    with pytest.raises(ValueError, match="stripes has no bias labels"):
+        plots.examples(dataclasses.replace(images(), train=plain))
+
+
+def test_the_caption_comes_from_the_results():
+    ds = experiment(diverged=((0.3, 0),), collapsed=((0.3, 1), (0.3, 2)))
+    text = plots.caption(ds, "lrsc sweep synthetic", "../book/results/synthetic.nc")
+    for part in (
+        "`generated`", "10,000", "seeds 0, 1, 2", "12 runs", "profile desk", "device cpu",
+        "shipped results", "1 diverged", "2 collapsed", "`lrsc sweep synthetic`",
+        "[book/results/synthetic.nc](../book/results/synthetic.nc)",
+    ):  # fmt: skip
+        assert part in text, part
+
+
+def test_a_caption_calls_a_stand_in_one():
+    ds = experiment()
+    digits = ds.assign_coords(source_id=("run", np.full(ds.sizes["run"], "digits", object)))
+    assert "stand-in" in plots.caption(digits)
+    assert "stand-in" not in plots.caption(ds)
