@@ -94,7 +94,9 @@ def _numbers(text: str) -> list:
     try:
         return [json.loads(part) for part in text.strip("[] ").split(",") if part.strip()]
     except json.JSONDecodeError:
-        raise argparse.ArgumentTypeError(f"expected numbers like 0.05,0.5, found {text!r}") from None
+        raise argparse.ArgumentTypeError(
+            f"expected numbers like 0.05,0.5, found {text!r}"
+        ) from None
 
 
 def _threads(args) -> None:

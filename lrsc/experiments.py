@@ -248,9 +248,7 @@ def _shipped_origin(path: Path) -> np.ndarray:
     return np.full(with_runs, "shipped", object)
 
 
-def _select(
-    sources: list[xr.Dataset], wanted: list[RunConfig], profile: str
-) -> xr.Dataset | None:
+def _select(sources: list[xr.Dataset], wanted: list[RunConfig], profile: str) -> xr.Dataset | None:
     """Runs among `wanted`, each from the first source that has it, with their profile."""
     keys = [_key(config) for config in wanted]
     chosen, have = [], set()

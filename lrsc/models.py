@@ -1,5 +1,6 @@
 """Models of the paper, by name, and the representation that the metrics look at."""
 
+import itertools
 import math
 from collections.abc import Mapping
 
@@ -43,7 +44,7 @@ def classifier(model: nn.Module) -> nn.Linear:
     return layers[-1]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def evaluate(net: nn.Module, x: Tensor) -> Tensor:
     """Logits of network inputs x in eval mode; the model is left in the mode it was in."""
     was_training = net.training
@@ -81,7 +82,7 @@ def _fcn(input_shape: tuple[int, ...], n_classes: int, hidden) -> nn.Module:
         raise ValueError(f"hidden must list widths >= 1, as in (1024, 1024), found {hidden!r}")
     widths = [math.prod(input_shape), *hidden]
     layers: list[nn.Module] = [nn.Flatten()]
-    for wide, narrow in zip(widths[:-1], widths[1:], strict=True):
+    for wide, narrow in itertools.pairwise(widths):
         layers += [nn.Linear(wide, narrow, bias=False), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(widths[-1], n_classes, bias=False))
 

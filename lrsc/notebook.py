@@ -124,7 +124,7 @@ def show(*figures, caption: str) -> None:
     from IPython.display import HTML, Markdown, display
 
     images = "".join(_image(figure) for figure in figures)
-    row = "display:flex;flex-wrap:wrap;gap:1rem;align-items:flex-start"
+    row = "display:flex;flex-wrap:wrap;gap:1rem;align-items:flex-start;margin-bottom:0.7rem"
     display(HTML(f'<div style="{row}">{images}</div>'), Markdown(caption))
 
 
@@ -156,11 +156,12 @@ def show_counts(dataset) -> None:
     train, test = dataset.train, dataset.test
     tables = [_counts(split, dataset.n_classes) for split in (train, test)]
     conflicting = int(train.conflicting.sum())
+    fewest, most = int(tables[1].min()), int(tables[1].max())
+    each = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
     text = (
         f"{len(train):,} training samples, of which {conflicting:,} conflict "
-        f"(ρ = {dataset.rho:.4f}); {len(test):,} test samples, {tables[1].min():,} to "
-        f"{tables[1].max():,} in each (class, bias) group. Rows: class y; columns: bias b; "
-        "cells: training samples."
+        f"(ρ = {dataset.rho:.4f}); {len(test):,} test samples, {each} in each (class, bias) group. "
+        "Rows: class y; columns: bias b; cells: training samples."
     )
     heads = ["y \\ b", *map(str, range(dataset.n_classes))]
     rows = [[str(y), *(f"{n:,}" for n in row)] for y, row in enumerate(tables[0].tolist())]
@@ -216,9 +217,10 @@ def _command(experiment: str, given: Mapping[str, Any]) -> str:
 def _caption(ds: xr.Dataset, command: str | None) -> str:
     """Caption with a link to a shipped file, as seen from a page in notebooks/."""
     file = str(ds.attrs.get("file", ""))
-    profile = str(ds["profile"].values[0])
-    again = command or f"lrsc sweep {ds.attrs['experiment']} --profile {profile}"
-    return plots.caption(ds, again, f"../{file}" if file else None)
+    if command is None:
+        options = "".join(f" --{n} {ds[n].values[0]}" for n in ("profile", "dataset", "model"))
+        command = f"lrsc sweep {ds.attrs['experiment']}{options}" + (" --raw" if file else "")
+    return plots.caption(ds, command, f"../{file}" if file else None)
 
 
 def _paper(ds: xr.Dataset) -> dict | None:

@@ -6,6 +6,7 @@ All figures are 5 inches wide with text of 10 points or more, which is legible o
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -170,9 +171,9 @@ def pruning_curves(ds: xr.Dataset, method: str = "column"):
 def examples(dataset, n: int = 10):
     """Training samples of a biased data set: bias-aligned above, bias-conflicting below.
 
-    ``dataset``: a BiasedDataset; ``n``: how many of each kind. Images are shown as they are; a bit
-    vector is one row of cells, dark for +1, tinted by region. Raises ValueError without bias
-    labels.
+    ``dataset``: a BiasedDataset; ``n``: how many of each kind. Images are shown as they are; a
+    vector is one row of cells, dark where positive (a bit of +1), tinted by region. Raises
+    ValueError without bias labels.
     """
     split = dataset.train
     if split.bias is None:
@@ -184,6 +185,10 @@ def examples(dataset, n: int = 10):
     kinds = {"bias-aligned: bias b equals class y": y == bias}
     kinds["bias-conflicting: b differs from y"] = y != bias
     chosen = {kind: _spread_over_classes(mask, y, n) for kind, mask in kinds.items()}
+    if split.x.ndim not in (2, 4):
+        raise ValueError(
+            f"samples must be vectors (N x d) or images (N x C x H x W), found {split.x.ndim} axes"
+        )
     draw = _image_rows if split.x.ndim == 4 else _bit_rows
     figure = draw(split, y, bias, chosen, n)
     figure.set_label(
@@ -384,8 +389,8 @@ def _plain_legend(figure, ds: xr.Dataset, variables: Sequence[str], reference: b
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    grey = {"color": "0.35"}
-    handles = [
+    grey: Any = {"color": "0.35"}
+    handles: list[Any] = [
         Line2D([], [], lw=1.6, label="mean over seeds", **grey),
         Line2D([], [], ls="", marker=".", label="one run", **grey),
     ]
@@ -393,7 +398,7 @@ def _plain_legend(figure, ds: xr.Dataset, variables: Sequence[str], reference: b
         handles.insert(1, Patch(alpha=0.3, lw=0, label="± 1 standard deviation", **grey))
     if reference:
         handles.append(Patch(color="0.9", label="paper's range (table S1)"))
-    ring = {"mfc": "none", "mec": "black", "ms": 9}
+    ring: Any = {"mfc": "none", "mec": "black", "ms": 9}
     if (ds["status"].values == "collapsed").any():
         handles.append(Line2D([], [], ls="", marker="o", label="collapsed", **ring))
     if _without_value(ds, variables).any():
@@ -452,7 +457,8 @@ def _image_rows(split, y: np.ndarray, bias: np.ndarray, chosen: dict, n: int):
     height, width = split.x.shape[-2:]
     cell = WIDTH / n * height / width
     figure = Figure(figsize=(WIDTH, 2 * (cell + 0.5)), layout="constrained", dpi=100)
-    for block, (kind, index) in zip(figure.subfigures(2, 1), chosen.items(), strict=True):
+    blocks: Any = figure.subfigures(2, 1)
+    for block, (kind, index) in zip(blocks, chosen.items(), strict=True):
         heading = f"{kind} (class / bias)" if len(index) else f"{kind}: no sample"
         block.suptitle(heading, fontsize=TEXT, ha="left", x=0.01)
         panels = block.subplots(1, n, squeeze=False)[0]
@@ -500,16 +506,17 @@ def _bit_rows(split, y: np.ndarray, bias: np.ndarray, chosen: dict, n: int):
         axes.vlines(np.arange(0.5, bits - 1), -0.5, len(index) - 0.5, color="white", lw=20 / bits)
         axes.hlines(np.arange(0.5, len(index) - 1), -0.5, bits - 0.5, color="white", lw=1.5)
         for row, i in enumerate(index):
-            labels = {"ha": "right", "va": "center", "fontsize": SMALL}
+            labels: Any = {"ha": "right", "va": "center", "fontsize": SMALL}
             axes.text(-1, row, f"{y[i]} / {bias[i]}", **labels)
     counts = {name: int((region == name).sum()) for name in REGIONS}
     handles = [
-        Patch(color=colour, label=f"{name} ({counts[name]} bits)")
+        Patch(color=colour, label=f"{name} ({counts[name]})")
         for name, colour in REGIONS.items()
         if counts[name]
     ]
-    legend = {"ncols": 3, "frameon": False, "handlelength": 1.0, "columnspacing": 1.2}
-    title = "dark cell: bit +1, light cell: bit −1"
+    legend: Any = {"ncols": 3, "frameon": False, "handlelength": 1.0, "columnspacing": 1.2}
+    binary = bool((abs(x) == 1).all())
+    title = "dark cell: bit +1, light cell: bit −1" if binary else "dark cell: positive value"
     figure.legend(
         handles=handles, loc="outside lower center", title=title, fontsize=SMALL, **legend
     ).get_title().set_fontsize(SMALL)

@@ -132,17 +132,18 @@ def combine(runs: Iterable[xr.Dataset]) -> xr.Dataset:
     runs = list(runs)
     if not runs:
         raise ValueError("no results to combine: run a sweep first (lrsc sweep)")
-    sizes = {d: max((r.sizes.get(d, 0) for r in runs), default=0) for d in sorted(_LABELS)}
+    sizes = {d: max(r.sizes.get(d, 0) for r in runs) for d in sorted(_LABELS)}
     names = list(dict.fromkeys(
         n for r in runs for n, v in r.data_vars.items() if set(v.dims) <= _LABELS
     ))  # fmt: skip
     variables = {}
     for name in names:
         example = next(r[name] for r in runs if name in r)
-        array = np.full((len(runs), *(sizes[d] for d in example.dims)), np.nan)
+        array = np.full((len(runs), *(sizes[str(d)] for d in example.dims)), np.nan)
         for i, run in enumerate(runs):
             if name in run:
-                array[(i, *(slice(n) for n in run[name].shape))] = run[name].values
+                place: tuple = (i, *(slice(n) for n in run[name].shape))
+                array[place] = run[name].values
         variables[name] = (("run", *example.dims), array, example.attrs)
     kappa = next((r["kappa"] for r in runs if "kappa" in r.coords), None)
     coords = _coordinates(runs) | ({} if kappa is None else {"kappa": kappa})
@@ -222,4 +223,3 @@ def _processor() -> str:
     lines = info.read_text().splitlines() if info.is_file() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-

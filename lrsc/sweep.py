@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What a sweep did: names of the runs trained now, done before, and taken by another process."""
+    """Names of the runs trained now, done before, and taken by another process."""
 
     trained: tuple[str, ...] = ()
     done_before: tuple[str, ...] = ()
@@ -150,7 +150,11 @@ def raw_material(model: nn.Module, dataset: datasets.BiasedDataset) -> xr.Datase
     variables = {
         "representation": (("sample", "unit"), z.half(), "representation of fixed test inputs"),
         "sample_label": (("sample",), chosen.y, "class label of the fixed test inputs"),
-        "logits": (("test_sample", "logit"), measure.predict(model, test), "logits of the test set"),
+        "logits": (
+            ("test_sample", "logit"),
+            measure.predict(model, test),
+            "logits of the test set",
+        ),
         "filter_norm": (
             ("filter",),
             torch.cat([p.detach().flatten(1).norm(dim=1) for _, p in weights]),
@@ -189,11 +193,11 @@ def sampled_curves(trained: Trained) -> xr.Dataset:
             )  # fmt: skip
     accuracy = {"units": "1", "long_name": "running training accuracy of each epoch"}
     found["curve_accuracy"] = ("epoch", curves["accuracy"].numpy(), accuracy)
-    for name, values in curves.items():
+    for name, probed in curves.items():
         if name not in ("loss", "loss_ratio", "accuracy", "probe_step"):
             text = f"{name.replace('_', ' ')} at the probes' iterations"
             found[f"curve_{name}"] = (
-                "probe", values.numpy(), {"units": "1", "long_name": text})  # fmt: skip
+                "probe", probed.numpy(), {"units": "1", "long_name": text})  # fmt: skip
     if "probe_step" in curves:
         found["probe_step"] = ("probe", curves["probe_step"].numpy(), about)
     return found

@@ -28,9 +28,15 @@ def test_good_parameters_come_back_checked():
 
 @pytest.mark.parametrize(
     ("found", "expected"),
-    [(None, None), ("[0.05, 0.5]", (0.05, 0.5)), ("[1e-3]", (0.001,)), (0.1, (0.1,)), ("0.1", (0.1,)),
-     ("null", None)],
-)  # fmt: skip
+    [
+        (None, None),
+        ("null", None),
+        ("[0.05, 0.5]", (0.05, 0.5)),
+        ("[1e-3]", (0.001,)),
+        (0.1, (0.1,)),
+        ("0.1", (0.1,)),
+    ],
+)
 def test_lists_may_be_strings_as_papermill_passes_them(found, expected):
     assert check(lrs=found).lrs == expected
 
@@ -78,8 +84,9 @@ def test_a_missing_parameter_is_named():
 
 def test_what_a_kernel_holds_is_no_parameter():
     kernel = {
-        "In": ["", "x"], "Out": {}, "_": 1, "_i1": "x", "__name__": "__main__", "exit": 1, "quit": 1,
-        "open": open, "get_ipython": print, "lrsc": sys, "p": object(), "live": experiment(),
+        "In": ["", "x"], "Out": {}, "_": 1, "_i1": "x", "__name__": "__main__", "exit": 1,
+        "quit": 1, "open": open, "get_ipython": print, "lrsc": sys, "p": object(),
+        "live": experiment(),
     }  # fmt: skip
     assert check(**kernel).profile == "quick"
 
@@ -199,9 +206,3 @@ def test_the_report_counts_runs_and_how_they_ended(displayed):
     text = displayed[0][1]
     assert "8 runs trained now, 4 done before" in text
     assert "11 converged, 1 diverged" in text and "24 s" in text
-
-
-def test_select_takes_one_data_set_and_model():
-    ds = experiment()
-    assert notebook.select(ds, "parity", "fcn").sizes["run"] == 12
-    assert notebook.select(ds, "parity", "resnet18").sizes["run"] == 0

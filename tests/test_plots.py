@@ -199,7 +199,7 @@ def test_examples_have_n_aligned_and_n_conflicting_samples(dataset):
 def test_bit_examples_name_the_regions_and_tint_the_bits():
     dataset = bits()
     figure = plots.examples(dataset, n=4)
-    assert {"core (4 bits)", "spurious (2 bits)", "noise (3 bits)"} <= set(texts(figure))
+    assert {"core (4)", "spurious (2)", "noise (3)"} <= set(texts(figure))
     picture = figure.axes[0].images[0].get_array()
     assert picture.shape == (4, 9, 3)
     aligned = torch.nonzero(dataset.train.y == dataset.train.bias).flatten()

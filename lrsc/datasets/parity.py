@@ -42,12 +42,13 @@ def build(
     rng = np.random.default_rng([VERSION, seed])
     # both splits are drawn in full first, so that n_train takes a subset of the same samples
     y = rng.permutation(np.arange(SIZE) % 2)
-    train = _split(y, biased_labels(y, 2, rho, rng), widths, rng)
+    bias = biased_labels(y, 2, rho, rng)
+    train = _split(y, bias, widths, rng)
+    groups = y * 2 + bias
     y = rng.permutation(np.arange(SIZE) % 2)
     test = _split(y, unbiased_labels(y, 2, rng), widths, rng)
     if n_train is not None:
         # whole (class, bias) groups in proportion keep rho exact in the subset as well
-        groups = (train.y * 2 + train.bias).numpy()
         train = train.take(torch.from_numpy(stratified(groups, n_train, rng)))
     return BiasedDataset(
         "parity", train, test, 2, source.source_id, source.checksum, class_names=("even", "odd")

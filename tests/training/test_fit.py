@@ -55,7 +55,9 @@ def test_updates_are_those_of_sgd_written_out(own_dataset, momentum, weight_deca
     train, losses, ratios = own_dataset.train, [], []
     for _ in range(3):
         for batch in torch.randperm(60, generator=order).view(3, 20):
-            each = F.cross_entropy(net(train.inputs(train.x[batch])), train.y[batch], reduction="none")
+            each = F.cross_entropy(
+                net(train.inputs(train.x[batch])), train.y[batch], reduction="none"
+            )
             gradients = torch.autograd.grad(each.mean(), parameters)
             losses.append(each.mean().item())
             ratios.append((each[train.conflicting[batch]].sum() / each.sum()).item())
@@ -87,7 +89,9 @@ def test_the_epoch_before_it_was_not_there_yet(parity):
     assert torch.equal(before.curves["loss"], run.curves["loss"][: before.steps])
 
 
-@pytest.mark.parametrize(("config", "steps"), [({"max_epochs": 2}, 20), ({"max_steps": 13}, 13), ({"max_steps": 5}, 5)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("config", "steps"), [({"max_epochs": 2}, 20), ({"max_steps": 13}, 13), ({"max_steps": 5}, 5)]
+)
 def test_caps(parity, config, steps):
     (run,) = lrsc.fit("fcn", parity, TrainConfig(lr=1e-4, **config))
     assert run.status == "cap" and run.steps == steps == len(run.curves["loss"])

@@ -1,0 +1,66 @@
+"""Compressibility of vectors: one value a row, 1 where nothing is lost (SPEC section 5).
+
+z is n x d (n values come back) or one vector d (one value comes back, 0-dimensional). A vector
+that holds NaN or infinity gives NaN. All raise ValueError for empty input and other shapes.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from lrsc.metrics.checks import values
+
+
+def sparsity(z: Tensor) -> Tensor:
+    """Share of exact zeros, 1 - ||z||_0 / d, in [0, 1]. SPEC section 5."""
+    z = values("z", z, "n x d, d")
+    return _where_finite(z, (z == 0).to(z.dtype).mean(-1))
+
+
+def compressibility(z: Tensor, q: float = 2.0, kappa: float = 0.1) -> Tensor:
+    """(q, kappa)-compressibility: 1 - ||rest||_q / ||z||_q, where rest is z without its largest.
+
+    The ceil(kappa * d) entries of largest absolute value are kept, the rest is the error of the
+    best approximation with so many non-zeros; 1 for a zero vector. Raises ValueError unless q > 0
+    and kappa is in [0, 1]. Gribonval et al. 2012, as used in the paper (SPEC section 5).
+    """
+    z = values("z", z, "n x d, d")
+    if not q > 0:
+        raise ValueError(f"q must be > 0 (the order of a norm, as 2.0), found {q!r}")
+    if not 0 <= kappa <= 1:
+        raise ValueError(f"kappa must be a share in [0, 1], found {kappa!r}")
+    d = z.shape[-1]
+    # the factor undoes roundoff: 0.1 * 30 is 3.0000000000000004, of which the ceiling is 4
+    kept = math.ceil(kappa * d * (1 - 1e-12))
+    size = _scaled(z)
+    rest = size.sort(dim=-1).values
+    rest[..., d - kept :] = 0
+    lost, norm = (torch.linalg.vector_norm(v, ord=q, dim=-1) for v in (rest, size))
+    return _where_finite(z, torch.where(norm == 0, 1.0, 1 - lost / norm))
+
+
+def pq_index(w: Tensor, p: float = 0.5, q: float = 1.0) -> Tensor:
+    """PQ-index 1 - d^(1/q - 1/p) ||w||_p / ||w||_q, in [0, 1 - d^(1/q - 1/p)], high if sparse.
+
+    1 for a zero vector, as in `compressibility`. Raises ValueError unless 0 < p < q.
+    Diao et al. 2023 (SPEC section 5).
+    """
+    w = values("w", w, "n x d, d")
+    if not 0 < p < q:
+        raise ValueError(f"p and q must satisfy 0 < p < q (as p=0.5, q=1.0), found {p=}, {q=}")
+    size = _scaled(w)
+    small, large = (torch.linalg.vector_norm(size, ord=order, dim=-1) for order in (p, q))
+    index = 1 - w.shape[-1] ** (1 / q - 1 / p) * small / large
+    return _where_finite(w, torch.where(large == 0, 1.0, index))
+
+
+def _scaled(z: Tensor) -> Tensor:
+    """|z| with largest entry 1 in each row: powers neither overflow nor vanish; zeros stay."""
+    size = z.abs()
+    largest = size.amax(-1, keepdim=True)
+    return torch.where(largest > 0, size / largest, size)
+
+
+def _where_finite(z: Tensor, value: Tensor) -> Tensor:
+    return torch.where(z.isfinite().all(-1), value, torch.nan)

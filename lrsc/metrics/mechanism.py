@@ -1,0 +1,46 @@
+"""Which samples carry the loss: bias-aligned (BA) or bias-conflicting (BC) (SPEC section 5).
+
+losses are per-sample losses >= 0, shape (..., batch); conflicting is bool, of the same shape or
+(batch,) for the same samples in every row. One value a row comes back, shape (...), computed
+without a host synchronisation. NaN losses give NaN; infinite ones what the quotient gives. Both
+raise ValueError for empty input, missing flags and shapes that do not match.
+"""
+
+import torch
+from torch import Tensor
+
+from lrsc.metrics.checks import tensor
+
+
+def loss_ratio(losses: Tensor, conflicting: Tensor) -> Tensor:
+    """BC loss / total loss, in [0, 1]; 0 where the total is 0. SPEC section 5."""
+    losses, conflicting = _checked(losses, conflicting)
+    total = losses.sum(-1)
+    return torch.where(total == 0, 0.0, torch.where(conflicting, losses, 0.0).sum(-1) / total)
+
+
+def aligned_to_conflicting(losses: Tensor, conflicting: Tensor) -> Tensor:
+    """Mean BA loss / mean BC loss; NaN where a row has no BA or no BC sample. SPEC section 5.
+
+    Where the mean BC loss is 0 the value is infinite, or NaN if both means are 0.
+    """
+    losses, conflicting = _checked(losses, conflicting)
+    aligned = torch.where(conflicting, 0.0, losses).sum(-1) / (~conflicting).sum(-1)
+    return aligned / (torch.where(conflicting, losses, 0.0).sum(-1) / conflicting.sum(-1))
+
+
+def _checked(losses: Tensor, conflicting: Tensor | None) -> tuple[Tensor, Tensor]:
+    losses = tensor("losses", losses)
+    if conflicting is None:
+        raise ValueError(
+            "conflicting is None, expected a bool a sample (bias label differs from class label); "
+            "give bias labels, as in Split(..., bias=...)"
+        )
+    if tensor("conflicting", conflicting).dtype != torch.bool:
+        raise ValueError(f"conflicting holds {conflicting.dtype}, expected bool; use bias != y")
+    if losses.dim() == 0 or conflicting.shape not in (losses.shape, losses.shape[-1:]):
+        raise ValueError(
+            f"losses have shape {tuple(losses.shape)} and conflicting {tuple(conflicting.shape)}, "
+            "expected (..., batch) and the same or (batch,); give losses with reduction='none'"
+        )
+    return losses if losses.dtype == torch.float64 else losses.float(), conflicting

@@ -1,0 +1,67 @@
+"""What representations z (n x d, one row a sample) say about labels (SPEC section 5).
+
+Bias selectivity is `class_selectivity(z, bias)`; a network's CSI is the mean of
+`class_selectivity(z, y)` over `active_neurons(z)`. Labels are whole numbers, n of them; classes
+are the values that occur. All raise ValueError for empty input and shapes that do not match.
+"""
+
+import torch
+from torch import Tensor
+
+from lrsc.metrics.checks import labels, values
+
+
+def class_separation(z: Tensor, y: Tensor) -> Tensor:
+    """R2 = 1 - (mean distance within classes) / (mean distance overall), cosine distances.
+
+    Every pair of classes weighs the same, pairs of a sample with itself included. O(n d): the mean
+    similarity of two classes is the inner product of the means of their normalised rows. A zero
+    row has similarity 0 to everything, also itself. 0 where all samples point the same way;
+    NaN where z holds NaN or infinity. Computed in float64, returned 0-dimensional in z's precision
+    (at least float32). Kornblith et al. 2021 (SPEC section 5).
+    """
+    z = values("z", z, "n x d")
+    means, _, _ = _class_means(_unit_rows(z.double()), labels("y", y, len(z)))
+    within = 1 - means.square().sum(1).mean()
+    overall = 1 - means.mean(0).square().sum()
+    # below 1e-12 the distances are roundoff: the classes coincide
+    return torch.where(overall <= 1e-12, 0.0, 1 - within / overall).to(z.dtype)
+
+
+def class_selectivity(z: Tensor, y: Tensor) -> Tensor:
+    """Class-selectivity index of each neuron (d values in [0, 1]), with its coverage.
+
+    (mu_max - mu_rest) / (mu_max + mu_rest + 1e-6) * coverage, on |z|: mu_max is the largest class
+    mean (of the lowest label at a tie), mu_rest the mean of the other class means, coverage the
+    share of that class's samples on which the neuron is active (|z| > 0). A neuron with NaN or
+    infinite values gives NaN. Raises ValueError for labels of a single class. SPEC section 5.
+    """
+    z = values("z", z, "n x d").abs()
+    means, of_sample, counts = _class_means(z.double(), labels("y", y, len(z)))
+    if len(means) < 2:
+        raise ValueError(
+            "y holds one class only, expected at least two: selectivity compares a class with "
+            "the others; measure on samples of more classes"
+        )
+    largest, best = means.max(0)
+    rest = (means.sum(0) - largest) / (len(means) - 1)
+    active = ((z > 0) & (of_sample[:, None] == best)).sum(0)
+    index = (largest - rest) / (largest + rest + 1e-6) * active / counts[best]
+    return index.to(z.dtype)
+
+
+def active_neurons(z: Tensor) -> Tensor:
+    """Bool for each neuron: it fires (z is not 0; NaN counts) on at least one sample."""
+    return (values("z", z, "n x d") != 0).any(0)
+
+
+def _class_means(z: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Means (K x d) over the samples of each class, each sample's class index, class sizes."""
+    classes, of_sample, counts = y.unique(return_inverse=True, return_counts=True)
+    sums = z.new_zeros(len(classes), z.shape[1]).index_add_(0, of_sample, z)
+    return sums / counts[:, None], of_sample, counts
+
+
+def _unit_rows(z: Tensor) -> Tensor:
+    norms = torch.linalg.vector_norm(z, dim=1, keepdim=True)
+    return torch.where(norms == 0, 0.0, z / norms)

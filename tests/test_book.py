@@ -1,0 +1,201 @@
+"""lrsc.book on a small book of its own: two pages of prose and one notebook of one cell."""
+
+import json
+import logging
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from lrsc import book
+
+CONFIG = """
+title: A small book
+author: nobody
+execute: {execute_notebooks: "off"}
+only_build_toc_files: true
+sphinx: {extra_extensions: [sphinx-mathjax-offline]}
+"""
+TOC = "format: jb-book\nroot: book/first\nchapters:\n- file: notebooks/live\n- file: book/second\n"
+CELL = "import sys\nprint(profile, 'profile by', sys.executable)"
+
+
+def notebook(path: Path, *cells: str) -> None:
+    """A notebook with a title, a parameters cell that sets profile, and `cells`."""
+    new = nbformat.v4
+    parameters = new.new_code_cell("profile = 'none'", metadata={"tags": ["parameters"]})
+    all_cells = [new.new_markdown_cell("# Live"), parameters, *map(new.new_code_cell, cells)]
+    metadata = {"kernelspec": {"name": "python3", "display_name": "P", "language": "python"}}
+    path.write_text(nbformat.writes(new.new_notebook(cells=all_cells, metadata=metadata)))
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch) -> Path:
+    """Folder of the small book; local results are looked for beside it."""
+    monkeypatch.setattr(book.results, "results_root", lambda root=None: tmp_path / "results")
+    root = tmp_path / "small"
+    (root / "book").mkdir(parents=True)
+    (root / "notebooks").mkdir()
+    (root / "_config.yml").write_text(CONFIG)
+    (root / "_toc.yml").write_text(TOC)
+    (root / "book" / "first.md").write_text("# First\n\nSee [the other](second.md), $x^2$.\n")
+    (root / "book" / "second.md").write_text(
+        "# Second\n\nBack to [live](../notebooks/live.ipynb).\n"
+    )
+    notebook(root / "notebooks" / "live.ipynb", CELL)
+    return root
+
+
+@pytest.fixture
+def no_pages(monkeypatch) -> list[Path]:
+    """Jupyter Book replaced by a stand-in that writes a page for each source; lists its calls."""
+    calls = []
+
+    def write_pages(stage: Path, work: Path, log: Path) -> None:
+        calls.append(stage)
+        html = work / "_build" / "html"
+        for page in (*stage.rglob("*.md"), *stage.rglob("*.ipynb")):
+            path = html / page.relative_to(stage).with_suffix(".html")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("<h1>title</h1><div class='cell_output'></div>")
+        (html / "index.html").write_text("go to the first page")
+
+    monkeypatch.setattr(book, "_run_jupyter_book", write_pages)
+    return calls
+
+
+@pytest.fixture
+def no_kernel(monkeypatch) -> list[Path]:
+    """Execution replaced by a copy; lists the notebooks executed."""
+    executed = []
+
+    def copy(source: Path, output: Path, notebook: Path, profile: str, data: Path) -> None:
+        executed.append(notebook)
+        good = output / "executed" / notebook
+        good.parent.mkdir(parents=True, exist_ok=True)
+        good.write_bytes(source.read_bytes())
+
+    monkeypatch.setattr(book, "_execute", copy)
+    return executed
+
+
+def test_builds_html_from_the_notebook_as_executed_here(root, tmp_path, monkeypatch):
+    # another kernel under the same name must not be used
+    foreign = tmp_path / "jupyter" / "kernels" / "python3"
+    foreign.mkdir(parents=True)
+    (foreign / "kernel.json").write_text('{"argv": ["false"], "display_name": "P"}')
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    monkeypatch.chdir(tmp_path)
+    source = (root / "notebooks" / "live.ipynb").read_bytes()
+    index = book.build("quick", root=root, output="out")
+    assert index == tmp_path / "out" / "html" / "index.html" and index.is_file()
+    page = (index.parent / "notebooks" / "live.html").read_text()
+    assert f"quick profile by {sys.executable}" in page
+    assert "mathjax/tex-chtml.js" in (index.parent / "book" / "first.html").read_text()
+    assert (index.parent / "_static" / "mathjax" / "tex-chtml.js").is_file()
+    assert (root / "notebooks" / "live.ipynb").read_bytes() == source
+
+
+def test_a_warning_fails_the_build_and_keeps_the_last_book(root, tmp_path):
+    html = tmp_path / "out" / "html"
+    html.mkdir(parents=True)
+    (html / "index.html").write_text("the last good book")
+    (root / "_toc.yml").write_text("format: jb-book\nroot: book/first\n")
+    (root / "book" / "first.md").write_text("# First\n\n[nowhere](missing.md)\n")
+    with pytest.raises(book.BuildFailed, match=r"(?s)missing\.md.*jupyter-book\.log"):
+        book.build(root=root, output=tmp_path / "out")
+    assert (html / "index.html").read_text() == "the last good book"
+
+
+def test_unchanged_work_is_not_done_again(root, tmp_path, no_pages, no_kernel, caplog):
+    caplog.set_level(logging.INFO, "lrsc.book")
+    book.build(root=root, output=tmp_path / "out")
+    book.build(root=root, output=tmp_path / "out")
+    assert len(no_kernel) == len(no_pages) == 1
+    assert "notebooks/live.ipynb: unchanged" in caplog.text and "pages: unchanged" in caplog.text
+
+    (root / "book" / "second.md").write_text("# Second\n\nNew words.\n")  # prose alone
+    book.build(root=root, output=tmp_path / "out")
+    assert (len(no_kernel), len(no_pages)) == (1, 2)
+
+
+@pytest.mark.parametrize("change", ["profile", "source", "evidence", "local run", "data", "force"])
+def test_a_change_executes_again(root, tmp_path, no_pages, no_kernel, change):
+    options = {"root": root, "output": tmp_path / "out", "data_root": tmp_path / "data"}
+    runs, data = tmp_path / "results" / "runs", tmp_path / "data" / "MNIST"
+    for folder in (runs, data, root / "book" / "results"):
+        folder.mkdir(parents=True)
+    book.build(**options)
+    if change == "profile":
+        options["profile"] = "desk"
+    elif change == "source":
+        notebook(root / "notebooks" / "live.ipynb", CELL, "1 + 1")
+    elif change == "evidence":
+        (root / "book" / "results" / "synthetic.nc").write_bytes(b"measured")
+    elif change == "local run":
+        (runs / "0123456789abcdef.nc").write_bytes(b"measured")
+    elif change == "data":
+        (data / "train").write_bytes(b"digits")
+    elif change == "force":
+        options["force"] = True
+    book.build(**options)
+    assert len(no_kernel) == 2
+
+
+def test_runs_that_a_notebook_itself_makes_count_as_seen(root, tmp_path, no_pages, monkeypatch):
+    executed = []
+
+    def train(source: Path, output: Path, notebook: Path, profile: str, data: Path) -> None:
+        executed.append(notebook)
+        good = output / "executed" / notebook
+        for path in (good, tmp_path / "results" / "runs" / f"{len(executed)}.nc"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(source.read_bytes())
+
+    monkeypatch.setattr(book, "_execute", train)
+    book.build(root=root, output=tmp_path / "out")
+    book.build(root=root, output=tmp_path / "out")
+    assert len(executed) == 1
+
+
+def test_a_failing_notebook_is_reported_and_the_last_good_copy_kept(root, tmp_path, no_pages):
+    out = tmp_path / "out"
+    good = out / "executed" / "notebooks" / "live.ipynb"
+    good.parent.mkdir(parents=True)
+    good.write_text("the last good copy")
+    notebook(root / "notebooks" / "live.ipynb", "print('so far')", "lr = 1 / 0")
+    with pytest.raises(book.BuildFailed) as failed:
+        book.build(root=root, output=out)
+    partial = out / "failed" / "notebooks" / "live.ipynb"
+    for part in ("notebooks/live.ipynb", "ZeroDivisionError", "lr = 1 / 0", str(partial)):
+        assert part in str(failed.value)
+    assert "so far" in partial.read_text()
+    assert good.read_text() == "the last good copy"
+    assert json.loads((out / "book.json").read_text())["notebooks"] == {}  # not done
+
+
+def test_a_book_without_a_page_is_no_success(root, tmp_path, no_pages, no_kernel, monkeypatch):
+    write_pages = book._run_jupyter_book
+
+    def lose_one(stage: Path, work: Path, log: Path) -> None:
+        write_pages(stage, work, log)
+        (work / "_build" / "html" / "book" / "second.html").write_text("")
+
+    monkeypatch.setattr(book, "_run_jupyter_book", lose_one)
+    with pytest.raises(book.BuildFailed, match=r"book/second\.html"):
+        book.build(root=root, output=tmp_path / "out")
+
+
+def test_wrong_use_is_named_before_any_work(root, tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match=r"unknown profile 'quik'\. Did you mean 'quick'\?"):
+        book.build("quik", root=root, output=tmp_path / "out")
+    with pytest.raises(ValueError, match=r"holds no book: _config\.yml, _toc\.yml, book not found"):
+        book.build(root=tmp_path / "empty", output=tmp_path / "out")
+    (root / "book" / "second.md").unlink()
+    with pytest.raises(ValueError, match="names 'book/second'"):
+        book.build(root=root, output=tmp_path / "out")
+    monkeypatch.setattr(book, "_NEEDS", ("papermill", "not_installed_here"))
+    with pytest.raises(ValueError, match=r"\(not_installed_here\): pip install 'lrsc\[book\]'"):
+        book.build(root=root, output=tmp_path / "out")
+    assert not (tmp_path / "out").exists()

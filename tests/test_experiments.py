@@ -1,0 +1,150 @@
+"""Experiments: plans, opening results, collapsed runs, status, reference ranges."""
+
+import numpy as np
+import pytest
+from test_results import run as stored
+
+from lrsc import experiments, results
+
+
+def put(root, *runs):
+    for found in runs:
+        results.save(found, results.run_path(found.attrs["run_id"], root))
+
+
+def quick(number, lr, seed=0, accuracy=0.5, **attrs):
+    config = experiments.configs("semi_synthetic", model="fcn", lrs=[lr], seeds=[seed])[0]
+    found = stored(f"{number:016x}", accuracy=accuracy, config=config.to_json(), **attrs)
+    found["epochs"] = 5
+    return found
+
+
+@pytest.fixture(autouse=True)
+def nothing_shipped(monkeypatch, tmp_path):
+    monkeypatch.setattr(results, "shipped_path", lambda name: tmp_path / "shipped" / f"{name}.nc")
+
+
+@pytest.mark.parametrize("name", experiments.names())
+@pytest.mark.parametrize("profile", experiments.PROFILES)
+def test_every_plan_holds_distinct_valid_runs(name, profile):
+    configs = experiments.configs(name, profile)
+    assert len(set(configs)) == len(configs) > 0
+    assert all(experiments.profile_of(c) == profile or c.dataset == "parity" for c in configs)
+
+
+def test_paper_grids_span_table_s1_with_six_log_spaced_values():
+    for dataset, model, name in (
+        ("parity", "fcn", "synthetic"),
+        ("colored_mnist", "fcn", "semi_synthetic"),
+        ("colored_mnist", "resnet18", "semi_synthetic"),
+    ):
+        lrs = sorted({c.train.lr for c in experiments.configs(name, "paper", dataset, model)})
+        low, high = experiments.reference(dataset, model)["lr"]
+        assert (lrs[0], lrs[-1]) == (low, high)
+        for lr in np.geomspace(low, high, 6):
+            assert min(abs(np.log(lr / v)) for v in lrs) < 0.01
+
+
+def test_desk_runs_use_real_data_and_10_000_samples():
+    config = experiments.configs("semi_synthetic", "desk")[0]
+    assert config.source == "real" and dict(config.data) == {"n_train": 10_000}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("semisynthetic",), "'semi_synthetic'"),
+        (("synthetic", "papper"), "'paper'"),
+        (("synthetic", "quick", "colored_mnist"), "Valid: parity"),
+        (("semi_synthetic", "quick", None, "resnet"), "'resnet18'"),
+        (("synthetic", "quick", None, None, []), "must not be empty"),
+        (("synthetic", "quick", None, None, [-1]), "lr must be"),
+    ],
+)
+def test_errors(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        experiments.configs(*arguments)
+
+
+def test_open_runs_gives_only_what_is_done(tmp_path):
+    put(tmp_path, quick(1, 0.5), quick(2, 0.1, seed=1))
+    configs = experiments.configs("semi_synthetic", model="fcn", lrs=[0.1, 0.5], seeds=[0, 1])
+    found = experiments.open_runs(configs, tmp_path)
+    assert sorted(zip(found["lr"].values, found["seed"].values, strict=True)) == [
+        (0.1, 1),
+        (0.5, 0),
+    ]
+    assert set(found["profile"].values) == {"quick"} and set(found["origin"].values) == {"local"}
+    with pytest.raises(ValueError, match="none of these runs is done"):
+        experiments.open_runs(experiments.configs("synthetic"), tmp_path)
+
+
+def test_a_stand_in_never_passes_for_a_desk_or_paper_run(tmp_path):
+    config = experiments.configs("semi_synthetic", "paper", model="fcn", lrs=[0.5], seeds=[0])[0]
+    put(tmp_path, stored("a" * 16, config=config.to_json(), source_id="digits"))
+    with pytest.raises(ValueError, match="nothing is measured"):
+        experiments.open_experiment("semi_synthetic", "paper", tmp_path)
+    put(tmp_path, stored("b" * 16, config=config.to_json(), source_id="mnist"))
+    assert experiments.open_experiment("semi_synthetic", "paper", tmp_path).sizes["run"] == 1
+
+
+def test_the_largest_profile_is_opened_unless_asked_otherwise(tmp_path):
+    config = experiments.configs("semi_synthetic", "paper", model="fcn", lrs=[0.5], seeds=[0])[0]
+    put(tmp_path, stored("b" * 16, config=config.to_json(), source_id="mnist"), quick(1, 0.5))
+    assert experiments.open_experiment("semi_synthetic", root=tmp_path).attrs["profile"] == "paper"
+    small = experiments.open_experiment("semi_synthetic", "quick", tmp_path)
+    assert small["source_id"].values.tolist() == ["digits"]
+
+
+def test_collapsed_is_a_larger_lr_far_under_the_best(tmp_path):
+    put(
+        tmp_path,
+        quick(1, 0.02, accuracy=0.3),  # a small LR that is bad has not collapsed
+        quick(2, 0.1, accuracy=0.8),
+        quick(3, 0.5, 0, accuracy=0.2),
+        quick(4, 0.5, 1, accuracy=0.75),
+    )
+    found = experiments.open_experiment("semi_synthetic", "quick", tmp_path)
+    statuses = dict(zip(found["run_id"].values, found["status"].values, strict=True))
+    assert [statuses[f"{i:016x}"] for i in (1, 2, 3, 4)] == [
+        "converged", "converged", "collapsed", "converged",
+    ]  # fmt: skip
+
+
+def test_nothing_measured_says_how_to_measure(tmp_path):
+    with pytest.raises(ValueError, match="lrsc sweep synthetic --profile desk"):
+        experiments.open_experiment("synthetic", "desk", tmp_path)
+
+
+def test_export_ships_evidence_once_and_never_quick_runs(tmp_path):
+    configs = experiments.configs("semi_synthetic", "paper", model="fcn", lrs=[0.5], seeds=[0, 1])
+    put(tmp_path, quick(1, 0.5))
+    with pytest.raises(ValueError, match="nothing to export"):
+        experiments.export("semi_synthetic", tmp_path)
+    put(tmp_path, stored("a" * 16, config=configs[0].to_json(), source_id="mnist"))
+    experiments.export("semi_synthetic", tmp_path)
+    put(tmp_path, stored("b" * 16, config=configs[1].to_json(), source_id="mnist"))
+    path = experiments.export("semi_synthetic", tmp_path)
+    shipped = results.load(path)
+    assert sorted(shipped["run_id"].values) == ["a" * 16, "b" * 16]
+    assert "representation" not in shipped
+    # a reader without local results sees them
+    found = experiments.open_experiment("semi_synthetic", root=tmp_path / "nowhere")
+    assert found.sizes["run"] == 2 and found.attrs["origin"] == "shipped"
+    assert found.attrs["file"] == "book/results/semi_synthetic.nc"
+
+
+def test_status_counts(tmp_path):
+    put(tmp_path, quick(1, 0.5), quick(2, 0.1, status="diverged"))
+    rows = experiments.status("quick", tmp_path)
+    (row,) = [r for r in rows if r["model"] == "fcn" and r["dataset"] == "colored_mnist"]
+    assert (row["done"], row["diverged"]) == (2, 1) and row["missing"] == row["runs"] - 2
+    with pytest.raises(ValueError, match="profile"):
+        experiments.status("fast", tmp_path)
+
+
+def test_reference_is_table_s1_in_fractions():
+    ranges = experiments.reference("colored_mnist", "fcn")
+    assert ranges["unbiased_accuracy"] == pytest.approx((0.72727, 0.7611))
+    assert ranges["prunability"] == (0.935, 0.968) and ranges["lr"] == (0.001, 0.5)
+    assert experiments.reference("parity", "resnet18") is None

@@ -1,0 +1,125 @@
+"""Result files: atomic, checked, combined into long form and grids."""
+
+import logging
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from lrsc import RunConfig, TrainConfig, results
+from lrsc.measure import as_dataset
+
+
+def run(name="0123456789abcdef", lr=0.1, seed=0, accuracy=0.5, **attrs):
+    config = RunConfig("colored_mnist", "fcn", TrainConfig(lr=lr), seed=seed)
+    found = as_dataset({
+        "unbiased_accuracy": accuracy,
+        "accuracy_pruned_column": np.linspace(0.9, 0.1, 9),
+        "group_accuracy": np.eye(2),
+    })  # fmt: skip
+    found["representation"] = (("sample", "unit"), np.zeros((4, 3), np.float16))
+    found.attrs = {
+        "run_id": name, "config": config.to_json(), "status": "converged", "source_id": "digits",
+        "wall_seconds": 1.0, "n_train": 1200,
+    } | attrs  # fmt: skip
+    return found
+
+
+def test_a_saved_run_comes_back_equal(tmp_path):
+    path = results.run_path("0123456789abcdef", tmp_path)
+    results.save(run(), path)
+    assert results.load(path).identical(run().load())
+    assert [p.name for p in path.parent.iterdir()] == [path.name]  # no temporary file is left
+
+
+def test_every_variable_has_units_and_a_long_name():
+    found = run().drop_vars("representation")
+    assert all({"units", "long_name"} <= set(v.attrs) for v in found.data_vars.values())
+    assert {"units", "long_name"} <= set(found["kappa"].attrs)
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_trace(tmp_path):
+    path = tmp_path / "a.nc"
+    results.save(run(), path)
+    before = path.read_bytes()
+    with pytest.raises(RuntimeError), results.atomic(path) as part:
+        part.write_bytes(b"half")
+        raise RuntimeError
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "foreign", "renamed", "flipped"])
+def test_a_damaged_run_is_set_aside_with_a_warning(tmp_path, caplog, damage):
+    path = results.run_path("0123456789abcdef", tmp_path)
+    results.save(run(), path)
+    data = bytearray(path.read_bytes())
+    if damage == "flipped":
+        data[:64] = bytes(64)
+    new = {"truncated": data[: len(data) // 2], "empty": b"", "foreign": b"not netCDF" * 99}
+    if damage == "renamed":
+        results.save(run("fedcba9876543210"), path)
+    else:
+        path.write_bytes(new.get(damage, data))
+    with caplog.at_level(logging.WARNING):
+        assert results.load_run(path) is None
+    assert not path.exists() and path.with_name(path.name + ".damaged").exists()
+    assert "set aside" in caplog.text and path.name in caplog.text
+
+
+def test_load_names_the_file(tmp_path):
+    with pytest.raises(ValueError, match=r"nowhere\.nc does not exist"):
+        results.load(tmp_path / "nowhere.nc")
+
+
+def test_combine_makes_long_form_without_raw_material():
+    wide = run("a" * 16, lr=0.2)
+    wide["group_accuracy"] = (("class", "bias"), np.ones((3, 3)))
+    long = results.combine([run(seed=1), wide])
+    assert long.sizes == {"run": 2, "kappa": 9, "class": 3, "bias": 3}
+    assert long["lr"].values.tolist() == [0.1, 0.2] and long["seed"].values.tolist() == [1, 0]
+    assert "representation" not in long and long["status"].values.tolist() == ["converged"] * 2
+    assert np.isnan(long["group_accuracy"][0, 2]).all()
+    assert long["group_accuracy"][0, :2, :2].values.tolist() == [[1, 0], [0, 1]]
+
+
+def test_a_run_without_measures_becomes_nan():
+    diverged = run("b" * 16, status="diverged").drop_vars(
+        ["unbiased_accuracy", "accuracy_pruned_column", "kappa"]
+    )
+    long = results.combine([run(), diverged])
+    assert (
+        np.isnan(long["unbiased_accuracy"][1]) and np.isnan(long["accuracy_pruned_column"][1]).all()
+    )
+
+
+def test_long_form_survives_the_file(tmp_path):
+    long = results.combine([run(), run("a" * 16, lr=0.2)])
+    results.save(long, tmp_path / "long.nc")
+    again = results.load(tmp_path / "long.nc")
+    assert again["config"].values.tolist() == long["config"].values.tolist()
+    xr.testing.assert_allclose(again.drop_vars(["config"]), long.drop_vars(["config"]))
+
+
+def test_combine_nothing_says_what_to_do():
+    with pytest.raises(ValueError, match="run a sweep"):
+        results.combine([])
+
+
+def test_grid_has_the_dimensions_asked_for():
+    runs = [run(f"{i:016x}", lr, seed, lr + seed)
+            for i, (lr, seed) in enumerate([(0.1, 0), (0.2, 0), (0.2, 1)])]  # fmt: skip
+    grid = results.to_grid(results.combine(runs), "lr", "seed")
+    assert grid["unbiased_accuracy"].dims == ("lr", "seed")
+    assert float(grid["unbiased_accuracy"].sel(lr=0.2, seed=1)) == pytest.approx(1.2)
+    assert np.isnan(grid["unbiased_accuracy"].sel(lr=0.1, seed=1))
+    assert set(grid["accuracy_pruned_column"].dims) == {"lr", "seed", "kappa"}
+
+
+@pytest.mark.parametrize(
+    ("dims", "words"),
+    [((), "at least one"), (("LR",), "'lr'"), (("lr",), "two runs stand at {'lr': 0.1}")],
+)
+def test_grid_errors(dims, words):
+    long = results.combine([run(), run("a" * 16, seed=1)])
+    with pytest.raises(ValueError, match=words):
+        results.to_grid(long, *dims)

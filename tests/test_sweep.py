@@ -1,0 +1,254 @@
+"""Sweeps: resume, kill, two processes, damaged results, measures from stored material."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+import lrsc
+from lrsc import RunConfig, TrainConfig, results, sweep
+from lrsc.errors import DataMissing
+
+FAST = TrainConfig(lr=0.3, max_epochs=3)
+
+
+def tiny(seed=0, **train):
+    import dataclasses
+
+    data = {"n_train": 500, "n_noise": 5, "n_core": 3}
+    return RunConfig("parity", "fcn", dataclasses.replace(FAST, **train), seed, data=data)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Counts trainings."""
+    seen = []
+    real = sweep.fit
+
+    def counting(*args, **kwargs):
+        seen.append(args[2].lr)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(sweep, "fit", counting)
+    return seen
+
+
+def test_what_is_done_is_not_trained_again(tmp_path, calls):
+    first = sweep.run([tiny(0), tiny(1)], root=tmp_path)
+    assert len(first.trained) == 2 and len(calls) == 2
+    second = sweep.run([tiny(0), tiny(1), tiny(2)], root=tmp_path)
+    assert second.done_before == first.trained and len(second.trained) == 1 and len(calls) == 3
+
+
+def test_a_result_holds_measures_raw_material_and_provenance(tmp_path):
+    (name,) = sweep.run([tiny()], root=tmp_path).trained
+    found = results.load(results.run_path(name, tmp_path))
+    for variable in (
+        "unbiased_accuracy", "worst_group_accuracy", "adjusted_average", "sparsity", "csi", "bsi",
+        "activation_compressibility", "pq_index", "class_separation", "prunability",
+        "prunability_magnitude", "accuracy_pruned_column", "max_loss_ratio", "train_accuracy",
+        "max_loss_ratio_fixed", "representation", "logits", "filter_norm", "curve_loss",
+    ):  # fmt: skip
+        assert variable in found, variable
+        assert {"units", "long_name"} <= set(found[variable].attrs)
+    assert found["representation"].dtype == np.float16 and found["representation"].shape == (
+        1000,
+        200,
+    )
+    assert found["logits"].shape == (10_000, 2)
+    for attribute in (
+        "run_id", "config", "status", "source_id", "checksum", "lrsc_version", "commit",
+        "torch_version", "device", "device_name", "threads", "precision", "started", "wall_seconds",
+    ):  # fmt: skip
+        assert attribute in found.attrs, attribute
+    assert RunConfig.from_json(found.attrs["config"]) == tiny()
+    assert results.weights_path(name, tmp_path).is_file()
+
+
+def test_resumed_equals_uninterrupted(tmp_path):
+    sweep.run([tiny(0)], root=tmp_path / "a")
+    sweep.run([tiny(0), tiny(1)], root=tmp_path / "a")
+    sweep.run([tiny(1), tiny(0)], root=tmp_path / "b")
+    for one in sorted((tmp_path / "a" / "runs").glob("*.nc")):
+        other = results.load(tmp_path / "b" / "runs" / one.name)
+        assert results.load(one).equals(other)
+
+
+def test_a_truncated_result_is_set_aside_and_run_again(tmp_path, calls, caplog):
+    (name,) = sweep.run([tiny()], root=tmp_path).trained
+    path = results.run_path(name, tmp_path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 3])
+    assert sweep.run([tiny()], root=tmp_path).trained == (name,)
+    assert len(calls) == 2 and "set aside" in caplog.text
+    assert path.with_name(path.name + ".damaged").is_file() and results.load(path)
+
+
+def test_repeated_defaults_name_the_same_run():
+    plain = RunConfig("parity", "fcn")
+    said = RunConfig("parity", "fcn", data={"rho": 0.1}, model_options={"hidden": (200, 200)})
+    assert sweep.identify(plain) == sweep.identify(said)
+    assert sweep.identify(RunConfig("parity", "fcn", data={"rho": 0.2})) != sweep.identify(plain)
+
+
+def test_a_diverged_run_is_a_result_without_measures(tmp_path):
+    config = RunConfig(
+        "colored_mnist", "fcn", TrainConfig(lr=1e6, max_epochs=4), source="embedded",
+        model_options={"hidden": (8, 8)},
+    )  # fmt: skip
+    (name,) = sweep.run([config], root=tmp_path).trained
+    found = results.load(results.run_path(name, tmp_path))
+    assert found.attrs["status"] == "diverged" and "unbiased_accuracy" not in found
+    assert np.isnan(found["train_accuracy"]) and "curve_loss" in found
+    assert sweep.run([config], root=tmp_path).done_before == (name,)
+
+
+@pytest.mark.parametrize(
+    ("config", "error", "words"),
+    [
+        (RunConfig("party", "fcn"), ValueError, "'parity'"),
+        (RunConfig("parity", "fnc"), ValueError, "'fcn'"),
+        (RunConfig("parity", "fcn", data={"roh": 0.1}), ValueError, "'rho'"),
+        (RunConfig("parity", "fcn", model_options={"hide": 1}), ValueError, "'hidden'"),
+        (RunConfig("colored_mnist", "fcn", source="real"), DataMissing, "MNIST is not complete"),
+    ],
+)
+def test_errors_come_before_any_work(tmp_path, calls, config, error, words):
+    with pytest.raises(error, match=words):
+        sweep.run([tiny(), config], root=tmp_path, data_root=tmp_path)
+    assert not calls and not (tmp_path / "runs").exists()
+
+
+def test_no_runs_and_unknown_executor():
+    with pytest.raises(ValueError, match="no runs"):
+        sweep.run([])
+    with pytest.raises(ValueError, match="'serial'"):
+        sweep.run([tiny()], executor="seriall")
+
+
+SCRIPT = """
+import sys, torch
+torch.set_num_threads(1)
+from lrsc import RunConfig, TrainConfig, sweep
+data = {"n_train": 500, "n_noise": 5, "n_core": 3}
+runs = [RunConfig("parity", "fcn", TrainConfig(lr=0.3, max_epochs=3), s, data=data)
+        for s in range(%d)]
+print(sweep.run(runs, root=sys.argv[1], on_result=lambda *a: print("one", flush=True)))
+"""
+
+
+def test_sigkill_loses_nothing_that_had_finished(tmp_path, calls):
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT % 40, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    for _ in range(2):
+        assert process.stdout.readline() == "one\n"
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    kept = {p.stem: p.stat().st_mtime_ns for p in (tmp_path / "runs").glob("*.nc")}
+    assert 2 <= len(kept) < 40
+    report = sweep.run([tiny(s) for s in range(len(kept) + 1)], root=tmp_path)
+    assert set(report.done_before) == set(kept) and len(report.trained) == 1 == len(calls)
+    assert all((tmp_path / "runs" / f"{k}.nc").stat().st_mtime_ns == t for k, t in kept.items())
+
+
+def test_two_processes_share_a_sweep_and_train_nothing_twice(tmp_path):
+    command = [sys.executable, "-c", SCRIPT % 6, str(tmp_path)]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [p.communicate(timeout=100)[0] for p in both]
+    assert [p.returncode for p in both] == [0, 0]
+    assert sum(text.count("one\n") for text in said) == 6
+    assert len(results.local_runs(tmp_path)) == 6
+    assert not list((tmp_path / "runs").glob(".*.part"))
+
+
+def test_a_run_another_process_is_at_is_left_to_it(tmp_path, calls):
+    fcntl = pytest.importorskip("fcntl", reason="file locks of this kind do not exist here")
+    path = results.run_path(sweep.identify(tiny()), tmp_path)
+    path.parent.mkdir(parents=True)
+    with open(path.with_name(f".{path.stem}.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        report = sweep.run([tiny()], root=tmp_path)
+    assert report.elsewhere == (path.stem,) and not calls
+
+
+def test_shipped_runs_count_as_done_unless_raw_is_asked_for(tmp_path, monkeypatch, calls):
+    monkeypatch.setattr(sweep, "shipped_ids", lambda: frozenset({sweep.identify(tiny())}))
+    assert len(sweep.run([tiny()], root=tmp_path).done_before) == 1 and not calls
+    assert len(sweep.run([tiny()], root=tmp_path, raw=True).trained) == 1
+
+
+@pytest.mark.parametrize("keep_weights", [True, False])
+def test_measuring_again_restores_changed_measures(tmp_path, keep_weights):
+    (name,) = sweep.run([tiny()], root=tmp_path).trained
+    path = results.run_path(name, tmp_path)
+    before = results.load(path)
+    changed = before.copy(deep=True)
+    for variable in ("csi", "unbiased_accuracy", "class_separation"):
+        changed[variable] = changed[variable] * 0 + 9.0
+    results.save(changed, path)
+    if not keep_weights:
+        results.weights_path(name, tmp_path).unlink()
+    (line,) = sweep.measure_again(root=tmp_path)
+    assert name in line and ("weights" in line) == keep_weights
+    after = results.load(path)
+    for variable in ("csi", "unbiased_accuracy", "class_separation", "prunability"):
+        # the stored representation is fp16
+        assert float(after[variable]) == pytest.approx(float(before[variable]), rel=2e-3)
+    assert after.attrs["run_id"] == name
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    path = tmp_path / "weights.pt"
+    torch.save({"a": torch.zeros(1)}, path)
+    with pytest.raises(ValueError, match="does not hold weights of 'fcn'"):
+        sweep.load_checkpoint(path, tiny())
+    path.write_bytes(b"x")
+    with pytest.raises(ValueError, match="does not hold weights"):
+        sweep.load_checkpoint(path, tiny())
+
+
+def test_estimate_uses_done_runs_and_the_cap(tmp_path):
+    (row,) = sweep.estimate([tiny(0), tiny(1)], root=tmp_path)
+    assert row["runs"] == row["to_do"] == 2 and row["step_ms"] > 0
+    assert row["seconds"] == pytest.approx(row["at_most_seconds"])
+    assert row["at_most_seconds"] == pytest.approx(2 * 3 * 5 * row["step_ms"] / 1000)
+    sweep.run([tiny(0), tiny(1)], root=tmp_path)
+    (row,) = sweep.estimate([tiny(0), tiny(1)], root=tmp_path)
+    assert row["to_do"] == 0 and row["seconds"] == 0
+
+
+def test_public_names_resolve_after_import_lrsc_alone():
+    code = (
+        "import lrsc; lrsc.datasets.load, lrsc.TrainConfig, lrsc.models.build, lrsc.fit, "
+        "lrsc.models.representation, lrsc.metrics.sparsity, lrsc.pruning.prune, "
+        "lrsc.results.to_grid, "
+        "lrsc.experiments.open_experiment, lrsc.sweep.run; import lrsc.measure; "
+        "assert callable(lrsc.measure) and lrsc.measure.measure"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+def test_measure_of_any_module(own_dataset):
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(192, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3)
+    )
+    found = lrsc.measure(net, own_dataset)
+    assert found.sizes["kappa"] == 9 and 0 <= float(found["unbiased_accuracy"]) <= 1
+    predicted = lrsc.models.evaluate(net, own_dataset.test.inputs(own_dataset.test.x)).argmax(1)
+    expected = float((predicted == own_dataset.test.y).double().mean())
+    assert float(found["unbiased_accuracy"]) == pytest.approx(expected)
+    without = lrsc.measure(net, own_dataset, methods=[])
+    assert "prunability" not in without and "csi" in without
+
+
+def test_time_of_a_started_run_is_utc(tmp_path):
+    (name,) = sweep.run([tiny()], root=tmp_path).trained
+    started = results.load(results.run_path(name, tmp_path)).attrs["started"]
+    assert started.startswith(time.strftime("%Y", time.gmtime())) and started.endswith("+00:00")
