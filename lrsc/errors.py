@@ -14,8 +14,9 @@ class DataMissing(ValueError, FileNotFoundError):
 def unknown(kind: str, found: object, valid: Iterable[str]) -> ValueError:
     """The error for a name that does not exist: the name, the nearest valid one, the list."""
     names = sorted(valid)
-    near = difflib.get_close_matches(str(found), names, n=1, cutoff=0.4)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    by_lower = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(str(found).lower(), by_lower, n=1, cutoff=0.4)
+    hint = f" Did you mean {by_lower[near[0]]!r}?" if near else ""
     return ValueError(f"unknown {kind} {found!r}.{hint} Valid: {', '.join(names) or 'none'}.")
 
 

@@ -232,20 +232,18 @@ def _shipped(name: str) -> xr.Dataset | None:
     path = results.shipped_path(name)
     if not path.is_file():
         return None
-    return results.load(path).assign_coords(origin=("run", _shipped_origin(path)))
+    return _with_origin(results.load(path), "shipped")
 
 
 def _local(root: str | Path | None) -> xr.Dataset | None:
     runs = results.local_runs(root)
     if not runs:
         return None
-    found = results.combine(runs)
-    return found.assign_coords(origin=("run", np.full(found.sizes["run"], "local", object)))
+    return _with_origin(results.combine(runs), "local")
 
 
-def _shipped_origin(path: Path) -> np.ndarray:
-    with_runs = results.load(path).sizes["run"]
-    return np.full(with_runs, "shipped", object)
+def _with_origin(found: xr.Dataset, origin: str) -> xr.Dataset:
+    return found.assign_coords(origin=("run", np.full(found.sizes["run"], origin, object)))
 
 
 def _select(sources: list[xr.Dataset], wanted: list[RunConfig], profile: str) -> xr.Dataset | None:
@@ -257,8 +255,8 @@ def _select(sources: list[xr.Dataset], wanted: list[RunConfig], profile: str) ->
         for i, (text, source_id) in enumerate(
             zip(source["config"].values, source["source_id"].values, strict=True)
         ):
-            embedded = source_id in _STAND_INS
-            if embedded == (profile == "quick") or source_id == "generated":
+            stands_in = datasets.is_stand_in(source_id)
+            if stands_in == (profile == "quick") or source_id == "generated":
                 at[_key(RunConfig.from_json(text))] = i
         rows = [at[k] for k in keys if k in at and k not in have]
         have |= set(at)
@@ -268,9 +266,6 @@ def _select(sources: list[xr.Dataset], wanted: list[RunConfig], profile: str) ->
         return None
     found = xr.concat(chosen, "run", join="outer")
     return found.assign_coords(profile=("run", np.full(found.sizes["run"], profile, object)))
-
-
-_STAND_INS = {"digits"}
 
 
 @functools.lru_cache(maxsize=100_000)

@@ -9,10 +9,13 @@ from pathlib import Path
 from lrsc.config import SOURCES
 from lrsc.datasets import colored_mnist, parity
 from lrsc.datasets.biased import BiasedDataset, Split
-from lrsc.datasets.sources import Source, data_root
+from lrsc.datasets.sources import Source, data_root, is_stand_in
 from lrsc.errors import check_names
 
-__all__ = ["BiasedDataset", "Split", "Source", "data_root", "load", "names", "options", "resolve"]
+__all__ = [
+    "BiasedDataset", "Split", "data_root", "is_stand_in", "load", "names", "options", "resolve",
+    "version",
+]  # fmt: skip
 
 MODULES = {"colored_mnist": colored_mnist, "parity": parity}
 _COMMON = ("rho", "seed", "n_train")
@@ -76,7 +79,7 @@ def resolve(name: str, root: str | Path | None = None, source: str = "auto") -> 
 @functools.lru_cache(maxsize=4)
 def _resolve(name: str, root: Path, source: str) -> Source:
     found = MODULES[name].find(root, source)
-    if source == "auto" and found.embedded_stand_in:
+    if source == "auto" and is_stand_in(found.source_id):
         _log.warning(
             "%s: real data not found under %s; using the embedded stand-in %r "
             "(pass source='real' to insist)", name, root, found.source_id,

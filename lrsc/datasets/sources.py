@@ -15,17 +15,21 @@ from lrsc.errors import DataMissing
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Source:
-    """Raw data: source_id, SHA-256 of the decoded content, the content, and if it stands in."""
+    """Raw data: source_id, SHA-256 of the decoded content, and the content."""
 
     source_id: str
     checksum: str
     content: Any
-    embedded_stand_in: bool = False
 
     @property
     def key(self) -> str:
         """What a run's name holds of the data: 'source_id:checksum'."""
         return f"{self.source_id}:{self.checksum}"
+
+
+def is_stand_in(source_id: str) -> bool:
+    """Whether a source only stands in for published data: its results are never evidence."""
+    return source_id == "digits" or source_id.startswith("miniature-")
 
 
 def data_root(root: str | Path | None = None) -> Path:
@@ -89,7 +93,7 @@ def digits() -> Source:
         rank[labels == c] = np.arange((labels == c).sum())
     train = rank < 120
     arrays = [images[train], labels[train], images[~train], labels[~train]]
-    return Source("digits", content_checksum(arrays), tuple(arrays), embedded_stand_in=True)
+    return Source("digits", content_checksum(arrays), tuple(arrays))
 
 
 def content_checksum(arrays) -> str:

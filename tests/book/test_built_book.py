@@ -1,0 +1,237 @@
+"""The built book in headless Chromium, as a reader without a network sees it.
+
+Needs a book (`make book`; another folder: LRSC_BOOK_HTML) and Debian's chromium and
+chromium-driver: .ci/run installs them and runs `python -m pytest -m book tests/book`.
+"""
+
+import functools
+import http.server
+import json
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urljoin
+
+import pytest
+import yaml
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+pytestmark = pytest.mark.book
+
+ROOT = Path(__file__).parents[2]
+HTML = Path(os.environ.get("LRSC_BOOK_HTML", ROOT / "_build" / "html"))
+PHONE, DESKTOP = (390, 844), (1280, 900)
+WAIT = 60  # seconds for a page to settle on a busy machine
+
+
+def toc_names(entry) -> Iterator[str]:
+    """Names of the pages in _toc.yml."""
+    if isinstance(entry, list):
+        for item in entry:
+            yield from toc_names(item)
+    elif isinstance(entry, dict):
+        yield from (entry[key] for key in ("root", "file") if key in entry)
+        yield from toc_names(list(entry.values()))
+
+
+PAGES = [f"{name}.html" for name in toc_names(yaml.safe_load((ROOT / "_toc.yml").read_text()))]
+
+
+class Links(HTMLParser):
+    """Collects a page's link targets and the ids that can be linked to."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.targets: list[str] = []
+        self.ids: set[str] = set()
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        self.ids |= {values[key] for key in ("id", "name") if values.get(key)}
+        if tag == "a" and values.get("href"):
+            self.targets.append(values["href"])
+
+
+@pytest.fixture(scope="session")
+def site() -> Iterator[str]:
+    """Address at which the book is served."""
+    if not (HTML / "index.html").is_file():
+        pytest.fail(f"no book in {HTML}: run `make book` first")
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    handler = functools.partial(Quiet, directory=str(HTML))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory) -> Iterator[webdriver.Chrome]:
+    """Chromium that can reach nothing but this machine."""
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (chromium and driver):
+        pytest.fail(
+            "chromium and chromedriver are needed: apt-get install chromium chromium-driver"
+        )
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in (
+        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync",
+        "--disable-dev-shm-usage", f"--user-data-dir={tmp_path_factory.mktemp('chromium')}",
+        "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE localhost , EXCLUDE 127.0.0.1",
+    ):  # fmt: skip
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    chrome = webdriver.Chrome(options=options, service=Service(driver))
+    chrome.set_page_load_timeout(WAIT)
+    chrome.set_script_timeout(WAIT)
+    chrome.get("about:blank")  # leaves the browser's own start page
+    yield chrome
+    chrome.quit()
+
+
+def visit(browser: webdriver.Chrome, url: str, size: tuple[int, int] = DESKTOP) -> list[str]:
+    """Open a page, wait until it is drawn, and return the addresses that it asked for."""
+    browser.get_log("performance"), browser.get_log("browser")  # forget the page before
+    metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1}
+    metrics["mobile"] = size == PHONE
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    browser.get(url)
+    browser.execute_async_script(
+        """
+        const done = arguments[0];
+        const math = window.MathJax && MathJax.startup ? MathJax.startup.promise : null;
+        Promise.resolve(math).then(() => document.fonts.ready).then(() => setTimeout(done, 200));
+        """
+    )
+    events = [json.loads(e["message"])["message"] for e in browser.get_log("performance")]
+    sent = [e["params"] for e in events if e["method"] == "Network.requestWillBeSent"]
+    return [params["request"]["url"] for params in sent]
+
+
+def test_the_book_has_its_pages():
+    missing = [p for p in PAGES if not (HTML / p).is_file()]
+    assert len(PAGES) >= 8
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_loads_from_the_book_alone_and_is_drawn(browser, site, page):
+    requests = visit(browser, site + page)
+    outside = [url for url in requests if not url.startswith((site, "data:", "blob:"))]
+    assert outside == []
+    assert [e["message"] for e in browser.get_log("browser") if e["level"] == "SEVERE"] == []
+
+    assert len(browser.find_elements(By.CSS_SELECTOR, "article h1")) == 1
+    raw_math = browser.execute_script(
+        r"""
+        const walker = document.createTreeWalker(
+            document.querySelector("article"), NodeFilter.SHOW_TEXT);
+        const found = [];
+        for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+            const inside = node.parentElement.closest(
+                "code, pre, script, style, textarea, svg, mjx-container");
+            if (!inside && /\$|\\\(|\\\[|\{cite|\{eq/.test(node.textContent))
+                found.push(node.textContent.trim());
+        }
+        return found;
+        """
+    )
+    assert raw_math == []
+    bad_math = "return document.querySelectorAll('mjx-merror, [data-mjx-error]').length"
+    assert browser.execute_script(bad_math) == 0
+    images = browser.execute_script(
+        """
+        return Array.from(document.querySelectorAll("article img")).map(
+            i => [i.getAttribute("src").slice(0, 80), i.naturalWidth, (i.alt || "").trim()]);
+        """
+    )
+    assert [image for image in images if not image[1] or not image[2]] == []
+
+
+@pytest.mark.parametrize("page", [*PAGES, "search.html"])
+def test_page_fits_a_phone(browser, site, page):
+    visit(browser, site + page, PHONE)
+    width = browser.execute_script("return document.scrollingElement.scrollWidth")
+    assert width <= PHONE[0]
+    sticking_out = browser.execute_script(
+        """
+        const scrolls = e => e && (["auto", "scroll"].includes(getComputedStyle(e).overflowX)
+            && e.tagName !== "HTML" && e.tagName !== "BODY" && !e.matches(".bd-main, .bd-content")
+            || scrolls(e.parentElement));
+        return Array.from(document.querySelectorAll("article *"))
+            .filter(e => !e.closest("mjx-assistive-mml, .visually-hidden, [hidden]"))
+            .filter(e => e.getBoundingClientRect().right > innerWidth + 1 && !scrolls(e))
+            .map(e => e.outerHTML.slice(0, 120));
+        """
+    )
+    assert sticking_out == []
+
+
+def test_formulas_are_typeset(browser, site):
+    visit(browser, site + "book/metrics.html")
+    heights = browser.execute_script(
+        """
+        return Array.from(document.querySelectorAll("article mjx-container")).map(
+            e => e.getBoundingClientRect().height);
+        """
+    )
+    assert len(heights) >= 20
+    assert min(heights) > 0
+    faces = (
+        "return Array.from(document.fonts).filter(f => f.status === 'loaded').map(f => f.family)"
+    )
+    assert any("MJX" in family for family in browser.execute_script(faces))
+
+
+def test_icons_are_drawn(browser, site):
+    visit(browser, site + PAGES[0])
+    drawn = browser.execute_script(
+        """
+        return Array.from(document.querySelectorAll("svg.svg-inline--fa")).filter(
+            e => e.getBoundingClientRect().width > 0 && e.querySelector("path")).length;
+        """
+    )
+    assert drawn >= 3
+    loaded = browser.execute_async_script(
+        """
+        const done = arguments[0];
+        document.fonts.load('900 16px "Font Awesome 6 Free"').then(
+            faces => done(faces.map(f => f.status)), error => done([String(error)]));
+        """
+    )
+    assert loaded and set(loaded) == {"loaded"}
+
+
+def test_search_finds_the_metric(browser, site):
+    visit(browser, site + "search.html?q=prunability")
+    links = "#search-results a"
+    WebDriverWait(browser, WAIT).until(lambda b: b.find_elements(By.CSS_SELECTOR, links))
+    found = [e.get_attribute("href") for e in browser.find_elements(By.CSS_SELECTOR, links)]
+    assert any("book/metrics.html" in href for href in found)
+
+
+@pytest.mark.parametrize("page", [*PAGES, "index.html", "genindex.html"])
+def test_links_inside_the_book_lead_somewhere(page):
+    dead = []
+    for target in Links(HTML / page).targets:
+        url, fragment = urldefrag(urljoin(f"book:///{page}", target))
+        if not url.startswith("book:///"):
+            continue
+        path = HTML / unquote(url.removeprefix("book:///").split("?")[0] or "index.html")
+        to_place = fragment and path.suffix == ".html"
+        if not path.is_file() or (to_place and unquote(fragment) not in Links(path).ids):
+            dead.append(target)
+    assert dead == []
