@@ -194,11 +194,16 @@ def _results(args) -> None:
     print(f"wrote {experiments.export(args.experiment, args.results)}")
 
 
-def _book(args) -> None:
+def _book(args) -> int:
     from lrsc import book
 
-    index = book.build(args.profile, output=args.output, force=args.force)
+    try:
+        index = book.build(args.profile, output=args.output, force=args.force)
+    except book.BuildFailed as error:
+        print(f"lrsc: {error}", file=sys.stderr)
+        return 1
     print(f"the book: {index}")
+    return 0
 
 
 def _hours(seconds: float) -> str:

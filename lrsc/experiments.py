@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +30,12 @@ class Plan:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One data set and model of an experiment, planned for each profile."""
+    """One data set and model of an experiment, planned for some or all profiles."""
 
     dataset: str
     model: str
     plans: dict[str, Plan]
+    data: dict = dataclasses.field(default_factory=dict)  # options of the data set
 
 
 def _log_spaced(low: float, high: float, n: int = 6, *more: float) -> tuple[float, ...]:
@@ -64,6 +65,21 @@ EXPERIMENTS: dict[str, tuple[Row, ...]] = {
             "desk": Plan((0.001, 0.015, 0.15), (0, 1, 2), 100),
             "paper": Plan(_log_spaced(0.001, 0.25, 6, 0.15), (0, 1, 2), 100),
         }),
+    ),
+    # what our readings of the paper change: SPEC's (decided) choices of data, varied one by one
+    "choices": (
+        *(
+            Row("parity", "fcn", {"paper": Plan((0.01, 0.75), (0, 1), 1000)},
+                dict(zip(("n_core", "n_spurious", "n_noise"), bits, strict=True)))
+            for bits in (
+                (3, 1, 40), (3, 1, 55), (4, 1, 33), (4, 1, 36), (4, 1, 38), (4, 1, 40), (4, 2, 28),
+                (4, 2, 35), (5, 2, 40),
+            )
+        ),
+        *(
+            Row("colored_mnist", "fcn", {"paper": Plan((0.05, 0.5), (0,), 1000)}, data)
+            for data in ({}, {"standardise": False}, {"rho": 0.02})
+        ),
     ),
 }  # fmt: skip
 
@@ -95,6 +111,9 @@ def configs(
     if model is not None:
         check_names(f"model of {name!r}", [model], dict.fromkeys(r.model for r in rows))
         rows = tuple(r for r in rows if r.model == model)
+    rows = tuple(r for r in rows if profile in r.plans)
+    if not rows:
+        raise ValueError(f"experiment {name!r} has no runs in profile {profile!r}")
     chosen = []
     for row in rows:
         plan = row.plans[profile]
@@ -103,7 +122,7 @@ def configs(
         if not row_lrs or not row_seeds:
             raise ValueError("lrs and seeds must not be empty: give at least one value of each")
         chosen += [
-            run_config(row.dataset, row.model, lr, seed, profile, plan.max_epochs)
+            run_config(row.dataset, row.model, lr, seed, profile, plan.max_epochs, row.data)
             for lr in row_lrs
             for seed in row_seeds
         ]
@@ -111,19 +130,31 @@ def configs(
 
 
 def run_config(
-    dataset: str, model: str, lr: float, seed: int, profile: str, max_epochs: int = 1000
+    dataset: str,
+    model: str,
+    lr: float,
+    seed: int,
+    profile: str,
+    max_epochs: int = 1000,
+    data: Mapping | None = None,
 ) -> RunConfig:
-    """One run in a profile: its data source, and its number of training samples."""
+    """One run in a profile: its data source, and its number of training samples.
+
+    data: further options of the data set; those that repeat a default are dropped.
+    """
     check_names("data set", [dataset], datasets.names())
     check_names("model", [model], models.BUILDERS)
     check_names("profile", [profile], PROFILES)
-    generated = dataset == "parity"  # has 10 000 samples in every profile
+    known = datasets.options(dataset)
+    options = {k: v for k, v in (data or {}).items() if v != known.get(k)}
+    if profile == "desk" and dataset != "parity":  # which has 10 000 in every profile
+        options["n_train"] = DESK_TRAIN
     return RunConfig(
         dataset,
         model,
         TrainConfig(lr=lr, max_epochs=max_epochs),
         seed,
-        data={"n_train": DESK_TRAIN} if profile == "desk" and not generated else {},
+        data=options,
         source="embedded" if profile == "quick" else "real",
     )
 
@@ -144,11 +175,11 @@ def open_experiment(
     runs = [found for found in [_shipped(name), _local(root)] if found is not None]
     check_names("experiment", [name], EXPERIMENTS)
     chosen = []
-    for row in EXPERIMENTS[name]:
-        if dataset not in (None, row.dataset) or model not in (None, row.model):
+    for row_dataset, row_model in _pairs(name):
+        if dataset not in (None, row_dataset) or model not in (None, row_model):
             continue
         for candidate in [profile] if profile else reversed(PROFILES):
-            wanted = configs(name, candidate, row.dataset, row.model)
+            wanted = _planned(name, candidate, row_dataset, row_model)
             found = _select(runs, wanted, candidate)
             if found is not None:
                 chosen.append(found)
@@ -186,7 +217,8 @@ def export(name: str, root: str | Path | None = None) -> Path:
     runs = [found for found in [_shipped(name), _local(root)] if found is not None]
     kept = []
     for profile in PROFILES[1:]:  # quick runs are never evidence
-        found = _select(runs, configs(name, profile), profile)
+        wanted = [c for d, m in _pairs(name) for c in _planned(name, profile, d, m)]
+        found = _select(runs, wanted, profile)
         if found is not None:
             kept.append(found.drop_vars(["profile", "origin"]))
     if not kept:
@@ -226,6 +258,18 @@ _TABLE_COLUMNS = {
     "activation_compressibility": "activation_compressibility", "csi": "csi",
     "class_separation": "class_separation",
 }  # fmt: skip
+
+
+def _pairs(name: str) -> list[tuple[str, str]]:
+    """Data sets and models of an experiment, in its order."""
+    return list(dict.fromkeys((row.dataset, row.model) for row in EXPERIMENTS[name]))
+
+
+def _planned(name: str, profile: str, dataset: str, model: str) -> list[RunConfig]:
+    """The runs of a data set and model, none where the profile has no plan for them."""
+    rows = [r for r in EXPERIMENTS[name] if (r.dataset, r.model) == (dataset, model)]
+    planned = any(profile in r.plans for r in rows)
+    return configs(name, profile, dataset, model) if planned else []
 
 
 def _shipped(name: str) -> xr.Dataset | None:
@@ -275,7 +319,7 @@ def _key(config: RunConfig) -> str:
 
 
 def _finish(found: xr.Dataset, name: str) -> xr.Dataset:
-    order = np.lexsort((found["seed"], found["lr"], found["model"], found["dataset"]))
+    order = np.lexsort([found[k] for k in ("seed", "lr", "data", "model", "dataset")])
     found = found.isel(run=order)
     found = found.assign_coords(status=("run", _with_collapsed(found)))
     profiles = dict.fromkeys(found["profile"].values.tolist())
@@ -293,8 +337,8 @@ def _with_collapsed(found: xr.Dataset) -> np.ndarray:
     """Statuses; a run is collapsed if it is far under its row's best LR, at a larger LR."""
     status = found["status"].values.astype(object)
     accuracy, lr = found["unbiased_accuracy"].values, found["lr"].values
-    rows = np.array([f"{d} {m}" for d, m in zip(
-        found["dataset"].values, found["model"].values, strict=True)])  # fmt: skip
+    columns = (found[name].values for name in ("dataset", "model", "data"))
+    rows = np.array([" | ".join(row) for row in zip(*columns, strict=True)])
     for row in np.unique(rows):
         means = {
             v: np.nanmean(accuracy[(rows == row) & (lr == v)])
@@ -327,16 +371,18 @@ def status(profile: str | None = None, root: str | Path | None = None) -> list[d
     local = _local(root)
     rows = []
     for candidate in [profile] if profile else PROFILES:
-        for name, experiment in EXPERIMENTS.items():
+        for name in EXPERIMENTS:
             sources = [found for found in (_shipped(name), local) if found is not None]
-            for row in experiment:
-                wanted = configs(name, candidate, row.dataset, row.model)
+            for dataset, model in _pairs(name):
+                wanted = _planned(name, candidate, dataset, model)
+                if not wanted:
+                    continue
                 found = _select(sources, wanted, candidate)
                 done = 0 if found is None else found.sizes["run"]
                 diverged = 0 if found is None else int((found["status"] == "diverged").sum())
                 rows.append({
-                    "profile": candidate, "experiment": name, "dataset": row.dataset,
-                    "model": row.model, "runs": len(wanted), "done": done, "diverged": diverged,
+                    "profile": candidate, "experiment": name, "dataset": dataset,
+                    "model": model, "runs": len(wanted), "done": done, "diverged": diverged,
                     "missing": len(wanted) - done,
                 })  # fmt: skip
     return rows

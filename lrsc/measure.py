@@ -45,6 +45,7 @@ VARIABLES = {
     "epochs": ("1", "epochs trained"),
     "steps": ("1", "steps trained"),
 }
+_OF_TRAINING = ("train_accuracy", "max_loss_ratio", "max_loss_ratio_fixed", "epochs", "steps")
 
 
 def measure(
@@ -155,6 +156,15 @@ def as_dataset(measures: dict) -> xr.Dataset:
         about = {"units": "1", "long_name": "share of parameters set to zero"}
         found = found.assign_coords(kappa=("kappa", np.array(pruning.KAPPAS), about))
     return found
+
+
+def nothing() -> xr.Dataset:
+    """The measures of a network that diverged: all NaN, so that its run keeps its place."""
+    curve = torch.full((len(pruning.KAPPAS),), torch.nan)
+    found = {n: curve if n.startswith("accuracy_pruned") else torch.nan for n in VARIABLES}
+    for name in ("group_accuracy", *_OF_TRAINING):
+        del found[name]
+    return as_dataset(found)
 
 
 class _CallableModule(types.ModuleType):

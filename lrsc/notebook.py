@@ -5,6 +5,7 @@ import html
 import io
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -87,19 +88,19 @@ def show_curves(
 ) -> None:
     """Display the normalised and the plain curves of ``variables`` side by side, with a caption.
 
-    Nothing is shown for None. ``command`` re-makes the results (default: the sweep).
+    None is said to be unmeasured. ``command`` re-makes the results (default: the sweep).
     """
     if ds is None:
-        return
+        return _say_unmeasured()
     figures = plots.normalised_curves(ds, variables), plots.plain_curves(ds, variables, _paper(ds))
     lead = "Left: every curve scaled to 0..1. Right: plain units."
     show(*figures, caption=f"{lead} {_caption(ds, command)}")
 
 
 def show_pruning(ds: xr.Dataset | None, command: str | None = None) -> None:
-    """Display the pruning curves of both methods side by side; nothing for None."""
+    """Display the pruning curves of both methods side by side, with a caption."""
     if ds is None:
-        return
+        return _say_unmeasured()
     found = [m for m in ("column", "magnitude") if f"accuracy_pruned_{m}" in ds]
     figures = [plots.pruning_curves(ds, method) for method in found]
     lead = f"Unbiased accuracy after {' and '.join(found)} pruning."
@@ -111,7 +112,7 @@ def show_table(ds: xr.Dataset | None, command: str | None = None) -> None:
     from IPython.display import HTML, Markdown, display
 
     if ds is None:
-        return
+        return _say_unmeasured()
     lead = "Mean ± standard deviation over seeds; prunability is the column method's."
     display(HTML(table(ds, _paper(ds))), Markdown(f"{lead} {_caption(ds, command)}"))
 
@@ -177,7 +178,7 @@ def table(
 
     ``reference``: variable -> (low, high), and ``lr``: the paper's ranges, as a last row.
     """
-    heads = ["Learning rate", "Runs with a value"]
+    heads = ["Learning rate", "Runs"]
     for name in variables:
         heads.append(plots.style(ds, name)[0] + (" (%)" if plots.is_percent(name) else ""))
     columns = {name: plots.by_lr(ds, name) for name in variables}
@@ -197,7 +198,7 @@ def table(
             for name in variables
         ]
         low, high = reference["lr"]
-        rows.append([f"paper, {low:g} to {high:g}", "range over LRs", *ranges])
+        rows.append([f"paper: {low:g} to {high:g}", "≥ 3 each", *ranges])
     return _html_table(heads, rows)
 
 
@@ -230,8 +231,14 @@ def _paper(ds: xr.Dataset) -> dict | None:
     return experiments.reference(str(ds["dataset"].values[0]), str(ds["model"].values[0]))
 
 
+def _say_unmeasured() -> None:
+    from IPython.display import Markdown, display
+
+    display(Markdown("*Not measured yet.*"))
+
+
 def _sentence(text: str) -> str:
-    text = text[0].upper() + text[1:]
+    text = re.sub(r"lrsc sweep.*$", r"`\g<0>`", text[0].upper() + text[1:])
     return text if text.endswith(".") else text + "."
 
 
@@ -284,7 +291,7 @@ def _plain(name: str, value: float) -> str:
 def _mean_sd(name: str, mean: float, sd: float, runs: int) -> str:
     if not np.isfinite(mean):
         return "–"
-    return _plain(name, mean) + (f" ± {_plain(name, sd)}" if runs > 1 else "")
+    return _plain(name, mean) + (f"\u00a0±\u00a0{_plain(name, sd)}" if runs > 1 else "")
 
 
 def _html_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -296,6 +303,6 @@ def _html_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         for first, *rest in rows
     )
     return (
-        '<div style="overflow-x:auto"><table class="table" style="white-space:nowrap">'
+        '<div style="overflow-x:auto"><table class="table">'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )

@@ -140,7 +140,7 @@ def pruning_curves(ds: xr.Dataset, method: str = "column"):
     kappas = np.concatenate([[0.0], ds["kappa"].values])
     curves = 100 * np.column_stack([ds["unbiased_accuracy"].values, ds[name].values])
     lrs = np.unique(ds["lr"].values)
-    colours = colormaps["viridis"](np.linspace(0, 0.92, len(lrs)))
+    colours = colormaps["plasma"](np.linspace(0, 0.78, len(lrs)))
     drawn = np.isfinite(curves).all(axis=1)
     for lr, colour in zip(lrs, colours, strict=True):
         rows = curves[(ds["lr"].values == lr) & drawn]

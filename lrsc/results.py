@@ -95,7 +95,8 @@ def load(path: str | Path) -> xr.Dataset:
         raise ValueError(f"result file {path} does not exist")
     try:
         with xr.open_dataset(path, engine="h5netcdf") as found:
-            return found.load()
+            # with its encoding, a text written again would be cut at the length it had in the file
+            return found.load().drop_encoding()
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
         raise ValueError(f"result file {path} is damaged or not a result: {error}") from error
 
@@ -157,6 +158,7 @@ def _coordinates(runs: list[xr.Dataset]) -> dict:
         "model": [c.model for c in configs],
         "lr": [c.train.lr for c in configs],
         "seed": [c.seed for c in configs],
+        "data": [", ".join(f"{k} = {v}" for k, v in c.data) for c in configs],
     }
     columns |= {k: [r.attrs.get(k, empty) for r in runs] for k, empty in _FROM_ATTRS.items()}
     # strings as objects: netCDF's own strings, of any length

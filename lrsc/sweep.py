@@ -132,12 +132,11 @@ def result(trained: Trained, dataset: datasets.BiasedDataset, prune_samples: int
     for curve in ("loss_ratio", "loss_ratio_fixed"):
         if curve in trained.curves:
             values[f"max_{curve}"] = float(np.nanmax(trained.curves[curve].numpy(), initial=0.0))
-    found = measure.as_dataset(values)
-    if trained.status != "diverged":
-        measured = measure.measure(trained.model, dataset, prune_samples=prune_samples)
-        raw = raw_material(trained.model, dataset)
-        found = xr.merge([found, measured, raw])
-    return found.merge(sampled_curves(trained))
+    parts = [measure.as_dataset(values), sampled_curves(trained)]
+    if trained.status == "diverged":
+        return xr.merge([*parts, measure.nothing()])
+    measured = measure.measure(trained.model, dataset, prune_samples=prune_samples)
+    return xr.merge([*parts, measured, raw_material(trained.model, dataset)])
 
 
 def raw_material(model: nn.Module, dataset: datasets.BiasedDataset) -> xr.Dataset:
@@ -263,10 +262,11 @@ def summary(found: xr.Dataset) -> str:
         f"{config.dataset} {config.model} lr {config.train.lr:g} seed {config.seed} "
         f"({found.attrs['source_id']}): {found.attrs['status']} after {int(found['epochs'])} epochs"
     )
-    if "unbiased_accuracy" in found:
-        text += f", unbiased accuracy {float(found['unbiased_accuracy']):.2%}"
-    if "prunability" in found:
-        text += f", prunability {float(found['prunability']):.3f}"
+    if found.attrs["status"] != "diverged":
+        text += (
+            f", unbiased accuracy {float(found['unbiased_accuracy']):.2%}"
+            f", prunability {float(found['prunability']):.3f}"
+        )
     return f"{text}, {found.attrs['wall_seconds']:.0f} s"
 
 

@@ -119,10 +119,11 @@ def opens(monkeypatch, found):
 
 
 def test_evidence_that_is_missing_is_said_plainly(monkeypatch, displayed):
-    opens(monkeypatch, ValueError("nothing is measured yet of this"))
+    opens(monkeypatch, ValueError("nothing is measured yet: lrsc sweep synthetic"))
     assert notebook.evidence("synthetic", "parity", "fcn") is None
     ((kind, text),) = displayed
-    assert kind == "Markdown" and "No evidence" in text and "Nothing is measured" in text
+    assert kind == "Markdown" and "No evidence" in text
+    assert "Nothing is measured yet: `lrsc sweep synthetic`." in text
 
 
 def test_quick_runs_are_no_evidence(monkeypatch, displayed):
@@ -142,9 +143,9 @@ def test_evidence_says_how_much_is_measured(monkeypatch, displayed):
 
 
 @pytest.mark.parametrize("show", [notebook.show_curves, notebook.show_pruning, notebook.show_table])
-def test_nothing_is_shown_of_missing_evidence(show, displayed):
+def test_missing_evidence_is_said_to_be_missing_everywhere(show, displayed):
     show(None)
-    assert displayed == []
+    assert displayed == [("Markdown", "*Not measured yet.*")]
 
 
 def test_figures_carry_their_alternative_text_and_a_caption(displayed):
@@ -167,7 +168,7 @@ def test_the_table_has_mean_spread_and_the_papers_range():
     reference = {"lr": (0.01, 0.75), "unbiased_accuracy": (0.5531, 0.85663), "csi": (0.032, 0.152)}
     markup = notebook.table(ds, reference, ("unbiased_accuracy", "csi", "prunability"))
     left = 100 * ds["unbiased_accuracy"].values[[0, 2]]
-    assert f"<td>{left.mean():.1f} ± {left.std(ddof=1):.1f}</td>" in markup
+    assert f"<td>{left.mean():.1f}\u00a0±\u00a0{left.std(ddof=1):.1f}</td>" in markup
     assert "<td>2 of 3</td>" in markup
     assert "<td>55.3 to 85.7</td><td>0.032 to 0.152</td><td>–</td>" in markup
     assert "Unbiased accuracy (%)" in markup and "Prunability (%)" not in markup
@@ -187,7 +188,7 @@ def test_the_papers_range_stands_beside_real_data_only(displayed):
     assert "55.3 to 85.7" in displayed[0][1]  # table S1, parity
     quick = ds.assign_coords(profile=("run", np.full(ds.sizes["run"], "quick", object)))
     notebook.show_table(quick, command="papermill x")
-    assert "range over LRs" not in displayed[2][1]
+    assert "paper:" in displayed[0][1] and "paper:" not in displayed[2][1]
 
 
 def test_counts_are_counted_from_the_data(displayed):

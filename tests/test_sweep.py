@@ -103,7 +103,8 @@ def test_a_diverged_run_is_a_result_without_measures(tmp_path):
     )  # fmt: skip
     (name,) = sweep.run([config], root=tmp_path).trained
     found = results.load(results.run_path(name, tmp_path))
-    assert found.attrs["status"] == "diverged" and "unbiased_accuracy" not in found
+    assert found.attrs["status"] == "diverged" and np.isnan(found["unbiased_accuracy"])
+    assert np.isnan(found["accuracy_pruned_column"]).all() and "representation" not in found
     assert np.isnan(found["train_accuracy"]) and "curve_loss" in found
     assert sweep.run([config], root=tmp_path).done_before == (name,)
 
