@@ -67,8 +67,8 @@ def build(
     data = find_data_root(data_root).expanduser().resolve()
 
     state = _read_state(output)
-    _execute_all([p for p in pages if p.suffix == ".ipynb"], root, output, profile, data, state,
-                 force)  # fmt: skip
+    notebooks = [page for page in pages if page.suffix == ".ipynb"]
+    _execute_all(notebooks, root, output, profile, data, state, force)
     _stage(root, output, pages)
     _make_html(output, pages, state, force)
     return output / "html" / "index.html"
@@ -125,31 +125,25 @@ def _execute_all(
     state: dict,
     force: bool,
 ) -> None:
-    """Bring ``executed/`` up to date, notebook by notebook."""
+    """Bring ``executed/`` up to date; the state is kept after each notebook."""
     shared = _shared_key(root, profile, data)
-    before = _local_runs_key()
-    keys = {nb.as_posix(): _digest([(root / nb).read_bytes(), shared]) for nb in notebooks}
-    fresh = []
-    try:
-        for notebook in notebooks:
-            name = notebook.as_posix()
-            same = state["notebooks"].get(name) == [keys[name], before]
-            if same and not force and (output / "executed" / notebook).is_file():
-                _log.info("%s: unchanged, not executed again", name)
-                continue
-            started = time.monotonic()
+    for notebook in notebooks:
+        name = notebook.as_posix()
+        key, runs = _digest([(root / notebook).read_bytes(), shared]), _local_runs_key()
+        known = state["notebooks"].get(name) == [key, runs]
+        if known and not force and (output / "executed" / notebook).is_file():
+            _log.info("%s: unchanged, not executed again", name)
+            continue
+        started = time.monotonic()
+        try:
             _execute(root / notebook, output, notebook, profile, data)
-            fresh.append(name)
+            state["notebooks"][name] = [key, runs]
             _log.info("%s: executed in %s", name, _took(started))
-    finally:
-        # A notebook's live part writes runs of its own: what counts is the state after it.
-        after = _local_runs_key()
-        for name in fresh:
-            state["notebooks"][name] = [keys[name], after]
-        for name in state["notebooks"].keys() - set(fresh):
-            found, runs = state["notebooks"][name]
-            state["notebooks"][name] = [found, after if runs == before else runs]
-        _write_state(output, state)
+        finally:  # runs that this notebook's live part wrote count as seen by every notebook
+            new_runs = _local_runs_key()
+            for seen in state["notebooks"].values():
+                seen[1] = new_runs if seen[1] == runs else seen[1]
+            _write_state(output, state)
 
 
 def _shared_key(root: Path, profile: str, data: Path) -> str:

@@ -56,7 +56,7 @@ EXPERIMENTS: dict[str, tuple[Row, ...]] = {
     # figures 4 and 5: table S1's ranges, and the LRs of the comparison with other trainers
     "semi_synthetic": (
         Row("colored_mnist", "fcn", {
-            "quick": Plan((0.02, 0.1, 0.5), (0, 1), 60),
+            "quick": Plan((0.02, 0.06, 0.2), (0, 1), 60),
             "desk": Plan((0.02, 0.1, 0.5), (0, 1, 2), 500),
             "paper": Plan(_log_spaced(0.001, 0.5, 6, 0.05, 0.1), (0, 1, 2), 1000),
         }),

@@ -18,7 +18,6 @@ from lrsc import errors, experiments, plots
 NAMES = ("dataset", "model", "lrs", "seeds", "profile")
 MEASURES = (*plots.MAIN, "csi", "class_separation")
 _SHELL = {"In", "Out", "get_ipython", "exit", "quit", "open"}
-_LITERAL = (type(None), bool, int, float, str, list, tuple, dict)
 
 
 def parameters(namespace: Mapping[str, Any], experiment: str) -> SimpleNamespace:
@@ -32,7 +31,7 @@ def parameters(namespace: Mapping[str, Any], experiment: str) -> SimpleNamespace
     for name, value in namespace.items():
         if name.startswith("_") or name in _SHELL or isinstance(value, ModuleType):
             continue
-        if name not in NAMES and isinstance(value, _LITERAL):  # all that papermill can inject
+        if name not in NAMES and _is_literal(value):  # all that papermill can inject
             raise errors.unknown("notebook parameter", name, NAMES)
     missing = [name for name in NAMES if name not in namespace]
     if missing:
@@ -50,8 +49,8 @@ def parameters(namespace: Mapping[str, Any], experiment: str) -> SimpleNamespace
     return SimpleNamespace(**given, command=_command(experiment, given))
 
 
-def evidence(experiment: str, dataset: str, model: str) -> xr.Dataset | None:
-    """The measured results of a section's row in the largest profile; says so if there are none.
+def evidence(experiment: str, dataset: str, model: str) -> xr.Dataset:
+    """The measured results of a section's row in the largest profile; no runs if there are none.
 
     Quick runs are no evidence. Displays what is measured, or what is missing and how to get it.
     """
@@ -61,13 +60,13 @@ def evidence(experiment: str, dataset: str, model: str) -> xr.Dataset | None:
         found = experiments.open_experiment(experiment, dataset=dataset, model=model)
     except ValueError as error:
         display(Markdown(f"**No evidence here yet.** {_sentence(str(error))}"))
-        return None
+        return xr.Dataset()
     profile = str(found["profile"].values[0])
     if profile == "quick":
         how = f"`lrsc sweep {experiment} --profile desk`"
         text = f"**No evidence here yet.** Only the quick profile has been run. Measure with {how}."
         display(Markdown(text))
-        return None
+        return xr.Dataset()
     planned = len(experiments.configs(experiment, profile, dataset, model))
     display(Markdown(summary(found, planned)))
     return found
@@ -84,22 +83,22 @@ def summary(ds: xr.Dataset, planned: int) -> str:
 
 
 def show_curves(
-    ds: xr.Dataset | None, variables: Sequence[str] = plots.MAIN, command: str | None = None
+    ds: xr.Dataset, variables: Sequence[str] = plots.MAIN, command: str | None = None
 ) -> None:
     """Display the normalised and the plain curves of ``variables`` side by side, with a caption.
 
-    None is said to be unmeasured. ``command`` re-makes the results (default: the sweep).
+    No runs are said to be unmeasured. ``command`` re-makes the results (default: the sweep).
     """
-    if ds is None:
+    if not ds.sizes.get("run"):
         return _say_unmeasured()
     figures = plots.normalised_curves(ds, variables), plots.plain_curves(ds, variables, _paper(ds))
     lead = "Left: every curve scaled to 0..1. Right: plain units."
     show(*figures, caption=f"{lead} {_caption(ds, command)}")
 
 
-def show_pruning(ds: xr.Dataset | None, command: str | None = None) -> None:
+def show_pruning(ds: xr.Dataset, command: str | None = None) -> None:
     """Display the pruning curves of both methods side by side, with a caption."""
-    if ds is None:
+    if not ds.sizes.get("run"):
         return _say_unmeasured()
     found = [m for m in ("column", "magnitude") if f"accuracy_pruned_{m}" in ds]
     figures = [plots.pruning_curves(ds, method) for method in found]
@@ -107,11 +106,11 @@ def show_pruning(ds: xr.Dataset | None, command: str | None = None) -> None:
     show(*figures, caption=f"{lead} {_caption(ds, command)}")
 
 
-def show_table(ds: xr.Dataset | None, command: str | None = None) -> None:
+def show_table(ds: xr.Dataset, command: str | None = None) -> None:
     """Display LR x measures, mean and standard deviation over seeds, beside the paper's range."""
     from IPython.display import HTML, Markdown, display
 
-    if ds is None:
+    if not ds.sizes.get("run"):
         return _say_unmeasured()
     lead = "Mean ± standard deviation over seeds; prunability is the column method's."
     display(HTML(table(ds, _paper(ds))), Markdown(f"{lead} {_caption(ds, command)}"))
@@ -136,7 +135,8 @@ def show_report(report, ds: xr.Dataset) -> None:
     seconds = float(ds["wall_seconds"].sum())
     status = ds["status"].values.tolist()
     ended = ", ".join(f"{status.count(each)} {each}" for each in dict.fromkeys(status))
-    text = f"{len(report.trained)} runs trained now, {len(report.done_before)} done before"
+    now = len(report.trained)
+    text = f"{now} run{'' if now == 1 else 's'} trained now, {len(report.done_before)} done before"
     if report.elsewhere:
         text += f", {len(report.elsewhere)} at work in another process"
     text += f". Status: {ended}. Training and measuring took {seconds:.0f} s in all."
@@ -186,7 +186,7 @@ def table(
     for i, lr in enumerate(np.unique(ds["lr"].values)):
         here = ds.isel(run=ds["lr"].values == lr)
         valid = int(np.isfinite(here[variables[0]].values).sum())
-        cells = [f"{lr:g}", f"{valid} of {here.sizes['run']}"]
+        cells = [f"{lr:g}", f"{valid}\u00a0of\u00a0{here.sizes['run']}"]
         for name, (_, mean, sd) in columns.items():
             cells.append(_mean_sd(name, mean[i], sd[i], valid))
         rows.append(cells)
@@ -198,7 +198,7 @@ def table(
             for name in variables
         ]
         low, high = reference["lr"]
-        rows.append([f"paper: {low:g} to {high:g}", "≥ 3 each", *ranges])
+        rows.append([f"paper: {low:g} to {high:g}", "≥\u00a03 each", *ranges])
     return _html_table(heads, rows)
 
 
@@ -267,6 +267,14 @@ def _numbers(name: str, value: Any, expected: str, valid) -> tuple | None:
     return tuple(values)
 
 
+def _is_literal(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(_is_literal(each) for each in value.values())
+    if isinstance(value, list | tuple):
+        return all(_is_literal(each) for each in value)
+    return value is None or isinstance(value, bool | int | float | str)
+
+
 def _is_lr(value: float) -> bool:
     return math.isfinite(value) and value > 0
 
@@ -303,6 +311,6 @@ def _html_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         for first, *rest in rows
     )
     return (
-        '<div style="overflow-x:auto"><table class="table">'
+        '<div style="overflow-x:auto"><table class="table" style="font-size:0.85em">'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )

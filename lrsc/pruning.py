@@ -8,10 +8,11 @@ single weights, over all layers together (scope "global") or the same share in e
 """
 
 import copy
+import logging
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from lrsc.datasets import Split
@@ -22,6 +23,9 @@ KAPPAS = tuple(k / 10 for k in range(1, 10))
 METHODS = ("column", "magnitude")
 SCOPES = ("global", "layer")
 BATCH = 500  # samples a forward pass
+ROOM = 2**30  # bytes of intermediate results that are kept while a network is pruned
+
+_log = logging.getLogger(__name__)
 
 _Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 
@@ -114,16 +118,16 @@ def pruned_predictions(
     rankings = _rankings(model, method, scope)
     split = split.to(next(model.parameters()).device)
     pruned = copy.deepcopy(model).eval()
-    layout = _layout(pruned, split.inputs(split.x[:2]))
+    _set_to_zero(pruned, model, 0.5, method, rankings)
+    head, tail = _halves(pruned, split.inputs(split.x[:2]))
     found = torch.empty(len(kappas), len(split), dtype=torch.long, device=split.x.device)
-    for row, kappa in zip(found, kappas, strict=True):
-        _set_to_zero(pruned, model, kappa, method, rankings)
-        for layer in _layers(pruned).values():
-            _skip_zeros(layer, layout)
-        for start in range(0, len(split), batch_size):
-            part = slice(start, start + batch_size)
-            x = split.inputs(split.x[part]).contiguous(memory_format=layout)
-            row[part] = pruned(x).argmax(1)
+    for part in _parts(split, head):
+        batches = [head(split.inputs(x)) for x in split.x[part].split(batch_size)]
+        for row, kappa in zip(found, kappas, strict=True):
+            _set_to_zero(pruned, model, kappa, method, rankings)
+            for layer in _layers(pruned).values():
+                _skip_zeros(layer)
+            row[part] = torch.cat([tail(*(v.clone() for v in b)).argmax(1) for b in batches])
     return found
 
 
@@ -195,21 +199,48 @@ def _set_to_zero(
 # brackets are of CPU time, ResNet18 on 3 x 28 x 28 inputs.
 
 
-def _layout(net: nn.Module, x: Tensor) -> torch.memory_format:
-    """channels_last for images [1.15 x] if the network takes it: one that calls .view() may not."""
-    images = [torch.channels_last] if x.dim() == 4 else []
-    for layout in (*images, torch.contiguous_format):
-        try:
-            net.to(memory_format=layout)(x.contiguous(memory_format=layout))
-            return layout
-        except RuntimeError as error:
-            problem = error
-    raise ValueError(
-        f"the model does not take the split's inputs of shape {tuple(x.shape[1:])}: {problem}"
-    ) from problem
+def _halves(net: nn.Module, x: Tensor) -> tuple[Callable, Callable]:
+    """The network as tail(*head(x)), where head is what comes before the first pruned layer.
+
+    The head is the same for every kappa and needs to be computed only once [1.3 x]. Networks that
+    torch.fx cannot follow, or follows wrongly on these inputs, stay whole: an empty head.
+    """
+    logits = net(x)
+    try:
+        head, tail = _cut(net)
+        same = torch.allclose(tail(*head(x)), logits, rtol=1e-3, atol=1e-4, equal_nan=True)
+    except Exception as error:  # whatever a forward raises when it is traced
+        _log.debug("pruning evaluates the whole network each time: %s", error)
+        same = False
+    return (head, tail) if same else (lambda x: (x,), net)
 
 
-def _skip_zeros(layer: _Layer, layout: torch.memory_format) -> None:
+def _cut(net: nn.Module) -> tuple[nn.Module, nn.Module]:
+    nodes = list(fx.symbolic_trace(net).graph.nodes)
+    pruned = [f"{name}." for name in _layers(net)]
+    first = next(
+        i for i, n in enumerate(nodes) if any(p.startswith(f"{n.target}.") for p in pruned)
+    )
+    crossing = [n for n in nodes[:first] if any(user in nodes[first:] for user in n.users)]
+    head, tail = fx.Graph(), fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    for node in nodes[:first]:
+        copies[node] = head.node_copy(node, copies.__getitem__)
+    head.output(tuple(copies[node] for node in crossing))
+    copies = {node: tail.placeholder(node.name) for node in crossing}
+    for node in nodes[first:]:
+        copies[node] = tail.node_copy(node, copies.__getitem__)
+    return fx.GraphModule(net, head), fx.GraphModule(net, tail)
+
+
+def _parts(split: Split, head: Callable) -> list[slice]:
+    """Slices of the split whose outputs of the head fit into ROOM."""
+    bytes_each = sum(v.nbytes for v in head(split.inputs(split.x[:1])))
+    size = max(1, ROOM // bytes_each)
+    return [slice(start, start + size) for start in range(0, len(split), size)]
+
+
+def _skip_zeros(layer: _Layer) -> None:
     """Have the layer compute only the outputs with weights that are not zero [2 x at kappa 0.5]."""
     if type(layer) is nn.Conv2d:  # no subclasses: they may compute something else
         known = layer.groups == 1 and layer.padding_mode == "zeros"
@@ -223,27 +254,26 @@ def _skip_zeros(layer: _Layer, layout: torch.memory_format) -> None:
         used |= bias != 0
     used[0] |= ~used.any()  # convolutions want at least one output
     kept = used.nonzero().squeeze(1)
-    weight, bias = weight[kept], None if bias is None else bias[kept]
+    if len(kept) < len(weight):
+        weight, bias = weight[kept], None if bias is None else bias[kept]
+    if isinstance(layer, nn.Conv2d):
+        compute, axis = _convolution(layer, weight, bias), 1
+    else:
+        compute, axis = (lambda x: F.linear(x, weight, bias)), -1
 
-    def spread(y: Tensor) -> Tensor:
-        """Kept outputs (last axis) -> all outputs."""
+    def forward(x: Tensor) -> Tensor:
+        y = compute(x)
         if len(kept) == len(used):
             return y
-        return y.new_zeros(*y.shape[:-1], len(used)).index_copy_(-1, kept, y)
+        shape = list(y.shape)
+        shape[axis] = len(used)
+        return y.new_zeros(shape).index_copy_(axis, kept, y)
 
-    def linear(x: Tensor) -> Tensor:
-        return spread(F.linear(x, weight, bias))
-
-    def convolution(x: Tensor) -> Tensor:
-        return spread(convolve(x)).permute(0, 3, 1, 2).contiguous(memory_format=layout)
-
-    if isinstance(layer, nn.Conv2d):
-        convolve = _convolution(layer, weight.contiguous(memory_format=layout), bias)
-    layer.__dict__["forward"] = linear if isinstance(layer, nn.Linear) else convolution
+    layer.__dict__["forward"] = forward
 
 
 def _convolution(layer: nn.Conv2d, weight: Tensor, bias: Tensor | None) -> Callable:
-    """The layer's convolution with these filters, outputs on the last axis.
+    """The layer's convolution with these filters.
 
     On maps so small that the kernel covers them from every place (2 x 2 and 1 x 1 in ResNet18's
     last stages) it is one matrix product [1.3 x].
@@ -251,17 +281,15 @@ def _convolution(layer: nn.Conv2d, weight: Tensor, bias: Tensor | None) -> Calla
     matrices: dict[tuple[int, ...], Tensor] = {}
 
     def compute(x: Tensor) -> Tensor:
-        size = tuple(x.shape[2:])
+        size = h, w = tuple(x.shape[2:])
         rows, columns = (_starts(layer, axis, size[axis]) for axis in (0, 1))
         if not rows or not columns:
-            y = F.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation)
-            return y.permute(0, 2, 3, 1)
+            return F.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation)
         if size not in matrices:
-            seen = [weight[:, :, i : i + size[0], j : j + size[1]] for i in rows for j in columns]
-            matrices[size] = torch.stack(seen).permute(0, 1, 3, 4, 2).flatten(2).flatten(0, 1)
-        y = x.permute(0, 2, 3, 1).flatten(1) @ matrices[size].T
-        y = y.view(len(x), len(rows), len(columns), len(weight))
-        return y if bias is None else y + bias
+            seen = [weight[:, :, i : i + h, j : j + w] for i in rows for j in columns]
+            matrices[size] = torch.stack(seen, 1).flatten(2).flatten(0, 1)
+        y = (x.flatten(1) @ matrices[size].T).view(len(x), len(weight), len(rows), len(columns))
+        return y if bias is None else y + bias[:, None, None]
 
     return compute
 

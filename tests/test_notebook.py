@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+import xarray as xr
 from longform import bits, experiment
 
 from lrsc import experiments, notebook
@@ -86,7 +87,7 @@ def test_what_a_kernel_holds_is_no_parameter():
     kernel = {
         "In": ["", "x"], "Out": {}, "_": 1, "_i1": "x", "__name__": "__main__", "exit": 1,
         "quit": 1, "open": open, "get_ipython": print, "lrsc": sys, "p": object(),
-        "live": experiment(),
+        "live": experiment(), "runs": [object()],
     }  # fmt: skip
     assert check(**kernel).profile == "quick"
 
@@ -120,7 +121,7 @@ def opens(monkeypatch, found):
 
 def test_evidence_that_is_missing_is_said_plainly(monkeypatch, displayed):
     opens(monkeypatch, ValueError("nothing is measured yet: lrsc sweep synthetic"))
-    assert notebook.evidence("synthetic", "parity", "fcn") is None
+    assert not notebook.evidence("synthetic", "parity", "fcn").sizes
     ((kind, text),) = displayed
     assert kind == "Markdown" and "No evidence" in text
     assert "Nothing is measured yet: `lrsc sweep synthetic`." in text
@@ -129,7 +130,7 @@ def test_evidence_that_is_missing_is_said_plainly(monkeypatch, displayed):
 def test_quick_runs_are_no_evidence(monkeypatch, displayed):
     ds = experiment()
     opens(monkeypatch, ds.assign_coords(profile=("run", np.full(ds.sizes["run"], "quick", object))))
-    assert notebook.evidence("synthetic", "parity", "fcn") is None
+    assert not notebook.evidence("synthetic", "parity", "fcn").sizes
     assert "No evidence" in displayed[0][1] and "lrsc sweep synthetic" in displayed[0][1]
 
 
@@ -144,7 +145,7 @@ def test_evidence_says_how_much_is_measured(monkeypatch, displayed):
 
 @pytest.mark.parametrize("show", [notebook.show_curves, notebook.show_pruning, notebook.show_table])
 def test_missing_evidence_is_said_to_be_missing_everywhere(show, displayed):
-    show(None)
+    show(xr.Dataset())
     assert displayed == [("Markdown", "*Not measured yet.*")]
 
 
@@ -169,7 +170,7 @@ def test_the_table_has_mean_spread_and_the_papers_range():
     markup = notebook.table(ds, reference, ("unbiased_accuracy", "csi", "prunability"))
     left = 100 * ds["unbiased_accuracy"].values[[0, 2]]
     assert f"<td>{left.mean():.1f}\u00a0±\u00a0{left.std(ddof=1):.1f}</td>" in markup
-    assert "<td>2 of 3</td>" in markup
+    assert "<td>2\u00a0of\u00a03</td>" in markup
     assert "<td>55.3 to 85.7</td><td>0.032 to 0.152</td><td>–</td>" in markup
     assert "Unbiased accuracy (%)" in markup and "Prunability (%)" not in markup
     assert markup.count("<tr>") == 1 + 4 + 1
@@ -179,7 +180,7 @@ def test_a_single_seed_has_no_spread_and_a_diverged_lr_no_number():
     ds = experiment(seeds=(0,), diverged=((0.3, 0),))
     markup = notebook.table(ds, None, ("prunability",))
     assert "±" not in markup
-    assert "<td>0 of 1</td><td>–</td>" in markup
+    assert "<td>0\u00a0of\u00a01</td><td>–</td>" in markup
 
 
 def test_the_papers_range_stands_beside_real_data_only(displayed):

@@ -1,0 +1,89 @@
+"""The prose pages: what they name exists, what they show runs."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lrsc
+from lrsc import cli, measure
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted((ROOT / "book").glob("*.md"))
+RUN = (ROOT / "book" / "run_it_yourself.md").read_text(encoding="utf-8")
+by_page = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+@by_page
+def test_every_name_of_the_library_exists(path):
+    for name in re.findall(r"`lrsc\.([\w.]+)", path.read_text(encoding="utf-8")):
+        found = lrsc
+        for part in name.split("."):
+            found = getattr(found, part)
+        assert found is not None, name
+
+
+@by_page
+def test_every_link_to_a_file_finds_it(path):
+    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
+        if not re.match(r"https?:", target):
+            assert (path.parent / target).is_file(), target
+
+
+@by_page
+def test_every_citation_is_in_the_bibliography(path):
+    keys = re.findall(r"^@\w+\{(\w+),", (ROOT / "book" / "references.bib").read_text(), re.M)
+    assert len(set(keys)) == len(keys)
+    for group in re.findall(r"\{cite:\w+\}`([^`]+)`", path.read_text(encoding="utf-8")):
+        assert set(group.split(",")) <= set(keys), group
+
+
+def test_the_metrics_page_defines_every_stored_measure_that_figures_show():
+    page = (ROOT / "book" / "metrics.md").read_text(encoding="utf-8")
+    for name in (
+        "group_accuracies", "worst_group_accuracy", "adjusted_average", "sparsity",
+        "compressibility", "pq_index", "class_separation", "class_selectivity", "loss_ratio",
+        "prunability", "pruning_curve", "prune",
+    ):  # fmt: skip
+        assert f".{name}(" in page, name
+    assert {"csi_all", "max_loss_ratio", "max_loss_ratio_fixed"} <= set(measure.VARIABLES)
+
+
+def commands() -> list[str]:
+    lines = "\n".join(blocks(RUN, "bash")).replace("\\\n", " ").splitlines()
+    return [line.split("#")[0].strip() for line in lines if line.startswith("lrsc ")]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_is_understood(command):
+    cli._parser().parse_args(shlex.split(command)[1:])
+
+
+EXAMPLES = blocks(RUN, "python")
+
+
+SLOW = {i for i, example in enumerate(EXAMPLES) if "sweep" in example}
+
+
+@pytest.mark.parametrize(
+    "number",
+    [pytest.param(i, marks=[pytest.mark.slow] if i in SLOW else []) for i in range(len(EXAMPLES))],
+)
+def test_every_python_example_runs(number, tmp_path):
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "lrsc").symlink_to(ROOT / "lrsc")  # results go to a folder of their own
+    env = os.environ | {"PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", EXAMPLES[number]], cwd=tmp_path, env=env, capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"\d", done.stdout)
