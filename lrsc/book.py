@@ -309,6 +309,7 @@ def _missing(html: Path, pages: list[Path]) -> list[str]:
     for page in pages:
         path = html / page.with_suffix(".html")
         text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        text = text.partition("<article")[2]
         if "<h1>" not in text or (page.suffix == ".ipynb" and "cell_output" not in text):
             found.append(page.with_suffix(".html").as_posix())
     return found

@@ -4,6 +4,7 @@ The module itself can be called: after `import lrsc.measure` the name `lrsc.meas
 module, and `lrsc.measure(model, dataset)` still has to work.
 """
 
+import dataclasses
 import sys
 import types
 from collections.abc import Iterable
@@ -56,26 +57,47 @@ def measure(
     prune_samples: int | None = None,
     samples: int = SAMPLES,
     device: torch.device | str | None = None,
+    seen: "Observed | None" = None,
 ) -> xr.Dataset:
     """All measures of a trained model on a data set's unbiased test split (SPEC section 5).
 
     methods: pruning methods; an empty list skips pruning. prune_samples: prune on this many fixed
     random test samples, None on all. samples: fixed random test samples for the representation.
-    device: where to compute, default where the model is. The model is not changed. Accuracies are
-    fractions; bias measures are left out where the data set has no bias labels. Raises ValueError
-    if the model does not take the data set's inputs.
+    device: where to compute, default where the model is; the model is moved there, not changed
+    otherwise. seen: what `observe` gave for this model, where it was called already. Accuracies
+    are fractions; bias measures are left out where the data set has no bias labels. Raises
+    ValueError if the model does not take the data set's inputs.
     """
+    seen = seen or observe(model, dataset, samples, device)
+    measures = accuracy_measures(seen.logits, seen.test, dataset.train)
+    measures |= representation_measures(seen.z, seen.chosen.y, seen.chosen.bias)
+    pruned_on = seen.test if prune_samples is None else fixed_samples(seen.test, prune_samples)
+    return as_dataset(measures | pruning_measures(model, pruned_on, methods))
+
+
+@dataclasses.dataclass(frozen=True)
+class Observed:
+    """What a network does on the test split: logits of all samples, z of the chosen ones."""
+
+    test: Split
+    logits: Tensor
+    chosen: Split
+    z: Tensor
+
+
+def observe(
+    model: nn.Module,
+    dataset: BiasedDataset,
+    samples: int = SAMPLES,
+    device: torch.device | str | None = None,
+) -> Observed:
+    """Run a network (moved to `device` if given) once over the test split."""
     device = torch.device(device or next(model.parameters()).device)
-    model = model.to(device)
+    models.check(model.to(device), dataset)
     test = dataset.test.to(device)
-    logits = predict(model, test)
     chosen = fixed_samples(test, samples)
-    z, _ = models.penultimate(model, test.inputs(chosen.x))
-    measures = accuracy_measures(logits, dataset.test.to(device), dataset.train)
-    measures |= representation_measures(z, chosen.y, chosen.bias)
-    pruned_on = test if prune_samples is None else fixed_samples(test, prune_samples)
-    measures |= pruning_measures(model, pruned_on, methods)
-    return as_dataset(measures)
+    z = models.representation(model, chosen.inputs(chosen.x))
+    return Observed(test, predict(model, test), chosen, z)
 
 
 def predict(model: nn.Module, split: Split) -> Tensor:

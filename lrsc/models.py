@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from lrsc.datasets import BiasedDataset
 from lrsc.errors import check_names
 
 VERSIONS = {"fcn": 1, "resnet18": 1}  # raised when the code changes what a seed trains
@@ -70,6 +71,25 @@ def penultimate(net: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     if not seen:
         raise ValueError("the model's last nn.Linear layer is not used in its forward pass")
     return seen[-1].flatten(1), logits
+
+
+def check(net: nn.Module, dataset: BiasedDataset) -> None:
+    """One forward pass of two samples: a model that does not fit the data is a ValueError."""
+    if not isinstance(net, nn.Module):
+        raise ValueError(f"the model must be an nn.Module, found {type(net).__name__}")
+    device = next(net.parameters()).device
+    x = dataset.train.inputs(dataset.train.x[:2].to(device))
+    try:
+        logits = evaluate(net, x)
+    except RuntimeError as error:
+        raise ValueError(
+            f"the model does not take inputs of shape {tuple(x.shape[1:])}: {error}"
+        ) from error
+    if logits.shape != (len(x), dataset.n_classes):
+        raise ValueError(
+            f"the model returns shape {tuple(logits.shape)} for {len(x)} samples, expected "
+            f"{(len(x), dataset.n_classes)}: one logit a class"
+        )
 
 
 def representation(net: nn.Module, x: Tensor) -> Tensor:

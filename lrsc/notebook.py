@@ -92,7 +92,7 @@ def show_curves(
     if not ds.sizes.get("run"):
         return _say_unmeasured()
     figures = plots.normalised_curves(ds, variables), plots.plain_curves(ds, variables, _paper(ds))
-    lead = "Left: every curve scaled to 0..1. Right: plain units."
+    lead = "First figure: every curve scaled to 0..1; second: plain units."
     show(*figures, caption=f"{lead} {_caption(ds, command)}")
 
 

@@ -73,6 +73,7 @@ def prunability(
 
     options and errors: as in `pruning_curve`. SPEC section 5.
     """
+    _check(kappas, method)
     before, *after = pruning_curve(model, split, (0.0, *kappas), method, **options).tolist()
     return sum(after) / len(after) / before if before else float("nan")
 
@@ -108,7 +109,6 @@ def pruned_predictions(
     of `prune`, up to roundoff: outputs that are zero are not computed. Raises ValueError as
     `prune`, for an empty split or list of kappas, and for inputs that the model does not take.
     """
-    kappas = list(kappas)
     _check(kappas, method, scope)
     if len(split) == 0 or batch_size < 1:
         raise ValueError(
@@ -118,8 +118,11 @@ def pruned_predictions(
     rankings = _rankings(model, method, scope)
     split = split.to(next(model.parameters()).device)
     pruned = copy.deepcopy(model).eval()
-    _set_to_zero(pruned, model, 0.5, method, rankings)
-    head, tail = _halves(pruned, split.inputs(split.x[:2]))
+    head, tail = _halves(
+        pruned,
+        split.inputs(split.x[:2]),
+        lambda: _set_to_zero(pruned, model, 0.5, method, rankings),
+    )
     found = torch.empty(len(kappas), len(split), dtype=torch.long, device=split.x.device)
     for part in _parts(split, head):
         batches = [head(split.inputs(x)) for x in split.x[part].split(batch_size)]
@@ -127,14 +130,14 @@ def pruned_predictions(
             _set_to_zero(pruned, model, kappa, method, rankings)
             for layer in _layers(pruned).values():
                 _skip_zeros(layer)
-            row[part] = torch.cat([tail(*(v.clone() for v in b)).argmax(1) for b in batches])
+            row[part] = torch.cat([tail(*_copied(values)).argmax(1) for values in batches])
     return found
 
 
-def _check(kappas: Sequence[float], method: str, scope: str) -> None:
+def _check(kappas: Sequence[float], method: str, scope: str = "global") -> None:
     check_names("pruning method", [method], METHODS)
     check_names("pruning scope", [scope], SCOPES)
-    if not kappas:
+    if len(kappas) == 0:
         raise ValueError("kappas is empty: give at least one share in [0, 1]")
     for kappa in kappas:
         if not 0 <= kappa <= 1:
@@ -199,28 +202,42 @@ def _set_to_zero(
 # brackets are of CPU time, ResNet18 on 3 x 28 x 28 inputs.
 
 
-def _halves(net: nn.Module, x: Tensor) -> tuple[Callable, Callable]:
-    """The network as tail(*head(x)), where head is what comes before the first pruned layer.
+def _halves(net: nn.Module, x: Tensor, prune_half: Callable) -> tuple[Callable, Callable]:
+    """The network as tail(*head(x)), where the head is what comes before the first pruned layer.
 
-    The head is the same for every kappa and needs to be computed only once [1.3 x]. Networks that
-    torch.fx cannot follow, or follows wrongly on these inputs, stay whole: an empty head.
+    The head is the same for every kappa: it is computed once [1.5 x]. Networks that torch.fx
+    cannot follow, or follows wrongly (tried on a pruned network), stay whole: an empty head.
     """
-    logits = net(x)
+    try:
+        net(x)
+    except RuntimeError as error:
+        raise ValueError(
+            f"the model does not take the split's inputs of shape {tuple(x.shape[1:])}: {error}"
+        ) from error
     try:
         head, tail = _cut(net)
-        same = torch.allclose(tail(*head(x)), logits, rtol=1e-3, atol=1e-4, equal_nan=True)
+        values = _copied(head(x))
+        prune_half()
+        if torch.allclose(tail(*values), net(x), rtol=1e-3, atol=1e-4, equal_nan=True):
+            return head, tail
+        reason = "it is followed wrongly"
     except Exception as error:  # whatever a forward raises when it is traced
-        _log.debug("pruning evaluates the whole network each time: %s", error)
-        same = False
-    return (head, tail) if same else (lambda x: (x,), net)
+        reason = str(error)
+    _log.debug("the whole network is evaluated for every kappa: %s", reason)
+    return (lambda x: (x,)), net
 
 
 def _cut(net: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """Head and tail as two modules that share the network's layers."""
     nodes = list(fx.symbolic_trace(net).graph.nodes)
     pruned = [f"{name}." for name in _layers(net)]
-    first = next(
-        i for i, n in enumerate(nodes) if any(p.startswith(f"{n.target}.") for p in pruned)
-    )
+
+    def is_pruned(node: fx.Node) -> bool:  # a pruned layer, a module that holds one, its weight
+        target = f"{node.target}."
+        named = node.op in ("call_module", "get_attr")
+        return named and any(p.startswith(target) or target.startswith(p) for p in pruned)
+
+    first = [is_pruned(node) for node in nodes].index(True)
     crossing = [n for n in nodes[:first] if any(user in nodes[first:] for user in n.users)]
     head, tail = fx.Graph(), fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
@@ -233,10 +250,15 @@ def _cut(net: nn.Module) -> tuple[nn.Module, nn.Module]:
     return fx.GraphModule(net, head), fx.GraphModule(net, tail)
 
 
+def _copied(values: tuple) -> tuple:
+    """The head's outputs, safe from what the tail does in place."""
+    return tuple(v.clone() if isinstance(v, Tensor) else v for v in values)
+
+
 def _parts(split: Split, head: Callable) -> list[slice]:
     """Slices of the split whose outputs of the head fit into ROOM."""
-    bytes_each = sum(v.nbytes for v in head(split.inputs(split.x[:1])))
-    size = max(1, ROOM // bytes_each)
+    values = head(split.inputs(split.x[:1]))
+    size = max(1, ROOM // max(1, sum(v.nbytes for v in values if isinstance(v, Tensor))))
     return [slice(start, start + size) for start in range(0, len(split), size)]
 
 

@@ -135,23 +135,25 @@ def result(trained: Trained, dataset: datasets.BiasedDataset, prune_samples: int
     parts = [measure.as_dataset(values), sampled_curves(trained)]
     if trained.status == "diverged":
         return xr.merge([*parts, measure.nothing()])
-    measured = measure.measure(trained.model, dataset, prune_samples=prune_samples)
-    return xr.merge([*parts, measured, raw_material(trained.model, dataset)])
+    seen = measure.observe(trained.model, dataset)
+    measured = measure.measure(trained.model, dataset, prune_samples=prune_samples, seen=seen)
+    return xr.merge([*parts, measured, raw_material(trained.model, seen)])
 
 
-def raw_material(model: nn.Module, dataset: datasets.BiasedDataset) -> xr.Dataset:
+def raw_material(model: nn.Module, seen: measure.Observed) -> xr.Dataset:
     """What a changed metric needs: representation, logits, labels, norms of the filters."""
-    device = next(model.parameters()).device
-    test = dataset.test.to(device)
-    chosen = measure.fixed_samples(test, measure.SAMPLES)
-    z, _ = models.penultimate(model, test.inputs(chosen.x))
+    chosen = seen.chosen
     weights = [(n, p) for n, p in model.named_parameters() if p.dim() >= 2]
     variables = {
-        "representation": (("sample", "unit"), z.half(), "representation of fixed test inputs"),
+        "representation": (
+            ("sample", "unit"),
+            seen.z.half(),
+            "representation of fixed test inputs",
+        ),
         "sample_label": (("sample",), chosen.y, "class label of the fixed test inputs"),
         "logits": (
             ("test_sample", "logit"),
-            measure.predict(model, test),
+            seen.logits,
             "logits of the test set",
         ),
         "filter_norm": (

@@ -58,7 +58,7 @@ def no_pages(monkeypatch) -> list[Path]:
         for page in (*stage.rglob("*.md"), *stage.rglob("*.ipynb")):
             path = html / page.relative_to(stage).with_suffix(".html")
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text("<h1>title</h1><div class='cell_output'></div>")
+            path.write_text("<article><h1>title</h1><div class='cell_output'></div>")
         (html / "index.html").write_text("go to the first page")
 
     monkeypatch.setattr(book, "_run_jupyter_book", write_pages)

@@ -245,6 +245,8 @@ def test_measure_of_any_module(own_dataset):
     predicted = lrsc.models.evaluate(net, own_dataset.test.inputs(own_dataset.test.x)).argmax(1)
     expected = float((predicted == own_dataset.test.y).double().mean())
     assert float(found["unbiased_accuracy"]) == pytest.approx(expected)
+    with pytest.raises(ValueError, match="inputs of shape"):
+        lrsc.measure(torch.nn.Linear(5, 3), own_dataset)
     without = lrsc.measure(net, own_dataset, methods=[])
     assert "prunability" not in without and "csi" in without
 

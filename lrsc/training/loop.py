@@ -81,7 +81,7 @@ def fit(
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if not isinstance(model, nn.Module):
         with seeded(0, device):
-            _check(factory(), dataset, torch.device("cpu"))
+            models.check(factory(), dataset)
     train = dataset.train.to(device)
     return [
         _train(factory, dataset, train, config, seed, probes or {}, probe_every, device, progress)
@@ -102,7 +102,7 @@ def _train(factory, dataset, train, config, seed, probes, probe_every, device, p
     status, accuracy = "cap", float("nan")
     with seeded(seed, device), _progress_bar(most, config.lr, seed, progress) as bar:
         net = factory().to(device)
-        _check(net, dataset, device)
+        models.check(net, dataset)
         step = _step(net, torch.optim.SGD(
             net.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay
         ))  # fmt: skip
@@ -213,23 +213,6 @@ def _factory(model, dataset: BiasedDataset, model_options: Mapping) -> Callable[
     if callable(model):
         return model
     raise ValueError(f"model must be a name, a factory or an nn.Module, found {model!r}")
-
-
-def _check(net: nn.Module, dataset: BiasedDataset, device: torch.device) -> None:
-    """One forward pass of two samples: a model that does not fit the data fails here."""
-    if not isinstance(net, nn.Module):
-        raise ValueError(f"the model factory must return an nn.Module, found {type(net).__name__}")
-    x = dataset.train.inputs(dataset.train.x[:2].to(device))
-    shape = tuple(x.shape[1:])
-    try:
-        logits = models.evaluate(net.to(device), x)
-    except RuntimeError as error:
-        raise ValueError(f"the model does not take inputs of shape {shape}: {error}") from error
-    if logits.shape != (len(x), dataset.n_classes):
-        raise ValueError(
-            f"the model returns shape {tuple(logits.shape)} for {len(x)} samples, expected "
-            f"{(len(x), dataset.n_classes)}: one logit a class"
-        )
 
 
 def _some(name: str, values: Iterable | None, default) -> list:

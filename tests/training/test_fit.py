@@ -199,7 +199,7 @@ def test_global_generator_is_left_alone(parity):
         ({"model": "resnet18"}, "images"),
         ({"model": lambda: nn.Linear(7, 2)}, "inputs of shape"),
         ({"model": lambda: nn.Linear(14, 5)}, "one logit a class"),
-        ({"model": lambda: 3}, "must return an nn.Module"),
+        ({"model": lambda: 3}, "must be an nn.Module"),
     ],
 )
 def test_bad_arguments_are_named_before_any_work(parity, arguments, words):
