@@ -37,7 +37,9 @@ lint: setup
 	$(BIN)/mypy
 
 bench: setup
-	set -e; for script in benchmarks/*.py; do $(BIN)/python "$$script"; done
+	$(BIN)/python benchmarks/import_time.py
+	$(BIN)/python benchmarks/train_step.py
+	$(BIN)/python benchmarks/measures.py
 
 clean:
 	rm -rf _build build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

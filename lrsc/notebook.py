@@ -143,6 +143,53 @@ def show_report(report, ds: xr.Dataset) -> None:
     display(Markdown(text))
 
 
+def show_choices(ds: xr.Dataset | None, variables: Sequence[str] = plots.MAIN) -> None:
+    """Display what options of a data set change: a row an option, a column a measure and LR.
+
+    Means over seeds; the last row is table S1 at the ends of its own LR range. Nothing for None.
+    """
+    from IPython.display import HTML, Markdown, display
+
+    if ds is None:
+        return
+    lrs = np.unique(ds["lr"].values)
+    heads = ["Data", "Runs"]
+    for name in variables:
+        label = plots.style(ds, name)[0] + (" (%)" if plots.is_percent(name) else "")
+        heads += [f"{label} at LR {lr:g}" for lr in lrs]
+    rows = []
+    for choice in dict.fromkeys(ds["data"].values.tolist()):
+        here = ds.isel(run=ds["data"].values == choice)
+        cells = [choice or "as decided", str(here.sizes["run"])]
+        for name in variables:
+            values = dict(zip(*plots.by_lr(here, name)[:2], strict=True))
+            cells += [_mean_sd(name, values.get(lr, np.nan), 0, 1) for lr in lrs]
+        rows.append(cells)
+    paper = _paper(ds)
+    if paper:
+        low, high = paper["lr"]
+        cells = [f"paper, smallest and largest over LR {low:g} to {high:g}", ""]
+        for name in variables:
+            ends = [_plain(name, value) for value in paper.get(name, ())]
+            cells += ends if len(ends) == len(lrs) == 2 else ["–"] * len(lrs)
+        rows.append(cells)
+    display(HTML(_html_table(heads, rows)))
+    display(Markdown(f"Means over seeds. {_caption(ds, None)}"))
+
+
+def show_pruned_accuracy(ds: xr.Dataset | None) -> None:
+    """Display prunability and the accuracy behind it, LR by LR, beside table S1's prunability."""
+    from IPython.display import HTML, Markdown, display
+
+    if ds is None:
+        return
+    after = ds["accuracy_pruned_column"].mean("kappa")
+    after.attrs = {"units": "1", "long_name": "accuracy after column pruning, mean over kappa"}
+    ds = ds.assign(mean_pruned_accuracy=after)
+    names = ("unbiased_accuracy", "mean_pruned_accuracy", "prunability")
+    display(HTML(table(ds, _paper(ds), names)), Markdown(_caption(ds, None)))
+
+
 def show_examples(dataset, n: int = 10) -> None:
     """Display samples of a data set, aligned and conflicting, with the source in the caption."""
     lead = "Training samples; under or beside each: class / bias."

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from lrsc import errors
+from lrsc import datasets, errors
 
 MAIN = ("unbiased_accuracy", "prunability", "activation_compressibility")
 
@@ -234,8 +234,8 @@ def caption(ds: xr.Dataset, command: str | None = None, link: str | None = None)
 
 def source(source_id: str) -> str:
     """A source_id for readers: a stand-in is called one."""
-    stand_in = source_id == "digits" or source_id.startswith("miniature")
-    return f"`{source_id}`" + (" (embedded stand-in, not the paper's data)" if stand_in else "")
+    stand_in = " (embedded stand-in, not the paper's data)"
+    return f"`{source_id}`" + (stand_in if datasets.is_stand_in(source_id) else "")
 
 
 def style(ds: xr.Dataset, name: str) -> tuple[str, str, str]:
