@@ -177,6 +177,21 @@ def show_choices(ds: xr.Dataset | None, variables: Sequence[str] = plots.MAIN) -
     display(Markdown(f"Means over seeds. {_caption(ds, None)}"))
 
 
+def show_reference_prunability(dataset: str, model: str) -> None:
+    """Display what table S1's smallest prunability means for the accuracy after pruning."""
+    from IPython.display import Markdown, display
+
+    paper = experiments.reference(dataset, model)
+    if paper is None:
+        raise ValueError(f"table S1 has no row for {dataset!r} and {model!r}")
+    accuracy, ratio = paper["unbiased_accuracy"][0], paper["prunability"][0]
+    text = (
+        f"At the lower end S1 has an accuracy of {accuracy:.1%} and a prunability of {ratio:.2f}. "
+        f"As a ratio this is a mean accuracy of {accuracy * ratio:.1%} after pruning."
+    )
+    display(Markdown(text))
+
+
 def show_pruned_accuracy(ds: xr.Dataset | None) -> None:
     """Display prunability and the accuracy behind it, LR by LR, beside table S1's prunability."""
     from IPython.display import HTML, Markdown, display
