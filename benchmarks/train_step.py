@@ -10,7 +10,9 @@ spuco at least 2.5 (parity), 1.5 (fcn), 1.15 (resnet18) times slower.
 """
 
 import dataclasses
+import importlib.util
 import os
+import sys
 import tempfile
 import time
 
@@ -94,12 +96,10 @@ def spuco(ds, model, x, y, steps) -> float:
 def main() -> None:
     options = arguments(__doc__.splitlines()[0], rounds=5)
     trainers = {"fit": ours, "bare": bare}
-    try:
-        import spuco.utils.trainer
-
+    if importlib.util.find_spec("spuco"):
         trainers["spuco"] = spuco
-    except ImportError:
-        print("spuco is not installed: pip install spuco==2.0.3 to compare with it")
+    else:
+        print("spuco is not installed: pip install spuco==2.0.3 to compare with it", file=sys.stderr)
     rows = []
     for case, (name, model, steps) in CASES.items():
         ds = dataset(name)

@@ -195,7 +195,7 @@ def provenance(device) -> dict:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
     return {
         "lrsc_version": importlib.import_module("lrsc").__version__,
-        "commit": _commit(),
+        "commit": commit(),
         "torch_version": str(torch.__version__),
         "numpy_version": np.__version__,
         "device": device.type,
@@ -205,7 +205,8 @@ def provenance(device) -> dict:
     }
 
 
-def _commit() -> str:
+def commit() -> str:
+    """Commit of the checkout that runs, '-dirty' if its library was changed since; else empty."""
     root = project_root()
     if not (root / ".git").exists():
         return ""

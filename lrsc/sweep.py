@@ -385,7 +385,8 @@ def measure_again(
         else:
             fresh = _from_raw_material(old, load(config, data_root))
             source = "raw material, pruning as it was"
-        results.save(old.assign(fresh.data_vars), results.run_path(name, root))
+        found = old.assign(fresh.data_vars).assign_attrs(measured_commit=results.commit())
+        results.save(found, results.run_path(name, root))
         yield f"{name} measured again from {source}"
 
 
