@@ -98,7 +98,7 @@ def test_a_stand_in_never_passes_for_a_desk_or_paper_run(tmp_path):
 
 def test_the_largest_profile_is_opened_unless_asked_otherwise(tmp_path):
     config = experiments.configs("semi_synthetic", "paper", model="fcn", lrs=[0.5], seeds=[0])[0]
-    put(tmp_path, stored("b" * 16, config=config.to_json(), source_id="mnist"), quick(1, 0.5))
+    put(tmp_path, stored("b" * 16, config=config.to_json(), source_id="mnist"), quick(1, 0.2))
     assert experiments.open_experiment("semi_synthetic", root=tmp_path).attrs["profile"] == "paper"
     small = experiments.open_experiment("semi_synthetic", "quick", tmp_path)
     assert small["source_id"].values.tolist() == ["digits"]
@@ -108,9 +108,9 @@ def test_collapsed_is_a_larger_lr_far_under_the_best(tmp_path):
     put(
         tmp_path,
         quick(1, 0.02, accuracy=0.3),  # a small LR that is bad has not collapsed
-        quick(2, 0.1, accuracy=0.8),
-        quick(3, 0.5, 0, accuracy=0.2),
-        quick(4, 0.5, 1, accuracy=0.75),
+        quick(2, 0.06, accuracy=0.8),
+        quick(3, 0.2, 0, accuracy=0.2),
+        quick(4, 0.2, 1, accuracy=0.75),
     )
     found = experiments.open_experiment("semi_synthetic", "quick", tmp_path)
     statuses = dict(zip(found["run_id"].values, found["status"].values, strict=True))
@@ -143,7 +143,7 @@ def test_export_ships_evidence_once_and_never_quick_runs(tmp_path):
 
 
 def test_status_counts(tmp_path):
-    put(tmp_path, quick(1, 0.5), quick(2, 0.1, status="diverged"))
+    put(tmp_path, quick(1, 0.2), quick(2, 0.06, status="diverged"))
     rows = experiments.status("quick", tmp_path)
     (row,) = [r for r in rows if r["model"] == "fcn" and r["dataset"] == "colored_mnist"]
     assert (row["done"], row["diverged"]) == (2, 1) and row["missing"] == row["runs"] - 2

@@ -173,7 +173,8 @@ def test_prunable_weights_are_the_models_own():
 
 
 def test_the_convolutions_of_resnet18_but_the_first():
-    found = pruning.prunable(models.build("resnet18", (3, 28, 28), 10))
+    with torch.device("meta"):
+        found = pruning.prunable(models.build("resnet18", (3, 28, 28), 10))
     assert len(found) == 19  # 20 convolutions, three of them in shortcuts
     assert "conv1.weight" not in found and "layer2.0.downsample.0.weight" in found
     assert sum(w.numel() for w in found.values()) == 11_157_504
@@ -343,7 +344,7 @@ def test_predictions_of_resnet18_are_those_of_plainly_pruned_networks():
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 50, 1000])
-@pytest.mark.parametrize("room", [1, 20_000, 2**30])
+@pytest.mark.parametrize("room", [10_000, 100_000, 2**30])
 def test_neither_batch_nor_room_matters(batch_size, room, monkeypatch):
     monkeypatch.setattr(pruning, "ROOM", room)
     net, split = make("residual"), images()
