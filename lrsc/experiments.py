@@ -195,10 +195,13 @@ def open_experiment(
 
 
 def open_runs(runs: Iterable[RunConfig], root: str | Path | None = None) -> xr.Dataset:
-    """Results of these runs in long form, as far as they are done; ValueError if none is."""
+    """Results of these runs, local or shipped, in long form, as far as they are done.
+
+    Raises ValueError if none is.
+    """
     runs = list(runs)
-    local = _local(root)
-    found = None if local is None else _select([local], runs, profile_of(runs[0]))
+    sources = [_local(root), *(_shipped(name) for name in EXPERIMENTS)]
+    found = _select([s for s in sources if s is not None], runs, profile_of(runs[0]))
     if found is None:
         raise ValueError("none of these runs is done: pass them to lrsc.sweep.run first")
     return _finish(found, "")

@@ -142,6 +142,14 @@ def test_export_ships_evidence_once_and_never_quick_runs(tmp_path):
     assert found.attrs["file"] == "book/results/semi_synthetic.nc"
 
 
+def test_open_runs_finds_shipped_runs_too(tmp_path):
+    configs = experiments.configs("semi_synthetic", "paper", model="fcn", lrs=[0.5], seeds=[0])
+    put(tmp_path, stored("a" * 16, config=configs[0].to_json(), source_id="mnist"))
+    experiments.export("semi_synthetic", tmp_path)
+    found = experiments.open_runs(configs, tmp_path / "nowhere")
+    assert found.sizes["run"] == 1 and found["origin"].values.tolist() == ["shipped"]
+
+
 def test_status_counts(tmp_path):
     put(tmp_path, quick(1, 0.2), quick(2, 0.06, status="diverged"))
     rows = experiments.status("quick", tmp_path)

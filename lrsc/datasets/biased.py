@@ -99,7 +99,7 @@ class BiasedDataset:
         """Share of bias-conflicting samples in the training split, as counted; NaN without bias."""
         if self.train.bias is None:
             return float("nan")
-        return float(self.train.conflicting.float().mean())
+        return int(self.train.conflicting.sum()) / len(self.train)
 
 
 def biased_labels(y: np.ndarray, n_bias: int, rho: float, rng: np.random.Generator) -> np.ndarray:

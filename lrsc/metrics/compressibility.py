@@ -31,7 +31,7 @@ def compressibility(z: Tensor, q: float = 2.0, kappa: float = 0.1) -> Tensor:
     if not 0 <= kappa <= 1:
         raise ValueError(f"kappa must be a share in [0, 1], found {kappa!r}")
     d = z.shape[-1]
-    # the factor undoes roundoff: 0.1 * 30 is 3.0000000000000004, of which the ceiling is 4
+    # the factor undoes roundoff: 0.07 * 100 is 7.000000000000001, of which the ceiling is 8
     kept = math.ceil(kappa * d * (1 - 1e-12))
     size = _scaled(z)
     rest = size.sort(dim=-1).values
