@@ -99,7 +99,7 @@ def main() -> None:
     if importlib.util.find_spec("spuco"):
         trainers["spuco"] = spuco
     else:
-        print("spuco is not installed: pip install spuco==2.0.3 to compare with it", file=sys.stderr)
+        print("to compare with spuco: pip install spuco==2.0.3", file=sys.stderr)
     rows = []
     for case, (name, model, steps) in CASES.items():
         ds = dataset(name)
