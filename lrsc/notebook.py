@@ -201,7 +201,9 @@ def show_pruned_accuracy(ds: xr.Dataset | None) -> None:
     after = ds["accuracy_pruned_column"].mean("kappa")
     after.attrs = {"units": "1", "long_name": "accuracy after column pruning, mean over kappa"}
     ds = ds.assign(mean_pruned_accuracy=after)
-    names = ("unbiased_accuracy", "mean_pruned_accuracy", "prunability")
+    names = (
+        "unbiased_accuracy", "mean_pruned_accuracy", "prunability", "prunability_magnitude",
+    )  # fmt: skip
     display(HTML(table(ds, _paper(ds), names)), Markdown(_caption(ds, None)))
 
 
