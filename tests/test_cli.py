@@ -88,7 +88,11 @@ def test_wrong_use_is_exit_code_2(command, capsys):
 
 
 def test_ctrl_c_keeps_finished_runs_and_says_how_to_resume(tmp_path):
-    code = "import sys; from lrsc.cli import main; sys.exit(main(sys.argv[1:]))"
+    # a process started in the background may have inherited an ignored SIGINT
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from lrsc.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
     seeds = ",".join(str(s) for s in range(50))
     command = ["sweep", "synthetic", "--lrs", "0.75", "--seeds", seeds, "--results", str(tmp_path)]
     process = subprocess.Popen(
