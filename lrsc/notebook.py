@@ -143,15 +143,16 @@ def show_report(report, ds: xr.Dataset) -> None:
     display(Markdown(text))
 
 
-def show_choices(ds: xr.Dataset | None, variables: Sequence[str] = plots.MAIN) -> None:
+def show_choices(ds: xr.Dataset, variables: Sequence[str] = plots.MAIN) -> None:
     """Display what options of a data set change: a row an option, a column a measure and LR.
 
-    Means over seeds; the last row is table S1 at the ends of its own LR range. Nothing for None.
+    Means over seeds; the last row is table S1 at the ends of its own LR range. No runs are said
+    to be unmeasured.
     """
     from IPython.display import HTML, Markdown, display
 
-    if ds is None:
-        return
+    if not ds.sizes.get("run"):
+        return _say_unmeasured()
     lrs = np.unique(ds["lr"].values)
     heads = ["Data", "Runs"]
     for name in variables:
@@ -192,12 +193,12 @@ def show_reference_prunability(dataset: str, model: str) -> None:
     display(Markdown(text))
 
 
-def show_pruned_accuracy(ds: xr.Dataset | None) -> None:
+def show_pruned_accuracy(ds: xr.Dataset) -> None:
     """Display prunability and the accuracy behind it, LR by LR, beside table S1's prunability."""
     from IPython.display import HTML, Markdown, display
 
-    if ds is None:
-        return
+    if not ds.sizes.get("run"):
+        return _say_unmeasured()
     after = ds["accuracy_pruned_column"].mean("kappa")
     after.attrs = {"units": "1", "long_name": "accuracy after column pruning, mean over kappa"}
     ds = ds.assign(mean_pruned_accuracy=after)

@@ -208,3 +208,24 @@ def test_the_report_counts_runs_and_how_they_ended(displayed):
     text = displayed[0][1]
     assert "8 runs trained now, 4 done before" in text
     assert "11 converged, 1 diverged" in text and "24 s" in text
+
+
+def test_every_view_says_that_nothing_is_measured(capsys):
+    for show in (
+        notebook.show_curves,
+        notebook.show_pruning,
+        notebook.show_table,
+        notebook.show_choices,
+        notebook.show_pruned_accuracy,
+    ):
+        show(xr.Dataset())
+        assert "Markdown" in capsys.readouterr().out
+
+
+def test_choices_show_a_row_for_each_option(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.HTML", shown.append)
+    ds = experiment()
+    options = np.array(["", "rho = 0.02"], object)[np.arange(ds.sizes["run"]) % 2]
+    notebook.show_choices(ds.assign_coords(data=("run", options)))
+    assert "as decided" in shown[0] and "rho = 0.02" in shown[0]
