@@ -19,7 +19,6 @@ from lrsc import metrics, models, pruning
 from lrsc.datasets import BiasedDataset, Split
 
 SAMPLES = 1000  # random test inputs on which representations are measured (paper, supplement C)
-BATCH = 500  # samples a forward pass
 
 # name -> (units, long name): every variable of a result
 VARIABLES = {
@@ -97,16 +96,7 @@ def observe(
     test = dataset.test.to(device)
     chosen = fixed_samples(test, samples)
     z = models.representation(model, chosen.inputs(chosen.x))
-    return Observed(test, predict(model, test), chosen, z)
-
-
-def predict(model: nn.Module, split: Split) -> Tensor:
-    """Logits (N x K) of all samples of a split, in eval mode, on the split's device."""
-    parts = [
-        models.evaluate(model, split.inputs(split.x[i : i + BATCH]))
-        for i in range(0, len(split), BATCH)
-    ]
-    return torch.cat(parts)
+    return Observed(test, models.predict(model, test), chosen, z)
 
 
 def fixed_samples(split: Split, n: int) -> Split:

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from lrsc.datasets import BiasedDataset
+from lrsc.datasets import BiasedDataset, Split
 from lrsc.errors import check_names
 
 VERSIONS = {"fcn": 1, "resnet18": 1}  # raised when the code changes what a seed trains
+BATCH = 500  # samples a forward pass without gradient
 
 
 def build(name: str, input_shape: tuple[int, ...], n_classes: int, **options) -> nn.Module:
@@ -73,23 +74,38 @@ def penultimate(net: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     return seen[-1].flatten(1), logits
 
 
+def predict(net: nn.Module, split: Split) -> Tensor:
+    """Logits (N x K) of all samples of a split, in eval mode; both on one device.
+
+    Raises ValueError for inputs that the model does not take.
+    """
+    parts = [_logits(net, split.inputs(x)) for x in split.x.split(BATCH)]
+    return torch.cat(parts)
+
+
 def check(net: nn.Module, dataset: BiasedDataset) -> None:
     """One forward pass of two samples: a model that does not fit the data is a ValueError."""
     if not isinstance(net, nn.Module):
         raise ValueError(f"the model must be an nn.Module, found {type(net).__name__}")
     device = next(net.parameters()).device
     x = dataset.train.inputs(dataset.train.x[:2].to(device))
-    try:
-        logits = evaluate(net, x)
-    except RuntimeError as error:
-        raise ValueError(
-            f"the model does not take inputs of shape {tuple(x.shape[1:])}: {error}"
-        ) from error
+    logits = _logits(net, x)
     if logits.shape != (len(x), dataset.n_classes):
         raise ValueError(
             f"the model returns shape {tuple(logits.shape)} for {len(x)} samples, expected "
             f"{(len(x), dataset.n_classes)}: one logit a class"
         )
+
+
+def _logits(net: nn.Module, x: Tensor) -> Tensor:
+    try:
+        return evaluate(net, x)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise ValueError(
+            f"the model does not take inputs of shape {tuple(x.shape[1:])}: {error}"
+        ) from error
 
 
 def representation(net: nn.Module, x: Tensor) -> Tensor:
