@@ -111,11 +111,12 @@ def test_collapsed_is_a_larger_lr_far_under_the_best(tmp_path):
         quick(2, 0.06, accuracy=0.8),
         quick(3, 0.2, 0, accuracy=0.2),
         quick(4, 0.2, 1, accuracy=0.75),
+        quick(5, 0.06, 1, accuracy=0.55),  # a bad seed of the best LR has not collapsed either
     )
     found = experiments.open_experiment("semi_synthetic", "quick", tmp_path)
     statuses = dict(zip(found["run_id"].values, found["status"].values, strict=True))
-    assert [statuses[f"{i:016x}"] for i in (1, 2, 3, 4)] == [
-        "converged", "converged", "collapsed", "converged",
+    assert [statuses[f"{i:016x}"] for i in (1, 2, 3, 4, 5)] == [
+        "converged", "converged", "collapsed", "converged", "converged",
     ]  # fmt: skip
 
 

@@ -106,6 +106,7 @@ def test_plain_curves_show_every_run_in_plain_units():
         np.testing.assert_allclose(dots.get_xdata(), ds["lr"].values)
         np.testing.assert_allclose(dots.get_ydata(), scale * ds[name].values)
         crosses = [line for line in axes.lines if line.get_marker() == "x"]
+        assert all(line.get_visible() and line.get_markersize() > 3 for line in crosses)
         assert sum(len(line.get_xdata()) for line in crosses) == 1
         assert crosses[0].get_ydata()[0] == 0  # the lower edge, in axes units
         assert crosses[0].get_xdata()[0] == pytest.approx(0.3)
@@ -130,6 +131,7 @@ def test_all_diverged_is_said_and_every_run_is_marked():
     figure = plots.plain_curves(CASES["all diverged"])
     for axes in figure.axes:
         crosses = [line for line in axes.lines if line.get_marker() == "x"]
+        assert all(line.get_visible() and line.get_markersize() > 3 for line in crosses)
         assert sum(len(line.get_xdata()) for line in crosses) == 12
     assert "no run has a value" in texts(figure)
     assert "no run has a value" in figure.get_label()

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 import lrsc
 from lrsc import TrainConfig
+from lrsc.datasets import Split
 from lrsc.training import fixed_loss_ratio
 from lrsc.training.loop import seeded, training_accuracy
 
@@ -151,6 +152,16 @@ def test_training_accuracy_stops_early_with_an_upper_bound(digits):
     predicted = lrsc.models.evaluate(net, digits.train.inputs(digits.train.x)).argmax(1)
     assert exact == pytest.approx(float((predicted == digits.train.y).float().mean()))
     assert exact <= training_accuracy(net, digits.train, enough=1.0) < 1.0
+
+
+def test_training_accuracy_is_done_at_the_first_error_where_all_must_be_right():
+    y = torch.arange(3000) % 10
+    split = Split(F.one_hot(y, 10).float(), y)
+    net, passes = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Flatten()), []
+    net.register_forward_hook(lambda *_: passes.append(1))
+    assert training_accuracy(net, split, enough=1.0) == 1.0 and len(passes) == 3
+    split.y[0] = 1
+    assert training_accuracy(net, split, enough=1.0) == 2999 / 3000 and len(passes) == 4
 
 
 def test_only_full_batches_are_used_and_small_sets_are_one_batch(own_dataset):
