@@ -57,6 +57,39 @@ def test_representation_leaves_batch_norm_alone():
     assert torch.equal(net.bn1.running_mean, before)
 
 
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    ("options", "sizes"),
+    [
+        ({"kernel_size": 3, "padding": 1}, [(1, 1), (2, 2), (1, 2), (2, 3), (5, 4)]),
+        ({"kernel_size": 3, "padding": 1, "stride": 2}, [(1, 1), (2, 2), (2, 1), (3, 3), (4, 4)]),
+        ({"kernel_size": 3}, [(3, 3), (4, 3)]),
+        ({"kernel_size": 1}, [(1, 1), (2, 2)]),
+        ({"kernel_size": 1, "stride": 2}, [(1, 1), (2, 2)]),
+        ({"kernel_size": (5, 3), "padding": (2, 0)}, [(1, 3), (3, 3), (3, 4), (6, 6)]),
+        ({"kernel_size": 3, "padding": 2, "dilation": 2}, [(1, 1), (2, 2), (5, 5)]),
+        ({"kernel_size": 3, "padding": "same"}, [(1, 1), (2, 2), (4, 4)]),
+        ({"kernel_size": 3, "padding": 1, "padding_mode": "circular"}, [(2, 2), (4, 4)]),
+        ({"kernel_size": 3, "padding": 1, "groups": 2}, [(2, 2), (4, 4)]),
+    ],
+)
+def test_small_map_convolution_is_torchs_with_its_gradients(options, sizes, bias):
+    ours = models.SmallMapConv2d(4, 6, bias=bias, **options).double()
+    torchs = nn.Conv2d(4, 6, bias=bias, **options).double()
+    torchs.load_state_dict(ours.state_dict())
+    for size in sizes:
+        x = torch.randn(7, 4, *size, dtype=torch.float64)
+        found, expected = ours(x), torchs(x)
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+        out = torch.randn_like(found)
+        for left, right in zip(
+            torch.autograd.grad(found, list(ours.parameters()), out),
+            torch.autograd.grad(expected, list(torchs.parameters()), out),
+            strict=True,
+        ):
+            torch.testing.assert_close(left, right, rtol=1e-10, atol=1e-10)
+
+
 def test_a_models_weights_follow_the_callers_seed():
     torch.manual_seed(1)
     one = models.build("fcn", (4,), 2, hidden=(3,))

@@ -102,6 +102,10 @@ def _train(factory, dataset, train, config, seed, probes, probe_every, device, p
     status, accuracy = "cap", float("nan")
     with seeded(seed, device), _progress_bar(most, config.lr, seed, progress) as bar:
         net = factory().to(device)
+        if device.type == "cpu":  # faster convolutions
+            for p in net.parameters():
+                if p.dim() == 4:
+                    p.data = p.data.contiguous(memory_format=torch.channels_last)
         models.check(net, dataset)
         optimizer = torch.optim.SGD(
             net.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay,
