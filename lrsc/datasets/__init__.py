@@ -7,7 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lrsc.config import SOURCES
-from lrsc.datasets import colored_mnist, parity
+from lrsc.datasets import (
+    cifar10,
+    cifar100,
+    colored_mnist,
+    corrupted_cifar10,
+    double_mnist,
+    mnist_cifar,
+    moon_star,
+    parity,
+)
 from lrsc.datasets.biased import BiasedDataset, Split
 from lrsc.datasets.sources import Source, data_root, is_stand_in
 from lrsc.errors import check_names
@@ -17,7 +26,16 @@ __all__ = [
     "version",
 ]  # fmt: skip
 
-MODULES = {"colored_mnist": colored_mnist, "parity": parity}
+MODULES = {
+    "parity": parity,
+    "moon_star": moon_star,
+    "colored_mnist": colored_mnist,
+    "double_mnist": double_mnist,
+    "mnist_cifar": mnist_cifar,
+    "corrupted_cifar10": corrupted_cifar10,
+    "cifar10": cifar10,
+    "cifar100": cifar100,
+}
 _COMMON = ("rho", "seed", "n_train")
 _log = logging.getLogger(__name__)
 

@@ -1,10 +1,16 @@
 """A data set with bias labels, and the exact allocation of bias values to samples."""
 
 import dataclasses
+import logging
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from lrsc.datasets.sources import Source
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,7 +112,8 @@ def biased_labels(y: np.ndarray, n_bias: int, rho: float, rng: np.random.Generat
     """Bias labels with exactly round(rho * n_c) conflicting samples in every class.
 
     They are spread over the other bias values as evenly as whole numbers allow; which samples
-    conflict is random. Counts, not coin flips (SPEC section 1).
+    conflict is random. Counts, not coin flips (SPEC section 1). Where rho * n_c is not whole in
+    every class, the share that the counts give is logged.
     """
     bias = y.copy()
     for c in np.unique(y):
@@ -115,6 +122,11 @@ def biased_labels(y: np.ndarray, n_bias: int, rho: float, rng: np.random.Generat
         others = np.array([b for b in range(n_bias) if b != c])
         # start the round at another value for each class, so that remainders even out
         bias[conflicting] = np.roll(others, -int(c))[np.arange(len(conflicting)) % len(others)]
+    met = float((bias != y).mean()) if len(y) else rho
+    if abs(met - rho) > 1e-12:
+        _log.info(
+            "rho = %g asked for: the nearest counts of %d samples give %.6g", rho, len(y), met
+        )
     return bias
 
 
@@ -142,3 +154,75 @@ def stratified(y: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
         rng.permutation(np.flatnonzero(y == c))[:k] for c, k in zip(classes, take, strict=True)
     ]
     return np.sort(np.concatenate(chosen))
+
+
+def partners(wanted: np.ndarray, pool: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """For each wanted class, the index of a pool sample of that class.
+
+    Samples of a class come in random order, each once before any comes again, so that counts can
+    always be met. Raises ValueError for a wanted class without samples in the pool.
+    """
+    chosen = np.empty(len(wanted), np.int64)
+    for c in np.unique(wanted):
+        places, members = np.flatnonzero(wanted == c), np.flatnonzero(pool == c)
+        if not len(members):
+            raise ValueError(f"class {c} has no sample to draw from")
+        rounds = -(-len(places) // len(members))
+        order = np.concatenate([rng.permutation(members) for _ in range(rounds)])
+        chosen[places] = order[: len(places)]
+    return chosen
+
+
+Painter = Callable[[bool, np.ndarray, np.ndarray, np.random.Generator], dict[str, np.ndarray]]
+
+
+def compose(
+    name: str,
+    source: Source,
+    labels: tuple[np.ndarray, np.ndarray],
+    paint: Painter,
+    *,
+    rho: float,
+    rng: np.random.Generator,
+    n_train: int | None = None,
+    n_classes: int = 10,
+    standardise: bool = True,
+    class_names: tuple[str, ...] = (),
+) -> BiasedDataset:
+    """A data set whose images are painted from core images and bias labels.
+
+    labels: class of each core image of the training and of the test set. paint(is_test, chosen,
+    bias, rng) gives x (N x C x H x W uint8), and core_mask and spurious_mask where there are
+    regions, for the core images at the indices `chosen`. standardise: inputs have the training
+    set's per-channel mean 0 and deviation 1; False leaves pixels in 0..1.
+    """
+    y, y_test = (np.asarray(part, np.int64) for part in labels)
+    bias_test = unbiased_labels(y_test, n_classes, rng)
+    test = paint(True, np.arange(len(y_test)), bias_test, rng)
+    chosen = np.arange(len(y)) if n_train is None else stratified(y, n_train, rng)
+    bias = biased_labels(y[chosen], n_classes, rho, rng)
+    train = paint(False, chosen, bias, rng)
+    constants = mean_std(train["x"]) if standardise else {}
+    return BiasedDataset(
+        name,
+        _split(train, y[chosen], bias, constants),
+        _split(test, y_test, bias_test, constants),
+        n_classes,
+        source.source_id,
+        source.checksum,
+        class_names=class_names,
+    )
+
+
+def mean_std(x: np.ndarray) -> dict[str, Tensor]:
+    """Mean and standard deviation of each channel of N x C x H x W uint8, in units of 0..1."""
+    counts = [np.bincount(x[:, c].reshape(-1), minlength=256) for c in range(x.shape[1])]
+    share, value = np.stack(counts) / (x.size / x.shape[1]), np.arange(256) / 255
+    mean = share @ value
+    std = np.sqrt(share @ value**2 - mean**2)
+    return {k: torch.tensor(v, dtype=torch.float32) for k, v in (("mean", mean), ("std", std))}
+
+
+def _split(painted: dict[str, np.ndarray], y, bias, constants) -> Split:
+    tensors = {k: torch.from_numpy(v) for k, v in painted.items()}
+    return Split(y=torch.from_numpy(y), bias=torch.from_numpy(bias), **tensors, **constants)

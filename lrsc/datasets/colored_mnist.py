@@ -3,10 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from lrsc.datasets import sources
-from lrsc.datasets.biased import BiasedDataset, Split, biased_labels, stratified, unbiased_labels
+from lrsc.datasets.biased import BiasedDataset, compose
 from lrsc.datasets.sources import Source
 
 VERSION = 1
@@ -45,25 +44,15 @@ def build(
     if not 0 <= jitter < 1:
         raise ValueError(f"jitter must be in [0, 1), found {jitter!r}")
     grey, y, grey_test, y_test = source.content
-    y, y_test = y.astype(np.int64), y_test.astype(np.int64)
-    rng = np.random.default_rng([VERSION, seed])
-    bias_test = unbiased_labels(y_test, 10, rng)
-    x_test = _colour(grey_test, bias_test, jitter, rng)
-    if n_train is not None:
-        chosen = stratified(y, n_train, rng)
-        grey, y = grey[chosen], y[chosen]
-    bias = biased_labels(y, 10, rho, rng)
-    x = _colour(grey, bias, jitter, rng)
-    constants = _mean_std(x) if standardise else {}
-    return BiasedDataset(
-        "colored_mnist",
-        _split(x, y, bias, constants),
-        _split(x_test, y_test, bias_test, constants),
-        10,
-        source.source_id,
-        source.checksum,
+
+    def paint(is_test, chosen, bias, rng):
+        return {"x": _colour((grey_test if is_test else grey)[chosen], bias, jitter, rng)}
+
+    return compose(
+        "colored_mnist", source, (y, y_test), paint, rho=rho,
+        rng=np.random.default_rng([VERSION, seed]), n_train=n_train, standardise=standardise,
         class_names=tuple("0123456789"),
-    )
+    )  # fmt: skip
 
 
 def _colour(grey, bias, jitter, rng) -> np.ndarray:
@@ -74,15 +63,3 @@ def _colour(grey, bias, jitter, rng) -> np.ndarray:
         part = slice(start, start + 500)
         np.rint(grey[part, None] * colour[part], out=x[part], casting="unsafe")
     return x
-
-
-def _mean_std(x: np.ndarray) -> dict:
-    counts = np.stack([np.bincount(x[:, c].reshape(-1), minlength=256) for c in range(3)])
-    share, value = counts / counts.sum(1, keepdims=True), np.arange(256) / 255
-    mean = share @ value
-    std = np.sqrt(share @ value**2 - mean**2)
-    return {k: torch.tensor(v, dtype=torch.float32) for k, v in (("mean", mean), ("std", std))}
-
-
-def _split(x, y, bias, constants) -> Split:
-    return Split(torch.from_numpy(x), torch.from_numpy(y), torch.from_numpy(bias), **constants)

@@ -29,7 +29,8 @@ class Source:
 
 def is_stand_in(source_id: str) -> bool:
     """Whether a source only stands in for published data: its results are never evidence."""
-    return source_id == "digits" or source_id.startswith("miniature-")
+    parts = source_id.split("+")
+    return any(part == "digits" or part.startswith("miniature-") for part in parts)
 
 
 def data_root(root: str | Path | None = None) -> Path:

@@ -1,0 +1,41 @@
+"""CIFAR-10 (Krizhevsky 2009): ten kinds of objects, no bias labels."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lrsc.datasets import cifar
+from lrsc.datasets.biased import BiasedDataset, Split, stratified
+from lrsc.datasets.sources import Source
+
+VERSION = 1
+MEAN, STD = (0.491, 0.482, 0.447), (0.247, 0.243, 0.262)
+
+
+def find(root: Path, source: str) -> Source:
+    """Published batches or image files under the data root, or the miniature."""
+    return cifar.find("cifar10", root, source)
+
+
+def build(source: Source, seed: int = 0, n_train: int | None = None) -> BiasedDataset:
+    """N x 3 x 32 x 32 uint8, 50 000 + 10 000, standardised by fixed constants; SPEC section 2."""
+    return plain("cifar10", source, (MEAN, STD), cifar.CIFAR10_NAMES, seed, n_train, VERSION)
+
+
+def plain(name, source, constants, class_names, seed, n_train, version) -> BiasedDataset:
+    """A data set of images without bias labels."""
+    x, y, x_test, y_test = source.content
+    mean, std = (torch.tensor(values) for values in constants)
+    if n_train is not None:
+        chosen = stratified(y, n_train, np.random.default_rng([version, seed]))
+        x, y = x[chosen], y[chosen]
+    train, test = (
+        Split(torch.from_numpy(np.array(a)), torch.from_numpy(b.astype(np.int64)),
+              mean=mean, std=std)
+        for a, b in ((x, y), (x_test, y_test))
+    )  # fmt: skip
+    return BiasedDataset(
+        name, train, test, len(class_names), source.source_id, source.checksum,
+        class_names=class_names,
+    )  # fmt: skip

@@ -1,0 +1,79 @@
+"""The cache of arrays: made once, whole or not at all, made again where damaged."""
+
+import logging
+import multiprocessing
+import time
+
+import numpy as np
+import pytest
+
+from lrsc.datasets import cache
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("LRSC_CACHE", str(tmp_path / "cache"))
+
+
+def make_x(folder):
+    np.save(folder / "x.npy", np.arange(1000))
+
+
+def test_made_once_and_mapped():
+    made = []
+
+    def make(folder):
+        made.append(folder)
+        make_x(folder)
+
+    for _ in range(2):
+        x = cache.arrays("sets/one", make)["x"]
+        assert isinstance(x, np.memmap) and x.tolist() == list(range(1000))
+    assert len(made) == 1 and not made[0].exists()
+    assert [p.name for p in (cache.folder() / "sets").iterdir() if p.name[0] != "."] == ["one"]
+
+
+def test_a_failure_leaves_nothing_and_the_next_one_succeeds():
+    def fail(folder):
+        make_x(folder)
+        raise ValueError("no more images")
+
+    with pytest.raises(ValueError, match="no more images"):
+        cache.arrays("one", fail)
+    assert [p.name for p in cache.folder().iterdir()] == [".one.lock"]
+    assert len(cache.arrays("one", make_x)["x"]) == 1000
+
+
+@pytest.mark.parametrize("damage", ["truncate", "remove", "sizes"])
+def test_a_damaged_entry_is_made_again_with_a_warning(damage, caplog):
+    cache.arrays("one", make_x)
+    path = cache.folder() / "one" / ("sizes.json" if damage == "sizes" else "x.npy")
+    if damage == "remove":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-8])
+    with caplog.at_level(logging.WARNING):
+        assert cache.arrays("one", make_x)["x"].tolist() == list(range(1000))
+    assert "is damaged" in caplog.text and "made again" in caplog.text
+
+
+def slow(folder):
+    (folder.parent / f"made-{folder.name}").touch()
+    make_x(folder)
+    time.sleep(0.5)
+
+
+def load(key, results):
+    results.put(int(cache.arrays(key, slow)["x"].sum()))
+
+
+def test_of_processes_at_once_one_makes_the_entry_and_all_have_it():
+    context = multiprocessing.get_context("fork")
+    results = context.Queue()
+    workers = [context.Process(target=load, args=("one", results)) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    assert [results.get(timeout=60) for _ in workers] == [499500] * 4
+    for worker in workers:
+        worker.join()
+    assert len(list(cache.folder().glob("made-*"))) == 1
