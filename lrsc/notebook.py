@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from lrsc import errors, experiments, plots
+from lrsc import errors, experiments, plots, results
 
 NAMES = ("dataset", "model", "lrs", "seeds", "profile")
 MEASURES = (*plots.MAIN, "csi", "class_separation")
+SHOWN_KAPPAS = (0.0, 0.1, 0.3, 0.5, 0.9)
 _SHELL = {"In", "Out", "get_ipython", "exit", "quit", "open"}
 
 
@@ -206,6 +207,31 @@ def show_pruned_accuracy(ds: xr.Dataset) -> None:
         "unbiased_accuracy", "mean_pruned_accuracy", "prunability", "prunability_magnitude",
     )  # fmt: skip
     display(HTML(table(ds, _paper(ds), names)), Markdown(_caption(ds, None)))
+
+
+def show_pruning_criteria() -> None:
+    """Display what other readings of column pruning leave of one network, beside table S1's."""
+    from IPython.display import HTML, Markdown, display
+
+    path = results.shipped_path("pruning_criteria")
+    if not path.is_file():
+        return _say_unmeasured()
+    found = results.load(path)
+    accuracy = found["accuracy"]
+    ratio = (accuracy.sel(kappa=found["kappa"] > 0) / accuracy.sel(kappa=0)).mean("kappa")
+    heads = ["What is pruned", "Prunability"]
+    heads += [f"Accuracy (%) at κ = {kappa:g}" for kappa in SHOWN_KAPPAS]
+    rows = [
+        [str(name), f"{float(ratio.sel(criterion=name)):.3f}"]
+        + [f"{100 * float(accuracy.sel(criterion=name, kappa=k)):.1f}" for k in SHOWN_KAPPAS]
+        for name in found["criterion"].values
+    ]
+    display(HTML(_html_table(heads, rows)))
+    display(Markdown(
+        f"One ResNet18 on Colored MNIST, LR {found.attrs['lr']:g}, seed {found.attrs['seed']}, "
+        f"source mnist, all training images, accuracies on {found.attrs['test_samples']:,} fixed "
+        f"test images. Made by `python {found.attrs['made_by']}`."
+    ))  # fmt: skip
 
 
 def show_examples(dataset, n: int = 10) -> None:

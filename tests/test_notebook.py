@@ -1,5 +1,6 @@
 """What the notebooks share: the check of parameters, the evidence, tables and figures as HTML."""
 
+import re
 import sys
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import xarray as xr
 from longform import bits, experiment
 
-from lrsc import experiments, notebook
+from lrsc import experiments, notebook, results
 
 GIVEN = {"dataset": "colored_mnist", "model": "fcn", "lrs": None, "seeds": None, "profile": "quick"}
 
@@ -229,3 +230,21 @@ def test_choices_show_a_row_for_each_option(monkeypatch):
     options = np.array(["", "rho = 0.02"], object)[np.arange(ds.sizes["run"]) % 2]
     notebook.show_choices(ds.assign_coords(data=("run", options)))
     assert "as decided" in shown[0] and "rho = 0.02" in shown[0]
+
+
+def test_pruning_criteria_are_ratios_to_the_unpruned_accuracy(tmp_path, monkeypatch, capsys):
+    path, shown = tmp_path / "pruning_criteria.nc", []
+    monkeypatch.setattr("lrsc.results.shipped_path", lambda name: path)
+    notebook.show_pruning_criteria()
+    assert "Markdown" in capsys.readouterr().out  # nothing measured
+    kappas = [k / 10 for k in range(10)]
+    accuracy = np.array([[0.8, *[0.4] * 9], [0.8, *[0.2] * 9]])
+    found = xr.Dataset(
+        {"accuracy": (("criterion", "kappa"), accuracy)},
+        {"criterion": ["filters", "kernels"], "kappa": kappas},
+        {"lr": 0.15, "seed": 0, "test_samples": 2000, "made_by": "a script"},
+    )
+    results.save(found, path)
+    monkeypatch.setattr("IPython.display.HTML", shown.append)
+    notebook.show_pruning_criteria()
+    assert re.search(r"filters.*0\.500.*80\.0.*40\.0.*kernels.*0\.250", shown[0], re.DOTALL)
