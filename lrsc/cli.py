@@ -1,10 +1,10 @@
-"""The command `lrsc`: run | sweep | measure | status | results | book."""
+"""The command `lrsc`: data | run | sweep | measure | status | results | book."""
 
 import argparse
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 EPILOG = "Exit codes: 0 done, 1 failed, 2 wrong use. Real data are looked for under $LRSC_DATA."
@@ -21,16 +21,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1 if isinstance(error, FileNotFoundError) else 2
     except KeyboardInterrupt:
         print(
-            "\nlrsc: interrupted. Finished runs are kept; resume with the same command:\n  "
+            f"\nlrsc: interrupted. {args.kept}; resume with the same command:\n  "
             + " ".join(["lrsc", *(sys.argv[1:] if argv is None else argv)]),
             file=sys.stderr,
         )
         return 1
 
 
+def data_script(name: str, doc: str | None, argv: Sequence[str] | None = None) -> int:
+    """What every data_scripts/<name>.py does: `lrsc data get` or, with --check, `data check`."""
+    parser = argparse.ArgumentParser(
+        description=doc, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--root", help="data root (default $LRSC_DATA)")
+    parser.add_argument("--check", action="store_true", help="verify what is there, fetch nothing")
+    args = parser.parse_args(argv)
+    command = ["data", "check" if args.check else "get", name]
+    return main(command if args.root is None else [*command, "--data-root", args.root])
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("lrsc", description=__doc__, epilog=EPILOG)
+    parser.set_defaults(kept="Finished runs are kept")
     commands = parser.add_subparsers(required=True, metavar="command")
+    _add_data(commands.add_parser("data", help="list, get and check the data sets"))
 
     add = commands.add_parser("run", help="train and measure one run")
     add.add_argument("dataset")
@@ -81,6 +95,23 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(required=True, metavar="action")
+    for action, text in (
+        ("list", "what there is: present, size, licence, source"),
+        ("get", "fetch, verify and lay out a data set; resumes"),
+        ("check", "verify a data set, or all that is there"),
+        ("path", "where data and caches are looked for"),
+    ):
+        add = actions.add_parser(action, help=text, epilog=EPILOG)
+        if action in ("get", "check"):
+            add.add_argument("name", nargs="?" if action == "check" else None)
+        if action == "list":
+            add.add_argument("--json", action="store_true", help="the same rows for programs")
+        add.add_argument("--data-root", "--root", type=Path, help="data root (default $LRSC_DATA)")
+        add.set_defaults(command=_data, action=action, kept="What was fetched is kept")
+
+
 def _common(parser: argparse.ArgumentParser, profile: str) -> None:
     parser.add_argument("--profile", default=profile, help=f"quick, desk or paper ({profile})")
     parser.add_argument("--data-root", type=Path, help="data root (default $LRSC_DATA)")
@@ -106,6 +137,71 @@ def _threads(args) -> None:
         if args.threads < 1:
             raise ValueError(f"--threads must be >= 1, found {args.threads}")
         torch.set_num_threads(args.threads)
+
+
+def _data(args) -> int | None:
+    from lrsc import datasets
+    from lrsc.datasets import published
+
+    root = datasets.data_root(args.data_root)
+    if getattr(args, "name", None) is not None and not published.raw_sets(args.name, root):
+        print(f"{args.name} is generated: there is nothing to {args.action}")
+        return 0
+    action = {"list": _data_list, "get": _data_get, "check": _data_check, "path": _data_path}
+    try:
+        return action[args.action](args, root)
+    except (ValueError, OSError) as error:  # a file, the network, a folder not to be written
+        print(f"lrsc: {error}", file=sys.stderr)
+        return 1
+
+
+def _data_path(args, root: Path) -> None:
+    from lrsc.datasets import cache
+
+    print(f"data root     {root}{'' if root.is_dir() else ' (not there yet)'}")
+    print(f"cache folder  {cache.folder()}")
+
+
+def _data_list(args, root: Path) -> None:
+    from lrsc.datasets import published
+
+    rows = published.listing(root)
+    if args.json:
+        print(json.dumps({"rows": rows}))
+        return
+    columns = ("name", "present", "size", "licence", "source", "needs")
+    shown = [row | {"size": _bytes(row["size"]), "needs": ", ".join(row["needs"])} for row in rows]
+    print(_table(columns, [tuple(row[c] or "-" for c in columns) for row in shown]))
+    print(f"present: in {root}, not verified (lrsc data check); size: to fetch, where published")
+
+
+def _data_get(args, root: Path) -> int:
+    from lrsc.datasets import published
+
+    return _findings(published.get(args.name, root), complete=True)
+
+
+def _data_check(args, root: Path) -> int:
+    from lrsc.datasets import published
+
+    if args.name is not None:
+        return _findings(published.check(args.name, root), complete=True)
+    failed = 0
+    for row in published.listing(root):
+        if row["present"] in ("yes", "partly") and not row["needs"]:
+            failed |= _findings(published.check(row["name"], root), complete=False)
+        elif row["present"] == "no" and not row["needs"]:
+            print(f"{row['name']}: not here")
+    return failed
+
+
+def _findings(findings: Iterable, complete: bool) -> int:
+    """Print them as they come; 1 if one is wrong or, where all must be complete, missing."""
+    states = set()
+    for found in findings:
+        print(f"{found.path}: {found.state} ({found.detail})", flush=True)
+        states.add(found.state)
+    return int("wrong" in states or (complete and "missing" in states))
 
 
 def _run(args) -> None:
@@ -204,6 +300,10 @@ def _book(args) -> int:
         return 1
     print(f"the book: {index}")
     return 0
+
+
+def _bytes(n: int | None) -> str:
+    return "" if n is None else f"{n / 1e9:.1f} GB" if n >= 1e9 else f"{n / 1e6:.0f} MB"
 
 
 def _hours(seconds: float) -> str:

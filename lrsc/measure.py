@@ -95,7 +95,8 @@ def observe(
     models.check(model.to(device), dataset)
     test = dataset.test.to(device)
     chosen = fixed_samples(test, samples)
-    z = models.representation(model, chosen.inputs(chosen.x))
+    order = torch.arange(len(chosen)).split(models.BATCH)
+    z = torch.cat([models.representation(model, x) for x in chosen.batches(order)])
     return Observed(test, models.predict(model, test), chosen, z)
 
 

@@ -79,8 +79,8 @@ def predict(net: nn.Module, split: Split) -> Tensor:
 
     Raises ValueError for inputs that the model does not take.
     """
-    parts = [_logits(net, split.inputs(x)) for x in split.x.split(BATCH)]
-    return torch.cat(parts)
+    order = torch.arange(len(split)).split(BATCH)
+    return torch.cat([_logits(net, x) for x in split.batches(order)])
 
 
 def check(net: nn.Module, dataset: BiasedDataset) -> None:

@@ -1,16 +1,19 @@
 """The command line: what it prints, its exit codes, and interruption."""
 
+import importlib.util
 import json
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from lrsc import cli, results
 
 RUN = ["run", "parity", "fcn", "--lr", "0.5", "--max-epochs", "2"]
+MNIST = Path("MNIST") / "raw"
 
 
 def test_run_trains_measures_and_resumes(tmp_path, capsys):
@@ -105,3 +108,105 @@ def test_ctrl_c_keeps_finished_runs_and_says_how_to_resume(tmp_path):
     assert process.returncode == 1 and "Traceback" not in rest
     assert "Finished runs are kept" in rest and "lrsc sweep synthetic" in rest
     assert 1 <= len(results.local_runs(tmp_path)) < 50
+
+
+def test_data_list_names_every_set(tmp_path, capsys):
+    assert cli.main(["data", "list", "--json", "--data-root", str(tmp_path)]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
+    assert {"parity", "mnist_cifar", "imagenet"} < rows.keys()
+    assert rows["mnist_cifar"]["needs"] == ["mnist", "cifar10"]
+    assert rows["cifar10"]["size"] == 170_498_071 and rows["cifar10"]["present"] == "no"
+    raw = MNIST / "train-labels-idx1-ubyte"
+    (tmp_path / raw.parent).mkdir(parents=True)
+    (tmp_path / raw).write_bytes(b"1")
+    assert cli.main(["data", "list", "--root", str(tmp_path)]) == 0
+    lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines()}
+    assert lines["name"] == ["name", "present", "size", "licence", "source", "needs"]
+    assert lines["mnist"][1:4] == ["partly", "12", "MB"]
+    assert lines["parity"][1] == "generated" and lines["imagenet"][1:4] == ["no", "154.6", "GB"]
+
+
+def test_data_check_fails_for_what_is_wrong_not_for_what_is_absent(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("LRSC_DATA", str(tmp_path))
+    assert cli.main(["data", "check"]) == 0
+    assert "mnist: not here" in capsys.readouterr().out
+    assert cli.main(["data", "check", "mnist"]) == 1
+    assert "train-images-idx3-ubyte: missing" in capsys.readouterr().out
+    assert cli.main(["data", "check", "moon_star"]) == 0
+    (tmp_path / MNIST).mkdir(parents=True)
+    (tmp_path / MNIST / "train-labels-idx1-ubyte").write_bytes(b"1")
+    for command in (["data", "check"], ["data", "check", "colored_mnist"]):
+        assert cli.main(command) == 1
+        said = capsys.readouterr().out
+        assert "train-labels-idx1-ubyte: wrong (MD5 found c4ca4238a0b923820dcc509a6f75849b" in said
+
+
+def test_data_path(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("LRSC_CACHE", str(tmp_path / "cache"))
+    assert cli.main(["data", "path", "--data-root", str(tmp_path / "data")]) == 0
+    root, cache = capsys.readouterr().out.splitlines()
+    assert root.endswith(f"{tmp_path / 'data'} (not there yet)")
+    assert cache.endswith(str(tmp_path / "cache"))
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "words"),
+    [
+        (["get", "cifar1O"], 2, "Did you mean 'cifar10'"),
+        (["check", "waterbird"], 2, "Did you mean 'waterbirds'"),
+        (["get", "cifar10-jpeg"], 1, "no fixed address"),
+        (["get", "celeba"], 1, "has to be fetched by hand"),
+        (["check", "mnist"], 1, "checksums.json is damaged"),
+    ],
+)
+def test_data_errors_and_exit_codes(tmp_path, capsys, command, code, words):
+    if command == ["check", "mnist"]:
+        (tmp_path / "checksums.json").write_text("[")
+    assert cli.main(["data", *command, "--data-root", str(tmp_path)]) == code
+    said = capsys.readouterr().err
+    assert words in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize("command", [["data"], ["data", "fetch"], ["data", "get"]])
+def test_wrong_use_of_data_is_exit_code_2(command):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(command)
+    assert stopped.value.code == 2
+
+
+def test_a_data_root_that_cannot_be_written_is_one_line(tmp_path, capsys):
+    (tmp_path / "data").write_text("a file, not a folder")
+    root = str(tmp_path / "data" / "root")
+    assert cli.main(["data", "get", "mnist", "--data-root", root]) == 1
+    said = capsys.readouterr().err
+    assert "Traceback" not in said and "Not a directory" in said
+
+
+def test_ctrl_c_of_data_get_says_what_is_kept(tmp_path, monkeypatch, capsys):
+    from lrsc.datasets import published
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(published, "get", interrupted)
+    assert cli.main(["data", "get", "mnist", "--data-root", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert "What was fetched is kept" in said and "lrsc data get mnist --data-root" in said
+
+
+@pytest.mark.parametrize(
+    "name", ["mnist", "cifar10", "cifar100", "celeba", "waterbirds", "imagenet"]
+)
+def test_every_data_script_checks_its_own_set(tmp_path, capsys, name):
+    script = Path(__file__).parent.parent / "data_scripts" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"{name}_script", script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.main(["--check", "--root", str(tmp_path)]) == 1
+    said = capsys.readouterr().out
+    folder = {"mnist": "MNIST", "cifar10": "cifar-10", "cifar100": "cifar-100"}.get(name, name)
+    assert said.count("missing") == len(said.splitlines()) > 0
+    assert all(line.startswith(folder) for line in said.splitlines())
+    with pytest.raises(SystemExit) as stopped:
+        module.main(["--help"])
+    assert stopped.value.code == 0 and f"data_scripts/{name}.py" in capsys.readouterr().out

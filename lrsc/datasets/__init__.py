@@ -8,14 +8,17 @@ from pathlib import Path
 
 from lrsc.config import SOURCES
 from lrsc.datasets import (
+    celeba,
     cifar10,
     cifar100,
     colored_mnist,
     corrupted_cifar10,
     double_mnist,
+    imagenet,
     mnist_cifar,
     moon_star,
     parity,
+    waterbirds,
 )
 from lrsc.datasets.biased import BiasedDataset, Split
 from lrsc.datasets.sources import Source, data_root, is_stand_in
@@ -33,8 +36,11 @@ MODULES = {
     "double_mnist": double_mnist,
     "mnist_cifar": mnist_cifar,
     "corrupted_cifar10": corrupted_cifar10,
+    "celeba": celeba,
+    "waterbirds": waterbirds,
     "cifar10": cifar10,
     "cifar100": cifar100,
+    "imagenet": imagenet,
 }
 _COMMON = ("rho", "seed", "n_train")
 _log = logging.getLogger(__name__)

@@ -2,12 +2,13 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lrsc.datasets.images import Images, batches
 from lrsc.datasets.sources import Source
 
 _log = logging.getLogger(__name__)
@@ -17,18 +18,21 @@ _log = logging.getLogger(__name__)
 class Split:
     """Samples of one split, with the constants that standardise them.
 
-    x: N x C x H x W uint8, or N x d float32. y, bias: N int64 (bias None if unknown). core_mask,
-    spurious_mask: bool, broadcastable to x, or None where the regions are not separate pixels.
-    mean, std: one value a channel in units of 0..1, or None (inputs are used as they are).
+    x: N x C x H x W uint8, or N x d float32; a tensor, or `Images` that are read when asked for.
+    y, bias: N int64 (bias None if unknown). core_mask, spurious_mask: bool, broadcastable to x, or
+    None where the regions are not separate pixels. mean, std: one value a channel in units of
+    0..1, or None (inputs are used as they are). augment: (raw samples, generator) -> raw samples,
+    for training only, or None.
     """
 
-    x: Tensor
+    x: Tensor | Images
     y: Tensor
     bias: Tensor | None = None
     core_mask: Tensor | None = None
     spurious_mask: Tensor | None = None
     mean: Tensor | None = None
     std: Tensor | None = None
+    augment: Callable[[Tensor, torch.Generator], Tensor] | None = None
 
     def __post_init__(self) -> None:
         for name in ("y", "bias"):
@@ -60,9 +64,17 @@ class Split:
             return x.float().mul_(factor).sub_((self.mean / self.std).view(shape))
         return x.float()
 
+    def batches(self, indices: Iterable[Tensor]) -> Iterator[Tensor]:
+        """The network's inputs at each tensor of indices; images on disk are decoded ahead."""
+        return map(self.inputs, batches(self.x, indices))
+
     def take(self, indices: Tensor) -> "Split":
         """The split restricted to these sample indices, in their order."""
-        return self._map(lambda t: t[indices.to(t.device)], lambda t: t)
+
+        def chosen(t):
+            return t.take(indices) if isinstance(t, Images) else t[indices.to(t.device)]
+
+        return self._map(chosen, lambda t: t)
 
     def to(self, device: torch.device | str) -> "Split":
         """The split on another device."""
@@ -73,7 +85,7 @@ class Split:
         changed = {}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if value is None:
+            if value is None or field.name == "augment":
                 continue
             mask = field.name.endswith("_mask")
             rows = field.name in ("x", "y", "bias") or (mask and len(value) == len(self.x) > 1)
@@ -224,5 +236,12 @@ def mean_std(x: np.ndarray) -> dict[str, Tensor]:
 
 
 def _split(painted: dict[str, np.ndarray], y, bias, constants) -> Split:
-    tensors = {k: torch.from_numpy(v) for k, v in painted.items()}
-    return Split(y=torch.from_numpy(y), bias=torch.from_numpy(bias), **tensors, **constants)
+    core, spurious = (painted.get(name) for name in ("core_mask", "spurious_mask"))
+    return Split(
+        torch.from_numpy(painted["x"]),
+        torch.from_numpy(y),
+        torch.from_numpy(bias),
+        core_mask=None if core is None else torch.from_numpy(core),
+        spurious_mask=None if spurious is None else torch.from_numpy(spurious),
+        **constants,
+    )

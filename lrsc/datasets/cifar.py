@@ -161,8 +161,8 @@ def _identity(path: Path) -> str:
             name = file.relative_to(path).as_posix()
             digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
     else:
-        with path.open("rb") as file:
-            while block := file.read(2**20):
+        with path.open("rb") as stream:
+            while block := stream.read(2**20):
                 digest.update(block)
     return digest.hexdigest()[:32]
 
@@ -179,7 +179,7 @@ def _decode_all(path: Path, folder: Path) -> None:
             f"{path}: the classes are {classes}, expected folders {list(CIFAR10_NAMES)} in train "
             "and test"
         )
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for split, files in found.items():
         files.sort()
         labels = np.array([classes.index(n.split("/")[0]) for n, _ in files], np.uint8)
@@ -209,8 +209,9 @@ def _members(path: Path) -> Iterator[tuple[str, bytes]]:
         else:
             with tarfile.open(path) as archive:
                 for member in archive:
-                    if member.isfile():
-                        yield member.name, archive.extractfile(member).read()
+                    content = archive.extractfile(member) if member.isfile() else None
+                    if content is not None:
+                        yield member.name, content.read()
                     elif not member.isdir():
                         raise ValueError(f"{path}: {member.name} is a link or device")
     except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile) as error:

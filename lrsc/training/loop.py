@@ -7,7 +7,7 @@ step only copies its logits into a buffer, and the epoch's statistics are comput
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from lrsc import models
 from lrsc.config import TrainConfig
 from lrsc.datasets import BiasedDataset, Split
+from lrsc.datasets.images import batches
 from lrsc.metrics import loss_ratio
 
 EVAL_BATCH = 1000  # samples a forward pass without gradient
@@ -95,7 +96,9 @@ def _train(factory, dataset, train, config, seed, probes, probe_every, device, p
     steps_per_epoch = len(train) // batch
     most = config.max_epochs * steps_per_epoch
     most = min(most, config.max_steps) if config.max_steps else most
-    order = torch.Generator().manual_seed(seed + 0x5EED)  # on the CPU: one order on every device
+    # on the CPU: one order, and the same crops and flips, on every device
+    order = torch.Generator().manual_seed(seed + 0x5EED)
+    augmentation = torch.Generator().manual_seed(seed + 0xA06)
     curves: dict[str, list[Tensor]] = {}
     conflicting = None if train.bias is None else train.conflicting
     done = epochs = 0
@@ -117,10 +120,11 @@ def _train(factory, dataset, train, config, seed, probes, probe_every, device, p
             chosen = torch.randperm(len(train), generator=order)[: steps * batch].to(device)
             logits = torch.empty(steps, batch, dataset.n_classes, device=device)
             net.train()
-            for i, indices in enumerate(chosen.view(steps, batch)):
+            parts = chosen.view(steps, batch)
+            for i, x in enumerate(_samples(train, parts, augmentation)):
                 if probes and (done + i) % probe_every == 0:
                     _probe(net, probes, done + i, curves)
-                logits[i] = step(train.inputs(train.x[indices]), train.y[indices])
+                logits[i] = step(train.inputs(x), train.y[parts[i]])
                 if bar is not None and i % BAR_STEPS == 0:
                     bar.update(min(BAR_STEPS, steps - i))
             done, epochs = done + steps, epochs + 1
@@ -143,6 +147,12 @@ def _train(factory, dataset, train, config, seed, probes, probe_every, device, p
         for k, v in curves.items()
     }
     return Trained(net, config, seed, status, together, epochs, done, accuracy, seconds)
+
+
+def _samples(train: Split, parts: Tensor, generator: torch.Generator) -> Iterator[Tensor]:
+    """Raw samples of each step's indices, augmented where the split says how."""
+    found = batches(train.x, parts)
+    return found if train.augment is None else (train.augment(x, generator) for x in found)
 
 
 def _step(net: nn.Module, optimizer: torch.optim.Optimizer) -> Callable[[Tensor, Tensor], Tensor]:
@@ -181,10 +191,9 @@ def training_accuracy(net: nn.Module, split: Split, enough: float = 0.0) -> floa
     """
     net.eval()
     n, wrong = len(split), 0
-    for start in range(0, n, EVAL_BATCH):
-        part = slice(start, start + EVAL_BATCH)
-        predicted = net(split.inputs(split.x[part])).argmax(1)
-        wrong += int((predicted != split.y[part]).sum())
+    order = torch.arange(n).split(EVAL_BATCH)
+    for part, x in zip(order, split.batches(order), strict=True):
+        wrong += int((net(x).argmax(1) != split.y[part.to(split.y.device)]).sum())
         if (n - wrong) / n < enough:
             break
     return (n - wrong) / n

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from lrsc.datasets import BiasedDataset
 from lrsc.metrics import loss_ratio
+from lrsc.models import predict
 
 
 def fixed_loss_ratio(dataset: BiasedDataset, n: int = 1000) -> Callable[[nn.Module], Tensor]:
@@ -24,7 +25,7 @@ def fixed_loss_ratio(dataset: BiasedDataset, n: int = 1000) -> Callable[[nn.Modu
         device = next(net.parameters()).device
         if split.x.device != device:
             split, conflicting = split.to(device), conflicting.to(device)
-        losses = F.cross_entropy(net(split.inputs(split.x)), split.y, reduction="none")
+        losses = F.cross_entropy(predict(net, split), split.y, reduction="none")
         return loss_ratio(losses, conflicting)
 
     return probe

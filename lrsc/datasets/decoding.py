@@ -1,0 +1,165 @@
+"""Image files -> square uint8 images, in this process or in processes that do nothing else.
+
+Run as a script, this file is such a process (see `serve`). It imports neither torch nor lrsc, so
+that a decoding process starts in a fraction of a second and holds some 50 MB.
+"""
+
+import io
+import mmap
+import os
+import pickle
+import struct
+import sys
+import warnings
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+# (name, offset, bytes, how it is packed, CRC-32); a file of a folder has offset -1
+Member = tuple[str, int, int, int, int]
+TAR, STORED, DEFLATED = -1, 0, 8  # how a member is packed; the latter two are zip's own numbers
+EXIF_ORIENTATION = 0x0112
+
+
+def shorter_side(size: int) -> int:
+    """Pixels to which the shorter side is resized before a crop of `size`: size * 256 / 224."""
+    return round(size * 256 / 224)
+
+
+def decode(
+    file: str | os.PathLike | bytes, size: int, short: int | None = None, name: str | None = None
+) -> np.ndarray:
+    """An image file (path or content) -> 3 x size x size uint8, RGB.
+
+    The shorter side is resized to `short` pixels (size * 256 / 224 unless given; bilinear, with
+    antialiasing) and the centre cropped. A rotation in EXIF is applied; grey, CMYK and palette
+    images and those of 16 bits become RGB, transparent pixels lie on white. Raises ValueError
+    naming the file (`name`, else the path) and the cause if it cannot be read.
+    """
+    from PIL import Image, ImageOps
+
+    short = shorter_side(size) if short is None else short
+    if not 1 <= size <= short:
+        raise ValueError(f"size must be in [1, short = {short}] pixels, found {size}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of damaged EXIF, which images in ImageNet have
+            with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
+                image.draft(None, (short, short))  # a JPEG is decoded at 1/2, 1/4, 1/8 if enough
+                if image.getexif().get(EXIF_ORIENTATION, 1) != 1:
+                    ImageOps.exif_transpose(image, in_place=True)
+                return _square(_rgb(image), size, short)
+    except Exception as error:  # a damaged file fails in whatever way Pillow's parsers do
+        shown = name or ("an image" if isinstance(file, bytes) else os.fspath(file))
+        raise ValueError(
+            f"{shown} cannot be read as an image: {error or type(error).__name__}. "
+            "Fetch it again or take it out of the set."
+        ) from error
+
+
+def _square(image, size: int, short: int) -> np.ndarray:
+    from PIL import Image
+
+    width, height = image.size
+    shortest = min(width, height)
+    wide, high = (round(side * short / shortest) for side in (width, height))
+    left, top = (wide - size) // 2, (high - size) // 2
+    x, y = width / wide, height / high
+    # the box of the crop in the file's own pixels: what is cropped away is not resized
+    box = (left * x, top * y, (left + size) * x, (top + size) * y)
+    pixels = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box))
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _rgb(image):
+    from PIL import Image
+
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image
+    if image.mode.startswith("I"):  # 16 bits, which Pillow would clip at 255
+        grey = np.clip(np.round(np.asarray(image, np.float32) / 257), 0, 255)
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def decode_all(
+    place: str, members: Iterable[Member], out: np.ndarray, size: int, short: int
+) -> None:
+    """Decode members of a folder or archive into out, N x 3 x size x size uint8."""
+    for i, (name, data) in enumerate(contents(place, members)):
+        out[i] = decode(data, size, short, name)
+
+
+def contents(place: str, members: Iterable[Member]) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of each member of a folder, zip or uncompressed tar, read where it lies.
+
+    Raises ValueError naming the file if it cannot be read or its checksum in the zip is another.
+    """
+    handle = None
+    try:
+        for member in members:
+            name = str(Path(place, member[0]))
+            try:
+                if member[1] < 0:
+                    data = Path(name).read_bytes()
+                else:
+                    handle = handle or open(place, "rb")  # noqa: SIM115 (closed below)
+                    data = _unpacked(handle, *member[1:])
+            except (OSError, EOFError, zlib.error, struct.error) as error:
+                raise ValueError(f"{name} cannot be read: {error}. Fetch it again.") from error
+            yield name, data
+    finally:
+        if handle:
+            handle.close()
+
+
+def _unpacked(handle, offset: int, n_bytes: int, packed: int, crc: int) -> bytes:
+    handle.seek(offset)
+    if packed != TAR:  # a zip's member begins with a header of its own
+        head = handle.read(30)
+        if head[:4] != b"PK\x03\x04":
+            raise EOFError("the archive has no such member at the place its directory names")
+        handle.seek(sum(struct.unpack("<HH", head[26:30])), os.SEEK_CUR)
+    data = handle.read(n_bytes)
+    if len(data) != n_bytes:
+        raise EOFError(f"the archive ends after {len(data)} of {n_bytes} bytes")
+    if packed == TAR:
+        return data
+    data = zlib.decompress(data, -15) if packed == DEFLATED else data
+    if zlib.crc32(data) != crc:
+        raise EOFError("its checksum (CRC-32) is not the one in the archive's directory")
+    return data
+
+
+def serve(shared: int) -> None:
+    """Decode what standard input asks for into shared memory, until standard input ends.
+
+    shared: descriptor of the memory. Messages are pickles of the parent's: first its sys.path and
+    (slots, images a slot, size, short), then one (slot, place, members) after the other; each is
+    answered on standard output with None, or the text of the ValueError.
+    """
+    asked, answers = sys.stdin.buffer, sys.stdout.buffer
+    sys.path[:], (slots, images, size, short) = pickle.load(asked)
+    memory = mmap.mmap(shared, slots * images * 3 * size * size)
+    pixels = np.frombuffer(memory, np.uint8).reshape(slots, images, 3, size, size)
+    while True:
+        try:
+            slot, place, members = pickle.load(asked)
+            answer = None
+            try:
+                decode_all(place, members, pixels[slot], size, short)
+            except ValueError as error:
+                answer = str(error)[:2000]
+            pickle.dump(answer, answers)
+            answers.flush()
+        except (EOFError, BrokenPipeError):  # the parent is done, or has ended
+            os._exit(0)
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]))

@@ -1,0 +1,589 @@
+"""Downloads from a server of this machine with every fault we know, and hostile archives."""
+
+import contextlib
+import fcntl
+import functools
+import gzip
+import hashlib
+import http.server
+import io
+import json
+import logging
+import os
+import re
+import signal
+import socket
+import stat
+import tarfile
+import threading
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from lrsc.datasets import download
+from lrsc.datasets.download import File, extract, fetch
+from lrsc.errors import DataMissing
+
+CONTENT = bytes(range(256)) * 1200  # 307 200 bytes: several blocks
+
+
+class Server:
+    """Files over plain HTTP on 127.0.0.1, and a log of the requests.
+
+    add(name, content, *faults): one fault for each answer in turn, the last for all further ones.
+    None: none. 'no range', 'no length', ('cut', n) closes after n bytes, ('status', code),
+    ('redirect', url), ('shifted', start), ('stop', part) presses Ctrl-C half-way.
+    """
+
+    def __init__(self):
+        self.files, self.faults, self.log = {}, {}, []
+
+    def __enter__(self):
+        handler = functools.partial(_Handler, self)
+        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.http.daemon_threads = True
+        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.01,))
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.http.shutdown()
+        self.http.server_close()
+        self.thread.join()
+
+    def url(self, name: str) -> str:
+        return f"http://127.0.0.1:{self.http.server_port}/{name}"
+
+    def add(self, name: str, content: bytes, *faults) -> str:
+        self.files[name], self.faults[name] = content, [*faults]
+        return self.url(name)
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    def __init__(self, server: Server, *args):
+        self.mine = server
+        super().__init__(*args)
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        with contextlib.suppress(ConnectionError):
+            self.answer(self.path.lstrip("/"), self.headers.get("Range"))
+
+    def answer(self, name, asked):
+        self.mine.log.append((name, asked))
+        faults = self.mine.faults.get(name) or [None]
+        fault = (faults.pop(0) if len(faults) > 1 else faults[0]) or "none"
+        kind, *value = (fault,) if isinstance(fault, str) else fault
+        if kind == "status" or name not in self.mine.files:
+            return self.send_error(value[0] if value else 404)
+        if kind == "redirect":
+            return self.head(302, Location=value[0])
+        content = self.mine.files[name]
+        start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked else 0
+        start = value[0] if kind == "shifted" else start
+        if kind == "no range":
+            start, asked = 0, None
+        if start >= len(content):
+            return self.head(416, Content_Range=f"bytes */{len(content)}")
+        body = content[start:]
+        headers = {} if kind == "no length" else {"Content_Length": len(body)}
+        if asked:
+            headers["Content_Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        self.head(206 if asked else 200, **headers)
+        self.body(body, kind, value)
+
+    def head(self, status, **headers):
+        self.send_response(status)
+        for key, value in headers.items():
+            self.send_header(key.replace("_", "-"), str(value))
+        self.end_headers()
+
+    def body(self, body, kind, value):
+        if kind == "cut":
+            body = body[: value[0]]
+        if kind != "stop":
+            return self.wfile.write(body)
+        self.wfile.write(body[: len(body) // 2])
+        while not value[0].exists() or not value[0].stat().st_size:
+            time.sleep(0.001)  # until some of it lies on disk
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    with Server() as running:
+        yield running
+
+
+def published(*urls: str, content: bytes = CONTENT, **other) -> File:
+    """A file as published, with its true size and MD5 unless other ones are given."""
+    facts = {"size": len(content), "md5": hashlib.md5(content).hexdigest(), "source": "this test"}
+    return File("set/file.bin", urls, **facts | other)
+
+
+@pytest.fixture
+def part(tmp_path):
+    """Where a download grows; its folder is there."""
+    (tmp_path / "set").mkdir()
+    return tmp_path / "set" / "file.bin.part"
+
+
+def names(folder: Path) -> set[str]:
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*")}
+
+
+# Fetching
+
+
+def test_a_file_is_fetched_and_its_sha256_recorded(server, tmp_path):
+    path = fetch(published(server.add("a", CONTENT)), tmp_path)
+    assert path == tmp_path / "set" / "file.bin" and path.read_bytes() == CONTENT
+    assert names(tmp_path) == {"set", "set/file.bin", "checksums.json"}
+    known = json.loads((tmp_path / "checksums.json").read_text())
+    assert known == {"set/file.bin": hashlib.sha256(CONTENT).hexdigest()}
+    assert server.log == [("a", None)]
+
+
+def test_a_published_sha256_is_checked_and_nothing_is_recorded(server, tmp_path):
+    sha256 = hashlib.sha256(CONTENT).hexdigest()
+    fetch(published(server.add("a", CONTENT), sha256=sha256), tmp_path)
+    assert names(tmp_path) == {"set", "set/file.bin"}
+    (tmp_path / "set" / "file.bin").unlink()
+    with pytest.raises(DataMissing, match=f"SHA-256 found {sha256}, expected {'0' * 64}"):
+        fetch(published(server.url("a"), sha256="0" * 64), tmp_path)
+
+
+def test_a_part_is_resumed_from_its_end(server, tmp_path, part):
+    part.write_bytes(CONTENT[:100_000])
+    assert fetch(published(server.add("a", CONTENT)), tmp_path).read_bytes() == CONTENT
+    assert server.log == [("a", "bytes=100000-")] and not part.exists()
+
+
+def test_a_whole_part_needs_no_request(server, tmp_path, part):
+    part.write_bytes(CONTENT)
+    assert fetch(published(server.url("a")), tmp_path).read_bytes() == CONTENT
+    assert server.log == []
+
+
+def test_a_server_that_ignores_range_sends_all_again(server, tmp_path, part):
+    part.write_bytes(CONTENT[:100_000])
+    file = published(server.add("a", CONTENT, "no range"))
+    assert fetch(file, tmp_path).read_bytes() == CONTENT
+    assert server.log == [("a", "bytes=100000-")]
+
+
+def test_an_answer_from_another_byte_is_refused(server, tmp_path, part):
+    part.write_bytes(CONTENT[:100_000])
+    with pytest.raises(DataMissing, match="from byte 50000, asked for 100000"):
+        fetch(published(server.add("a", CONTENT, ("shifted", 50_000))), tmp_path)
+    assert part.read_bytes() == CONTENT[:100_000]
+
+
+def test_a_broken_connection_is_resumed_at_once(server, tmp_path):
+    file = published(server.add("a", CONTENT, ("cut", 200_000), None))
+    assert fetch(file, tmp_path).read_bytes() == CONTENT
+    assert server.log == [("a", None), ("a", "bytes=200000-")]
+
+
+def test_a_server_that_cuts_every_answer_still_delivers(server, tmp_path):
+    file = published(server.add("a", CONTENT, ("cut", 110_000)))
+    assert fetch(file, tmp_path).read_bytes() == CONTENT
+    assert len(server.log) == 3
+
+
+def test_a_truncated_file_keeps_its_part(server, tmp_path, part):
+    url = server.add("a", CONTENT, ("cut", 200_000), ("status", 503), None)
+    with pytest.raises(DataMissing, match="200000 bytes are kept in file.bin.part"):
+        fetch(published(url), tmp_path)
+    assert part.read_bytes() == CONTENT[:200_000]
+    assert fetch(published(url), tmp_path).read_bytes() == CONTENT
+    assert server.log[-1] == ("a", "bytes=200000-")
+
+
+def test_wrong_content_is_discarded_and_named(server, tmp_path):
+    altered = CONTENT[:-1] + b"!"
+    md5 = [hashlib.md5(c).hexdigest() for c in (altered, CONTENT)]
+    with pytest.raises(DataMissing, match=f"MD5 found {md5[0]}, expected {md5[1]}"):
+        fetch(published(server.add("a", altered)), tmp_path)
+    assert names(tmp_path) == {"set"}
+
+
+def test_a_wrong_size_is_refused_before_anything_is_read(server, tmp_path):
+    url = server.add("a", b"<html>please log in</html>")
+    with pytest.raises(DataMissing, match="offers 26 bytes, published are 307200"):
+        fetch(published(url), tmp_path)
+    assert names(tmp_path) == {"set"}
+
+
+def test_a_wrong_size_is_found_without_the_servers_word(server, tmp_path):
+    url = server.add("a", CONTENT[:-1], "no length")
+    with pytest.raises(DataMissing, match="307199 bytes, expected 307200"):
+        fetch(published(url), tmp_path)
+    assert names(tmp_path) == {"set"}
+
+
+def test_a_part_with_a_wrong_beginning_is_fetched_anew(server, tmp_path, part, caplog):
+    part.write_bytes(b"x" * 100_000)
+    assert fetch(published(server.add("a", CONTENT)), tmp_path).read_bytes() == CONTENT
+    assert server.log == [("a", "bytes=100000-"), ("a", None)]
+    assert "file.bin.part is discarded: MD5 found" in caplog.text
+
+
+def test_a_part_that_is_too_long_is_discarded(server, tmp_path, part, caplog):
+    part.write_bytes(CONTENT + b"more")
+    assert fetch(published(server.add("a", CONTENT)), tmp_path).read_bytes() == CONTENT
+    assert server.log == [("a", None)]
+    assert "discarded: it holds 307204 bytes, published are 307200" in caplog.text
+
+
+def test_what_is_too_long_is_cut_when_the_server_sends_all_again(server, tmp_path, part):
+    part.write_bytes(CONTENT + b"more")
+    file = published(server.add("a", CONTENT, "no range"), size=None)
+    assert fetch(file, tmp_path).read_bytes() == CONTENT
+    assert server.log == [("a", f"bytes={len(CONTENT) + 4}-")]
+
+
+@pytest.mark.parametrize("extra", [b"", b"more"])
+def test_without_a_published_size_the_servers_end_counts(server, tmp_path, part, extra):
+    part.write_bytes(CONTENT + extra)
+    file = published(server.add("a", CONTENT), size=None)
+    assert fetch(file, tmp_path).read_bytes() == CONTENT
+    assert server.log == [("a", f"bytes={len(CONTENT + extra)}-")] + [("a", None)] * bool(extra)
+
+
+def test_the_second_mirror_goes_on_where_the_first_stopped(server, tmp_path, caplog):
+    first = server.add("a", CONTENT, ("cut", 200_000), ("status", 503))
+    second = server.add("b", CONTENT)
+    assert fetch(published(first, second), tmp_path).read_bytes() == CONTENT
+    assert server.log == [("a", None), ("a", "bytes=200000-"), ("b", "bytes=200000-")]
+    assert f"{first}: HTTP Error 503" in caplog.text
+
+
+def test_a_mirror_with_other_bytes_does_not_spoil_the_next(server, tmp_path):
+    first, second = server.add("a", CONTENT[::-1]), server.add("b", CONTENT)
+    assert fetch(published(first, second), tmp_path).read_bytes() == CONTENT
+    assert server.log == [("a", None), ("b", None)]
+
+
+def test_without_a_network_one_message_says_all(tmp_path):
+    with socket.socket() as unused:  # bound, not listening: connections are refused
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/file.bin"
+        file = published(url, sha256="ab" * 32)
+        with pytest.raises(DataMissing) as error:
+            fetch(file, tmp_path)
+    text = str(error.value)
+    for part in (f"{url}: ", "refused", file.md5, "ab" * 32, "307200 bytes", "run the same command",
+                 str(tmp_path / "set"), "file.bin could not be fetched"):  # fmt: skip
+        assert part in text
+    assert isinstance(error.value, FileNotFoundError) and names(tmp_path) == {"set"}
+
+
+def test_a_file_without_addresses_says_what_to_do_by_hand(tmp_path):
+    file = File("set/file.bin", page="https://example.org/terms", md5="0" * 32, source="the page")
+    with pytest.raises(DataMissing, match=r"by hand(.|\n)*example.org/terms(.|\n)*" + "0" * 32):
+        fetch(file, tmp_path)
+    assert names(tmp_path) == set()
+
+
+def test_ctrl_c_keeps_the_part_and_the_next_call_resumes(server, tmp_path, part):
+    file = published(server.add("a", CONTENT, ("stop", part), None))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            fetch(file, tmp_path)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    kept = part.stat().st_size
+    assert 0 < kept <= len(CONTENT) // 2 and part.read_bytes() == CONTENT[:kept]
+    assert names(tmp_path) == {"set", "set/file.bin.part"}
+    assert fetch(file, tmp_path).read_bytes() == CONTENT
+    assert server.log[-1] == ("a", f"bytes={kept}-")
+
+
+def test_another_process_that_fetches_is_not_disturbed(server, tmp_path, part):
+    part.write_bytes(CONTENT[:10])
+    with part.open("ab") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(ValueError, match="another process is fetching file.bin"):
+            fetch(published(server.add("a", CONTENT)), tmp_path)
+    assert part.read_bytes() == CONTENT[:10] and server.log == []
+
+
+@pytest.mark.parametrize(
+    "url", ["http://example.org/a", "ftp://127.0.0.1/a", "file:///a", "http://127.0.0.1.evil.org/"]
+)
+def test_only_https(url):
+    with pytest.raises(ValueError, match="not an https address"):
+        File("a", (url,))
+
+
+def test_a_redirection_away_from_https_is_refused(server, tmp_path):
+    elsewhere = server.add("b", CONTENT).replace("127.0.0.1", "localhost")
+    url = server.add("a", CONTENT, ("redirect", elsewhere))
+    with pytest.raises(DataMissing, match="localhost.*not an https address"):
+        fetch(published(url), tmp_path)
+    assert server.log == [("a", None)]
+
+
+def test_a_redirection_that_is_allowed_is_followed(server, tmp_path):
+    url = server.add("a", CONTENT, ("redirect", server.add("b", CONTENT)))
+    assert fetch(published(url), tmp_path).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("fact", [{"md5": "0" * 32}, {"sha256": "0" * 64}, {"size": 1}])
+def test_a_digest_without_a_source_is_a_defect(fact):
+    with pytest.raises(ValueError, match="needs its source"):
+        File("a", **fact)
+
+
+# Files for which the publisher states no digest
+
+
+def packed(files: dict[str, bytes], form: str = "tar.gz") -> bytes:
+    """An archive of these files."""
+    out = io.BytesIO()
+    if form == "zip":
+        with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in files.items():
+                archive.writestr(name, content)
+        return out.getvalue()
+    with tarfile.open(fileobj=out, mode="w:" + form.removeprefix("tar").removeprefix(".")) as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return out.getvalue()
+
+
+def test_without_a_digest_the_first_sha256_is_kept_and_another_refused(server, tmp_path):
+    archive = packed({"a": b"1"})
+    file = File("a.tar.gz", (server.add("a", archive),), into="a", unpack="archive")
+    path = fetch(file, tmp_path)
+    sha256 = hashlib.sha256(archive).hexdigest()
+    assert download.recorded(tmp_path) == {"a.tar.gz": sha256}
+    assert download.problem(file, path, sha256) == ""
+    server.add("a", packed({"a": b"2"}))
+    path.unlink()
+    with pytest.raises(DataMissing, match=f"expected {sha256}, as recorded at its first download"):
+        fetch(file, tmp_path)
+    assert not path.exists() and download.recorded(tmp_path) == {"a.tar.gz": sha256}
+
+
+def test_a_recorded_sha256_is_checked_beside_a_published_md5(tmp_path):
+    (tmp_path / "a").write_bytes(CONTENT)
+    file = File("a", md5=hashlib.md5(CONTENT).hexdigest(), source="this test")
+    assert download.problem(file, tmp_path / "a") == ""
+    assert "as recorded" in download.problem(file, tmp_path / "a", "0" * 64)
+
+
+def test_without_a_digest_an_archive_must_be_readable_to_its_end(server, tmp_path):
+    archive = packed({"a": os.urandom(3000)})[:-4]
+    file = File("a.tar.gz", (server.add("a", archive),), into="a", unpack="archive")
+    with pytest.raises(DataMissing, match="cannot be read to its end"):
+        fetch(file, tmp_path)
+    assert names(tmp_path) == set()
+
+
+def test_records_are_added_and_never_changed(tmp_path):
+    a, b = File("a"), File("b")
+    for file in (a, b):
+        (tmp_path / file.path).write_bytes(b"1")
+    download.record(tmp_path, a)
+    first = download.recorded(tmp_path)
+    (tmp_path / "a").write_bytes(b"2")
+    download.record(tmp_path, a, b)
+    assert download.recorded(tmp_path) == first | {"b": hashlib.sha256(b"1").hexdigest()}
+
+
+def test_a_damaged_list_of_checksums_is_named(tmp_path):
+    (tmp_path / "checksums.json").write_text("{")
+    with pytest.raises(ValueError, match=r"checksums\.json is damaged"):
+        download.recorded(tmp_path)
+
+
+# Unpacking
+
+FORMS = ("tar", "tar.gz", "tar.xz", "tar.bz2", "zip")
+FILES = {"a.txt": b"one", "b/c": repr([*range(900)]).encode(), "b/d/e": os.urandom(1500)}
+
+
+def read(folder: Path) -> dict[str, bytes]:
+    files = (p for p in folder.rglob("*") if p.is_file())
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in files}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_archive_is_unpacked_whole(tmp_path, form):
+    archive = tmp_path / "archive"  # the kind is found by content
+    archive.write_bytes(packed(FILES, form))
+    extract(archive, tmp_path / "deep" / "out")
+    assert read(tmp_path / "deep" / "out") == FILES
+    assert names(tmp_path / "deep") == {"out", "out/a.txt", "out/b", "out/b/c", "out/b/d",
+                                        "out/b/d/e"}  # fmt: skip
+    assert stat.S_IMODE((tmp_path / "deep" / "out").stat().st_mode) == 0o755
+
+
+@pytest.mark.parametrize("form", ["tar.gz", "zip"])
+def test_a_single_top_folder_of_the_same_name_is_taken_off(tmp_path, form):
+    archive = tmp_path / "archive"
+    archive.write_bytes(packed({f"./out/{name}": data for name, data in FILES.items()}, form))
+    extract(archive, tmp_path / "out")
+    assert read(tmp_path / "out") == FILES
+    extract(archive, tmp_path / "other")
+    assert read(tmp_path / "other" / "out") == FILES
+    archive.write_bytes(packed({"both/a": b"1", "b": b"2"}, form))
+    extract(archive, tmp_path / "both")
+    assert read(tmp_path / "both") == {"both/a": b"1", "b": b"2"}
+
+
+OUTSIDE = ["../evil", "/evil", "a/../../evil", "a/..", "a\\..\\..\\evil", "C:/evil"]
+
+
+@pytest.mark.parametrize("form", ["tar", "tar.gz", "zip"])
+@pytest.mark.parametrize("name", OUTSIDE)
+def test_a_member_outside_the_folder_is_refused(tmp_path, form, name):
+    archive = tmp_path / "archive"
+    archive.write_bytes(packed({"good": b"1", name: b"2"}, form))
+    with pytest.raises(ValueError, match=f"archive: member {re.escape(repr(name))} lies outside"):
+        extract(archive, tmp_path / "sub" / "out")
+    assert names(tmp_path) == {"archive", "sub"} and not Path("/evil").exists()
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE,
+                                  tarfile.CHRTYPE, tarfile.BLKTYPE])  # fmt: skip
+def test_links_and_devices_of_a_tar_are_refused(tmp_path, kind):
+    archive = tmp_path / "a.tar"
+    with tarfile.open(archive, "w") as tar:
+        tar.addfile(tarfile.TarInfo("good"))
+        member = tarfile.TarInfo("bad")
+        member.type, member.linkname = kind, "good"
+        tar.addfile(member)
+    with pytest.raises(ValueError, match=r"a\.tar: member 'bad' is a link or device"):
+        extract(archive, tmp_path / "out")
+    assert names(tmp_path) == {"a.tar"}
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR])
+def test_links_and_devices_of_a_zip_are_refused(tmp_path, kind):
+    archive = tmp_path / "a.zip"
+    with zipfile.ZipFile(archive, "w") as out:
+        out.writestr("good", b"1")
+        member = zipfile.ZipInfo("bad")
+        member.external_attr = (kind | 0o644) << 16
+        out.writestr(member, b"/etc/passwd")
+    with pytest.raises(ValueError, match=r"a\.zip: member 'bad' is a link or device"):
+        extract(archive, tmp_path / "out")
+    assert names(tmp_path) == {"a.zip"}
+
+
+@pytest.mark.parametrize("pair", [("a", "a"), ("a", "a/b"), ("a/b", "a")])
+def test_a_member_that_comes_twice_is_refused(tmp_path, pair):
+    archive = tmp_path / "a.tar"
+    with tarfile.open(archive, "w") as tar:
+        for name in pair:
+            tar.addfile(tarfile.TarInfo(name))
+    with pytest.raises(ValueError, match=r"a\.tar: member '.*' comes twice"):
+        extract(archive, tmp_path / "out")
+    assert names(tmp_path) == {"a.tar"}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_truncated_archive_never_passes(tmp_path, form):
+    whole = packed(FILES, form)
+    kept = whole.rstrip(b"\0") if form == "tar" else whole  # a tar ends in padding
+    archive = tmp_path / f"a.{form}"
+    step = 512 if form == "tar" else max(1, len(kept) // 40)
+    for length in [*range(0, len(kept), step), len(kept) - 1, len(kept) // 512 * 512 + 100]:
+        archive.write_bytes(whole[: min(length, len(whole) - 1)])
+        with pytest.raises(ValueError, match=rf"a\.{form} cannot be read to its end"):
+            extract(archive, tmp_path / "out")
+        assert names(tmp_path) == {archive.name}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_damaged_archive_never_passes_for_another(tmp_path, form):
+    whole = packed(FILES, form)
+    archive = tmp_path / f"a.{form}"
+    for at in range(0, len(whole), max(1, len(whole) // 60)):
+        altered = bytearray(whole)
+        altered[at] ^= 0xFF
+        archive.write_bytes(altered)
+        with contextlib.suppress(ValueError):
+            extract(archive, tmp_path / "out")
+            if form != "tar":  # a tar has no sums of its content
+                assert read(tmp_path / "out") == FILES
+            for path in sorted((tmp_path / "out").rglob("*"), reverse=True):
+                path.rmdir() if path.is_dir() else path.unlink()
+            (tmp_path / "out").rmdir()
+        assert names(tmp_path) == {archive.name}
+
+
+def test_a_damaged_header_is_not_taken_for_the_end(tmp_path):
+    whole = bytearray(packed(FILES, "tar"))
+    whole[1024 + 10] ^= 1  # the name in the second header: its sum is now wrong
+    archive = tmp_path / "a.tar"
+    archive.write_bytes(whole)
+    with pytest.raises(ValueError, match=r"a\.tar cannot be read to its end: the mark of the end"):
+        extract(archive, tmp_path / "out")
+
+
+def test_what_is_no_archive_is_named(tmp_path):
+    (tmp_path / "a.tar").write_bytes(b"<html>" * 1000)
+    with pytest.raises(ValueError, match=r"a\.tar cannot be read to its end"):
+        extract(tmp_path / "a.tar", tmp_path / "out")
+
+
+def test_an_existing_folder_is_not_touched(tmp_path):
+    archive = tmp_path / "a.tar"
+    archive.write_bytes(packed(FILES, "tar"))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_text("1")
+    with pytest.raises(ValueError, match="out exists already"):
+        extract(archive, tmp_path / "out")
+    assert read(tmp_path / "out") == {"mine": b"1"}
+
+
+def test_an_interrupted_extraction_leaves_nothing(tmp_path, monkeypatch):
+    archive = tmp_path / "a.tar"
+    archive.write_bytes(packed(FILES, "tar"))
+    whole = download.members
+
+    def stopped(*args):
+        yield next(whole(*args))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(download, "members", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        extract(archive, tmp_path / "out")
+    assert names(tmp_path) == {"a.tar"}
+
+
+def test_an_archive_inside_an_archive(tmp_path):
+    download.unpack(tmp_path / "outer.tar" / "inner.tar", tmp_path, packed(FILES, "tar"))
+    assert read(tmp_path) == FILES
+    with pytest.raises(ValueError, match=r"inner\.tar cannot be read"):
+        download.unpack(tmp_path / "outer.tar" / "inner.tar", tmp_path, b"x" * 100)
+
+
+def test_a_gz_file_is_unpacked_in_place_of_an_old_one(tmp_path):
+    (tmp_path / "a.gz").write_bytes(gzip.compress(CONTENT))
+    (tmp_path / "a").write_bytes(b"old")
+    download.decompress(tmp_path / "a.gz", tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == CONTENT
+    for damaged in (gzip.compress(CONTENT)[:-5], b"no gz"):
+        (tmp_path / "a.gz").write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"a\.gz cannot be read to its end"):
+            download.decompress(tmp_path / "a.gz", tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == CONTENT and names(tmp_path) == {"a", "a.gz"}
+
+
+def test_what_is_fetched_is_logged(server, tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        fetch(published(server.add("a", CONTENT)), tmp_path)
+    assert "file.bin: fetched and verified" in caplog.text
