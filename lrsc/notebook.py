@@ -11,9 +11,11 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
 
 from lrsc import errors, experiments, plots, results
+from lrsc.datasets import published
 
 NAMES = ("dataset", "model", "lrs", "seeds", "profile")
 MEASURES = (*plots.MAIN, "csi", "class_separation")
@@ -236,15 +238,45 @@ def show_pruning_criteria() -> None:
 
 def show_examples(dataset, n: int = 10) -> None:
     """Display samples of a data set, aligned and conflicting, with the source in the caption."""
-    lead = "Training samples; under or beside each: class / bias."
+    known = dataset.train.bias is not None
+    lead = f"Training samples; under or beside each: class{' / bias' if known else ''}."
     caption = f"{lead} Source {plots.source(dataset.source_id)}, {len(dataset.train):,} samples."
     show(plots.examples(dataset, n), caption=caption)
+
+
+def show_card(dataset) -> None:
+    """Display where a data set is from: source as loaded, shapes, licence, citation, how to get."""
+    from IPython.display import HTML, display
+
+    names = [need for need in published.TABLE[dataset.name].needs] or [dataset.name]
+    origin = {name: published.TABLE[name] for name in names}
+    splits = {"training": dataset.train, "validation": dataset.val, "test": dataset.test}
+    said = {
+        "Loaded from": plots.source(dataset.source_id),
+        "Samples": ", ".join(f"{len(s):,} {k}" for k, s in splits.items() if s is not None),
+        "Input": " × ".join(map(str, dataset.input_shape)),
+        "Classes": f"{dataset.n_classes}: {', '.join(dataset.class_names[:10])}"
+        + (", ..." if dataset.n_classes > 10 else ""),
+        "Published data": "; ".join(f"{k}: {d.citation}" for k, d in origin.items() if d.citation)
+        or "none: generated from the data seed",
+        "Licence": "; ".join(f"{k}: {d.licence}" for k, d in origin.items() if d.licence)
+        or "none needed: made by this software (MIT)",
+        "Home": "; ".join(d.homepage for d in origin.values() if d.homepage) or "–",
+        "Get it": "; ".join(f"lrsc data get {k}" for k, d in origin.items() if d.fetched) or "–",
+    }
+    display(HTML(_html_table(["", dataset.name], [[k, str(v)] for k, v in said.items()])))
 
 
 def show_counts(dataset) -> None:
     """Display how many samples each (class, bias) group has, in the training and the test set."""
     from IPython.display import HTML, Markdown, display
 
+    if dataset.train.bias is None:
+        per_class = torch.bincount(dataset.train.y, minlength=dataset.n_classes)
+        fewest, most = int(per_class.min()), int(per_class.max())
+        each = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
+        text = f"{len(dataset.train):,} training samples, {each} of each class; no bias labels."
+        return display(Markdown(text))
     train, test = dataset.train, dataset.test
     tables = [_counts(split, dataset.n_classes) for split in (train, test)]
     conflicting = int(train.conflicting.sum())

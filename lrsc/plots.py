@@ -172,30 +172,31 @@ def examples(dataset, n: int = 10):
     """Training samples of a biased data set: bias-aligned above, bias-conflicting below.
 
     ``dataset``: a BiasedDataset; ``n``: how many of each kind. Images are shown as they are; a
-    vector is one row of cells, dark where positive (a bit of +1), tinted by region. Raises
-    ValueError without bias labels.
+    vector is one row of cells, dark where positive (a bit of +1), tinted by region. Without bias
+    labels there is one kind only.
     """
     split = dataset.train
+    y = split.y.cpu().numpy()
     if split.bias is None:
-        raise ValueError(
-            f"{dataset.name} has no bias labels, so it has no aligned and conflicting samples; "
-            "choose a data set that has them"
-        )
-    y, bias = split.y.cpu().numpy(), split.bias.cpu().numpy()
-    kinds = {"bias-aligned: bias b equals class y": y == bias}
-    kinds["bias-conflicting: b differs from y"] = y != bias
+        marks = [str(c) for c in y]
+        kinds = {"samples: no bias labels": np.ones(len(y), bool)}
+    else:
+        bias = split.bias.cpu().numpy()
+        marks = [f"{c} / {b}" for c, b in zip(y, bias, strict=True)]
+        kinds = {"bias-aligned: bias b equals class y": y == bias}
+        kinds["bias-conflicting: b differs from y"] = y != bias
     chosen = {kind: _spread_over_classes(mask, y, n) for kind, mask in kinds.items()}
     if split.x.ndim not in (2, 4):
         raise ValueError(
             f"samples must be vectors (N x d) or images (N x C x H x W), found {split.x.ndim} axes"
         )
     draw = _image_rows if split.x.ndim == 4 else _bit_rows
-    figure = draw(split, y, bias, chosen, n)
+    figure = draw(split, marks, chosen, n)
     figure.set_label(
         f"Samples of {dataset.name} (source {dataset.source_id}). "
         + " ".join(
-            f"{kind.split(':')[0].capitalize()}: class/bias "
-            + ", ".join(f"{y[i]}/{bias[i]}" for i in index)
+            f"{kind.split(':')[0].capitalize()}: class{'/bias' if split.bias is not None else ''} "
+            + ", ".join(marks[i].replace(" ", "") for i in index)
             + "."
             for kind, index in chosen.items()
         )
@@ -451,15 +452,16 @@ def _spread_over_classes(mask: np.ndarray, y: np.ndarray, n: int) -> np.ndarray:
     return index[order][np.lexsort((labels, nth))[:n]]
 
 
-def _image_rows(split, y: np.ndarray, bias: np.ndarray, chosen: dict, n: int):
+def _image_rows(split, marks: Sequence[str], chosen: dict, n: int):
     from matplotlib.figure import Figure
 
     height, width = split.x.shape[-2:]
     cell = WIDTH / n * height / width
-    figure = Figure(figsize=(WIDTH, 2 * (cell + 0.5)), layout="constrained", dpi=100)
-    blocks: Any = figure.subfigures(2, 1)
+    rows = len(chosen)
+    figure = Figure(figsize=(WIDTH, rows * (cell + 0.5)), layout="constrained", dpi=100)
+    blocks: Any = figure.subfigures(rows, 1, squeeze=False)[:, 0]
     for block, (kind, index) in zip(blocks, chosen.items(), strict=True):
-        heading = f"{kind} (class / bias)" if len(index) else f"{kind}: no sample"
+        heading = _heading(split, kind, index)
         block.suptitle(heading, fontsize=TEXT, ha="left", x=0.01)
         panels = block.subplots(1, n, squeeze=False)[0]
         for axes in panels:
@@ -468,8 +470,14 @@ def _image_rows(split, y: np.ndarray, bias: np.ndarray, chosen: dict, n: int):
             axes.set_yticks([])
         for axes, i in zip(panels, index, strict=False):
             axes.imshow(_picture(split.x[i]))
-            axes.set_xlabel(f"{y[i]} / {bias[i]}", fontsize=SMALL, labelpad=2)
+            axes.set_xlabel(marks[i], fontsize=SMALL, labelpad=2)
     return figure
+
+
+def _heading(split, kind: str, index) -> str:
+    if not len(index):
+        return f"{kind}: no sample"
+    return f"{kind} (class)" if split.bias is None else f"{kind} (class / bias)"
 
 
 def _picture(x) -> np.ndarray:
@@ -481,7 +489,7 @@ def _picture(x) -> np.ndarray:
     return picture.repeat(3, axis=-1) if picture.shape[-1] == 1 else picture
 
 
-def _bit_rows(split, y: np.ndarray, bias: np.ndarray, chosen: dict, n: int):
+def _bit_rows(split, marks: Sequence[str], chosen: dict, n: int):
     from matplotlib.colors import to_rgb
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
@@ -494,10 +502,10 @@ def _bit_rows(split, y: np.ndarray, bias: np.ndarray, chosen: dict, n: int):
         if mask is not None:
             region[np.broadcast_to(mask.cpu().numpy(), x.shape)[0]] = name
     base = np.array([to_rgb(REGIONS[name]) for name in region])
-    figure = Figure(figsize=(WIDTH, 2 * (0.17 * n + 0.5)), layout="constrained", dpi=100)
-    for axes, (kind, index) in zip(figure.subplots(2, 1), chosen.items(), strict=True):
-        heading = f"{kind} (class / bias)" if len(index) else f"{kind}: no sample"
-        axes.set_title(heading, fontsize=TEXT, loc="left")
+    figure = Figure(figsize=(WIDTH, len(chosen) * (0.17 * n + 0.5)), layout="constrained", dpi=100)
+    panels = figure.subplots(len(chosen), 1, squeeze=False)[:, 0]
+    for axes, (kind, index) in zip(panels, chosen.items(), strict=True):
+        axes.set_title(_heading(split, kind, index), fontsize=TEXT, loc="left")
         axes.set_axis_off()
         if not len(index):
             continue
@@ -507,7 +515,7 @@ def _bit_rows(split, y: np.ndarray, bias: np.ndarray, chosen: dict, n: int):
         axes.hlines(np.arange(0.5, len(index) - 1), -0.5, bits - 0.5, color="white", lw=1.5)
         for row, i in enumerate(index):
             labels: Any = {"ha": "right", "va": "center", "fontsize": SMALL}
-            axes.text(-1, row, f"{y[i]} / {bias[i]}", **labels)
+            axes.text(-1, row, marks[i], **labels)
     counts = {name: int((region == name).sum()) for name in REGIONS}
     handles = [
         Patch(color=colour, label=f"{name} ({counts[name]})")

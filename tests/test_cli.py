@@ -133,6 +133,9 @@ def test_data_check_fails_for_what_is_wrong_not_for_what_is_absent(tmp_path, mon
     assert cli.main(["data", "check", "mnist"]) == 1
     assert "train-images-idx3-ubyte: missing" in capsys.readouterr().out
     assert cli.main(["data", "check", "moon_star"]) == 0
+    (tmp_path / "cifar-10-python.tar.gz.part").write_bytes(b"1")  # begun: missing, not wrong
+    assert cli.main(["data", "check"]) == 0
+    assert "cifar-10-batches-py/test_batch: missing" in capsys.readouterr().out
     (tmp_path / MNIST).mkdir(parents=True)
     (tmp_path / MNIST / "train-labels-idx1-ubyte").write_bytes(b"1")
     for command in (["data", "check"], ["data", "check", "colored_mnist"]):

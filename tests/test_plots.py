@@ -217,10 +217,11 @@ def test_examples_of_one_kind_only_say_so():
     assert any("conflicting" in t and "no sample" in t for t in texts(figure))
 
 
-def test_examples_need_bias_labels():
+def test_examples_without_bias_labels_show_classes():
     plain = dataclasses.replace(images().train, bias=None)
-    with pytest.raises(ValueError, match="stripes has no bias labels"):
-        plots.examples(dataclasses.replace(images(), train=plain))
+    figure = plots.examples(dataclasses.replace(images(), train=plain), n=3)
+    assert any("samples: no bias labels (class)" in t for t in texts(figure))
+    assert "class/bias" not in figure.get_label()
 
 
 def test_the_caption_comes_from_the_results():

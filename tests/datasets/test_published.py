@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import re
+import shutil
 import zipfile
 
 import pytest
@@ -484,6 +485,8 @@ def test_imagenet_is_laid_out_by_class(small_imagenet, tmp_path):
     assert (root / "ILSVRC2012_img_val.tar").is_file()  # archives put by hand stay
     assert (root / imagenet.DEVKIT[0] / imagenet.META).is_file()  # where the loader looks for it
     assert present("imagenet", tmp_path) == "yes"
+    shutil.rmtree(root / "val")
+    assert all(f.state == "verified" for f in get("imagenet", tmp_path))  # the kit is there
 
 
 @pytest.mark.parametrize(("gone", "made", "said"), [

@@ -158,3 +158,11 @@ def test_every_notebook_runs_in_the_quick_profile(path, tmp_path, monkeypatch):
 def test_resnet18_runs_live(tmp_path, monkeypatch):
     done = execute("semi_synthetic", tmp_path, monkeypatch, model="resnet18", lrs=[0.01], seeds=[0])
     assert "`digits` (embedded stand-in" in texts(done)
+
+
+def test_the_example_of_an_own_data_set_runs(capsys):
+    (cell,) = (cell for cell in read(ROOT / "book" / "datasets.ipynb").cells if cell.id == "own")
+    code = cell.source.removeprefix("```python\n").removesuffix("```")
+    assert len([line for line in code.splitlines() if line.strip()]) < 30
+    exec(code, {})
+    assert re.search(r"unbiased accuracy \d\.\d\d", capsys.readouterr().out)
