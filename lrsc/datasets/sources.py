@@ -72,7 +72,7 @@ def mnist(root: Path) -> Source:
     if missing:
         raise DataMissing(
             f"MNIST is not complete: {', '.join(missing)} not found in {mnist_folder(root)} "
-            f"(plain or .gz). Get it with: python data_scripts/mnist.py --root {root}; or set "
+            f"(plain or .gz). Get it with: lrsc data get mnist --data-root {root}; or set "
             "$LRSC_DATA to a folder that holds MNIST/raw; or pass source='embedded'."
         )
     arrays = [_read_idx(_mnist_path(root, name), *MNIST_FILES[name]) for name in MNIST_FILES]
@@ -134,7 +134,7 @@ def _read_idx(path: Path, magic: int, md5: str) -> np.ndarray:
         raise ValueError(
             f"checksum of {path} is wrong ({len(data)} bytes): MD5 found {found}, expected {md5}. "
             "The file is truncated or altered; delete it and fetch it again: "
-            "python data_scripts/mnist.py"
+            "lrsc data get mnist"
         )
     (first,) = struct.unpack(">i", data[:4])
     dims = first & 0xFF

@@ -2,7 +2,6 @@
 
 import gzip
 import logging
-import shutil
 
 import numpy as np
 import pytest
@@ -89,7 +88,7 @@ def test_digits_are_split_without_overlap():
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [("colored_mnis", "'colored_mnist'"), ("cmnist", "Valid: colored_mnist, parity")],
+    [("colored_mnis", "'colored_mnist'"), ("xyz", "Valid: .*colored_mnist.*waterbirds")],
 )
 def test_unknown_data_set_gets_the_nearest_and_the_list(name, words):
     with pytest.raises(ValueError, match=words):
@@ -108,7 +107,7 @@ def test_absent_data_say_where_and_how(tmp_path):
         load("colored_mnist", root=tmp_path, source="real")
     text = str(error.value)
     assert "train-images-idx3-ubyte" in text and str(tmp_path / "MNIST" / "raw") in text
-    assert "python data_scripts/mnist.py" in text
+    assert "lrsc data get mnist" in text
     assert isinstance(error.value, FileNotFoundError) and isinstance(error.value, ValueError)
 
 
@@ -179,32 +178,6 @@ def test_truncated_gz_is_named(small_mnist):
     (folder / f"{path.name}.gz").write_bytes(packed[: len(packed) // 2])
     with pytest.raises(ValueError, match=r"t10k-images-idx3-ubyte\.gz cannot be read"):
         load("colored_mnist", root=small_mnist, source="real")
-
-
-def test_the_script_checks_and_says_what_to_put_where(small_mnist, monkeypatch, capsys):
-    import importlib.util
-    from pathlib import Path
-
-    script = Path(__file__).parents[2] / "data_scripts" / "mnist.py"
-    spec = importlib.util.spec_from_file_location("mnist_script", script)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert module.main(["--check", "--root", str(small_mnist)]) == 0
-    folder = small_mnist / "MNIST" / "raw"
-    served = small_mnist / "served"
-    served.mkdir()
-    for path in folder.iterdir():
-        (served / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
-    monkeypatch.setattr(module, "MIRRORS", ("file:///nowhere/", served.as_uri() + "/"))
-    shutil.rmtree(folder)
-    assert module.main(["--root", str(small_mnist)]) == 0  # the second mirror serves it
-    assert load("colored_mnist", root=small_mnist, source="real").source_id == "mnist"
-    monkeypatch.setattr(module, "MIRRORS", ("file:///nowhere/",))
-    (folder / "t10k-labels-idx1-ubyte").unlink()
-    capsys.readouterr()
-    assert module.main(["--root", str(small_mnist)]) == 1
-    said = capsys.readouterr().out
-    assert "file:///nowhere/t10k-labels-idx1-ubyte.gz" in said and str(folder) in said
 
 
 def test_real_mnist(real_data):
