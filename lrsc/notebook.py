@@ -248,11 +248,11 @@ def show_card(dataset) -> None:
     """Display where a data set is from: source as loaded, shapes, licence, citation, how to get."""
     from IPython.display import HTML, display
 
-    names = [need for need in published.TABLE[dataset.name].needs] or [dataset.name]
+    names = published.TABLE[dataset.name].needs or [dataset.name]
     origin = {name: published.TABLE[name] for name in names}
     splits = {"training": dataset.train, "validation": dataset.val, "test": dataset.test}
     said = {
-        "Loaded from": plots.source(dataset.source_id),
+        "Loaded from": plots.source(dataset.source_id).replace("`", ""),
         "Samples": ", ".join(f"{len(s):,} {k}" for k, s in splits.items() if s is not None),
         "Input": " × ".join(map(str, dataset.input_shape)),
         "Classes": f"{dataset.n_classes}: {', '.join(dataset.class_names[:10])}"
@@ -261,10 +261,10 @@ def show_card(dataset) -> None:
         or "none: generated from the data seed",
         "Licence": "; ".join(f"{k}: {d.licence}" for k, d in origin.items() if d.licence)
         or "none needed: made by this software (MIT)",
-        "Home": "; ".join(d.homepage for d in origin.values() if d.homepage) or "–",
-        "Get it": "; ".join(f"lrsc data get {k}" for k, d in origin.items() if d.fetched) or "–",
+        "Home": "; ".join(d.homepage for d in origin.values() if d.homepage),
+        "Get it": "; ".join(f"lrsc data get {k}" for k, d in origin.items() if d.fetched),
     }
-    display(HTML(_html_table(["", dataset.name], [[k, str(v)] for k, v in said.items()])))
+    display(HTML(_html_table(["", dataset.name], [[k, v] for k, v in said.items() if v])))
 
 
 def show_counts(dataset) -> None:

@@ -8,6 +8,7 @@ import pytest
 import xarray as xr
 from longform import bits, experiment
 
+import lrsc
 from lrsc import experiments, notebook, results
 
 GIVEN = {"dataset": "colored_mnist", "model": "fcn", "lrs": None, "seeds": None, "profile": "quick"}
@@ -248,3 +249,21 @@ def test_pruning_criteria_are_ratios_to_the_unpruned_accuracy(tmp_path, monkeypa
     monkeypatch.setattr("IPython.display.HTML", shown.append)
     notebook.show_pruning_criteria()
     assert re.search(r"filters.*0\.500.*80\.0.*40\.0.*kernels.*0\.250", shown[0], re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "says"),
+    [
+        ("parity", {}, ["10,000 training, 10,000 test", "none: generated", "MIT"]),
+        ("mnist_cifar", {"source": "embedded"},
+         ["digits+miniature-cifar10 (embedded stand-in", "CC BY-SA 3.0", "lrsc data get cifar10"]),
+        ("imagenet", {"source": "embedded", "size": 32}, ["miniature-imagenet", "3 × 32 × 32"]),
+    ],
+)  # fmt: skip
+def test_a_card_says_where_a_data_set_is_from(name, options, says, monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.HTML", shown.append)
+    dataset = lrsc.datasets.load(name, **options)
+    notebook.show_card(dataset)
+    notebook.show_counts(dataset)
+    assert all(text in shown[0] for text in says) and "`" not in shown[0]
