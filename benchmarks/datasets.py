@@ -32,7 +32,9 @@ print(json.dumps([ds.source_id, images, seconds, before / 1024, after / 1024]))
 """
 SPUCO = """
 import json, os, resource, sys, time
+import matplotlib, matplotlib.cm
 import torchvision
+matplotlib.cm.get_cmap = matplotlib.colormaps.get_cmap  # gone since 3.9, still used by spuco
 from spuco.datasets import SpuCoMNIST, SpuriousFeatureDifficulty
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 started = time.perf_counter()

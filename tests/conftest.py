@@ -10,6 +10,14 @@ import lrsc
 from lrsc.datasets import BiasedDataset, Split
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache_folder(tmp_path_factory):
+    """What tests decode or draw is not kept in the user's cache folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LRSC_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def digits() -> BiasedDataset:
     """Colored MNIST from the embedded digits."""
