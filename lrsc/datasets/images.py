@@ -151,8 +151,9 @@ class _Decoders:
         length = self.slots * PIECE * 3 * size**2
         shared = _shared_memory(length)
         try:
+            # numpy's copies: torch's threads would spin between them, on the cores that decode
             memory = np.frombuffer(mmap.mmap(shared, length), np.uint8)
-            self.pixels = torch.from_numpy(memory).view(self.slots, PIECE, 3, size, size)
+            self.pixels = memory.reshape(self.slots, PIECE, 3, size, size)
             # a plain process: no fork of a process that has threads, no import of the user's script
             self.processes = [
                 subprocess.Popen(
@@ -196,13 +197,13 @@ class _Decoders:
         while waiting:
             part, n, start = waiting.popleft()
             if start == 0:
-                out = torch.empty(n, *self.pixels.shape[2:], dtype=torch.uint8)
+                out = np.empty((n, *self.pixels.shape[2:]), np.uint8)
             k = next(received)
             self._receive(k % len(self.processes))
             out[start : start + len(part)] = self.pixels[k % self.slots, : len(part)]
             send_next()  # the slot is free
             if start + len(part) == n:
-                yield out
+                yield torch.from_numpy(out)
 
     def _send(self, worker: int, message: object) -> None:
         pipe = self.processes[worker].stdin
