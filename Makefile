@@ -40,6 +40,8 @@ bench: setup
 	$(BIN)/python benchmarks/import_time.py
 	$(BIN)/python benchmarks/train_step.py
 	$(BIN)/python benchmarks/measures.py
+	$(BIN)/python benchmarks/datasets.py
+	$(BIN)/python benchmarks/streaming.py
 
 clean:
 	rm -rf _build build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
