@@ -4,15 +4,13 @@ import hashlib
 import io
 import logging
 import pickle
-import tarfile
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 import numpy as np
 
-from lrsc.datasets import cache
+from lrsc.datasets import cache, download, miniatures
 from lrsc.datasets.sources import Source, content_checksum
 from lrsc.errors import DataMissing
 
@@ -64,8 +62,11 @@ def find(name: str, root: Path, source: str) -> Source:
     return miniature(name)
 
 
-def batches(name: str, root: Path, published: bool = True) -> Source:
-    """The python batches of a published archive, each checked by its MD5 before it is unpickled."""
+def batches(name: str, root: Path) -> Source:
+    """The python batches of a published archive, each checked by its MD5 before it is unpickled.
+
+    Batches beside the mark of a miniature have no published MD5, and its source_id.
+    """
     folder, files = BATCHES[name]
     missing = [file for file in files if not (root / folder / file).is_file()]
     if missing:
@@ -73,23 +74,22 @@ def batches(name: str, root: Path, published: bool = True) -> Source:
             f"{name} is not complete: {', '.join(missing)} not found in {root / folder}. "
             f"Get it with: lrsc data get {name}"
         )
+    drawn = (root / folder / miniatures.MARK).is_file()
     parts: dict[bool, list] = {True: [], False: []}
     for file, md5 in files.items():
-        is_test = file.startswith("test")
-        parts[is_test].append(_batch(root / folder / file, md5 if published else "", CLASSES[name]))
+        part = _batch(root / folder / file, "" if drawn else md5, CLASSES[name])
+        parts[file.startswith("test")].append(part)
     arrays = []
     for is_test in (False, True):
         images, labels = zip(*parts[is_test], strict=True)
         arrays += [np.concatenate(images), np.concatenate(labels)]
-    return Source(name, content_checksum(arrays), tuple(arrays))
+    source_id = f"miniature-{name}" if drawn else name
+    return Source(source_id, content_checksum(arrays), tuple(arrays))
 
 
 def miniature(name: str) -> Source:
     """The procedurally drawn stand-in, in the published layout."""
-    from lrsc.datasets import miniatures
-
-    found = batches(name, miniatures.folder(name), published=False)
-    return Source(f"miniature-{name}", found.checksum, found.content)
+    return batches(name, miniatures.folder(name))
 
 
 class _OnlyArrays(pickle.Unpickler):
@@ -170,7 +170,7 @@ def _identity(path: Path) -> str:
 def _decode_all(path: Path, folder: Path) -> None:
     found: dict[str, list[tuple[str, bytes]]] = {"train": [], "test": []}
     for name, data in _members(path):
-        split, class_name, file = _place(path, name)
+        split, class_name, file = _place(name)
         if split in found:
             found[split].append((f"{class_name}/{file}", data))
     classes = sorted({n.split("/")[0] for part in found.values() for n, _ in part})
@@ -195,38 +195,18 @@ def _decode_all(path: Path, folder: Path) -> None:
 
 
 def _members(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Image files of a folder, tar or zip as (path inside, content)."""
-    try:
-        if path.is_dir():
-            for file in sorted(path.rglob("*")):
-                if file.is_file():
-                    yield file.relative_to(path).as_posix(), file.read_bytes()
-        elif path.suffix == ".zip":
-            with zipfile.ZipFile(path) as archive:
-                for name in archive.namelist():
-                    if not name.endswith("/"):
-                        yield name, archive.read(name)
-        else:
-            with tarfile.open(path) as archive:
-                for member in archive:
-                    content = archive.extractfile(member) if member.isfile() else None
-                    if content is not None:
-                        yield member.name, content.read()
-                    elif not member.isdir():
-                        raise ValueError(f"{path}: {member.name} is a link or device")
-    except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} cannot be read to its end: {error}") from error
-    except Exception as error:  # lzma's and zlib's own errors share no base class
-        if isinstance(error, ValueError) or type(error).__module__ not in ("_lzma", "zlib"):
-            raise
-        raise ValueError(f"{path} cannot be read to its end: {error}") from error
+    """Files of a folder, tar or zip as (path inside, content)."""
+    if not path.is_dir():
+        yield from download.members(path)
+        return
+    for file in sorted(path.rglob("*")):
+        if file.is_file():
+            yield file.relative_to(path).as_posix(), file.read_bytes()
 
 
-def _place(path: Path, name: str) -> tuple[str, str, str]:
+def _place(name: str) -> tuple[str, str, str]:
     """(split, class, file) of a member; ('', '', '') for what is no image."""
     parts = PurePosixPath(name).parts
-    if name.startswith("/") or ".." in parts:
-        raise ValueError(f"{path}: member {name!r} lies outside the archive's folder")
     if len(parts) < 3 or not name.lower().endswith((".jpg", ".jpeg", ".png")):
         return "", "", ""
     return parts[-3], parts[-2], parts[-1]

@@ -422,7 +422,9 @@ def _zip_members(archive: Path, stream: IO[bytes]) -> Iterator[tuple[str, bytes]
 def _inside(archive: Path, name: str) -> str:
     parts = name.split("/")
     if name.startswith("/") or ".." in parts or "\\" in name or ":" in parts[0]:
-        raise ValueError(f"{archive}: member {name!r} lies outside the folder: not unpacked")
+        raise ValueError(
+            f"{archive}: member {name!r} lies outside the archive's folder: not unpacked"
+        )
     return "/".join(part for part in parts if part not in ("", "."))
 
 

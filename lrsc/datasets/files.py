@@ -68,7 +68,7 @@ def listed(place: Path, depth: int = 1, inside: str = "") -> Files:
     read = {".zip": _in_zip, ".tar": _in_tar}.get(place.suffix if place.is_file() else "")
     try:
         rows = sorted(read(place, inside) if read else _in_folder(place, "", depth))
-    except (OSError, ValueError, EOFError, NotImplementedError) as error:
+    except (OSError, ValueError, EOFError, RuntimeError) as error:  # zipfile's are RuntimeErrors
         raise ValueError(f"{place} cannot be listed: {error}. Fetch it again.") from error
     names = np.array([row[0] for row in rows], dtype=np.bytes_)
     numbers = np.array([row[1:] for row in rows], np.int64).reshape(len(rows), -1 if rows else 1)

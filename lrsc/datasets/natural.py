@@ -122,8 +122,8 @@ def dataset(
 
     n_train: a subset, (class, bias) groups in proportion. size, short: as in `decode`. cache: each
     split is resized once into a memory-mapped file of the cache folder. augment: of the training
-    split, on the device. Raises ValueError for a
-    class without images in the training or test split.
+    split, on the device. Raises ValueError for a class without images in the training or test
+    split.
     """
     if not isinstance(size, int) or size < 1:
         raise ValueError(f"size must be a whole number of pixels >= 1, found {size!r}")

@@ -27,6 +27,11 @@ class Source:
         return f"{self.source_id}:{self.checksum}"
 
 
+def generated(root: Path, source: str) -> Source:
+    """`find` of a generated set: whatever is asked for, this is the real thing."""
+    return Source("generated", "", None)
+
+
 def is_stand_in(source_id: str) -> bool:
     """Whether a source only stands in for published data: its results are never evidence."""
     parts = source_id.split("+")

@@ -187,6 +187,14 @@ def test_image_files_are_decoded_once(tmp_path, monkeypatch):
     assert all(np.array_equal(a, b) for a, b in zip(first.content, again.content, strict=True))
 
 
+def test_an_unpacked_miniature_is_read_as_one(tmp_path):
+    from lrsc.datasets import miniatures
+
+    miniatures.make("cifar10", tmp_path, n=20)
+    found = cifar.find("cifar10", tmp_path, "real")
+    assert found.source_id == "miniature-cifar10" and len(found.content[0]) == 20
+
+
 def test_published_batches_go_before_image_files(tmp_path, monkeypatch):
     write_images(tmp_path / "cifar10-jpeg")
     write_batches(tmp_path, monkeypatch)
@@ -355,7 +363,9 @@ def test_a_severity_that_does_not_exist_is_an_error():
 
 def test_real_images(real_data):
     if cifar.image_files(real_data) is None:
-        pytest.skip("CIFAR-10 images: LRSC_DATA holds no cifar10-jpeg")
+        pytest.skip(
+            "real CIFAR-10 images: put cifar10-jpeg.tar.xz into the folder that LRSC_DATA names"
+        )
     found = load("cifar10", root=real_data)
     assert torch.bincount(found.train.y).tolist() == [5000] * 10
     assert torch.bincount(found.test.y).tolist() == [1000] * 10

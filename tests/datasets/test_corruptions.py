@@ -424,7 +424,9 @@ def test_memory_layout_does_not_matter(layout):
     assert torch.equal(out, corrupt(images, "elastic")) and out.is_contiguous()
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="compares CUDA with the CPU: this machine has no GPU"
+)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_gpu_gives_the_same_up_to_rounding(name):
     images = pictures(100)
