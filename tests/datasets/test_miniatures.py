@@ -65,7 +65,7 @@ def test_imagenet_and_cifar_have_equal_classes(tmp_path):
     assert ds.class_names == drawing.SHAPES and ds.source_id == "miniature-imagenet"
     for name, n, classes in (("cifar10", 40, 10), ("cifar100", 200, 100)):
         miniatures.make(name, tmp_path, n=n)
-        x, y, x_test, y_test = cifar.batches(name, tmp_path, published=False).content
+        x, y, x_test, y_test = cifar.batches(name, tmp_path).content
         assert x.shape == (n, 3, 32, 32) and x_test.shape == (n // 2, 3, 32, 32)
         assert np.bincount(y).tolist() == [n // classes] * classes
         assert np.bincount(y_test).tolist() == [n // 2 // classes] * classes
@@ -284,7 +284,7 @@ def test_a_small_network_tells_the_classes_apart(tmp_path, name, chance, least):
         ds = imagenet.build(imagenet.find(tmp_path, "auto"), size=32)
         x, y, x_test, y_test = ds.train.x[:], ds.train.y, ds.test.x[:], ds.test.y
     else:
-        content = cifar.batches(name, tmp_path, published=False).content
+        content = cifar.batches(name, tmp_path).content
         x, y, x_test, y_test = (torch.tensor(part) for part in content)
     x, x_test = x / 128 - 1, x_test / 128 - 1
     right = trained(x, y.long(), x_test, 10, epochs=6) == y_test
