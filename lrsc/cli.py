@@ -141,10 +141,10 @@ def _threads(args) -> None:
 
 def _data(args) -> int | None:
     from lrsc import datasets
-    from lrsc.datasets import published
+    from lrsc.datasets import on_disk
 
     root = datasets.data_root(args.data_root)
-    if getattr(args, "name", None) is not None and not published.raw_sets(args.name, root):
+    if getattr(args, "name", None) is not None and not on_disk.raw_sets(args.name, root):
         print(f"{args.name} is generated: there is nothing to {args.action}")
         return 0
     action = {"list": _data_list, "get": _data_get, "check": _data_check, "path": _data_path}
@@ -163,9 +163,9 @@ def _data_path(args, root: Path) -> None:
 
 
 def _data_list(args, root: Path) -> None:
-    from lrsc.datasets import published
+    from lrsc.datasets import on_disk
 
-    rows = published.listing(root)
+    rows = on_disk.listing(root)
     if args.json:
         print(json.dumps({"rows": rows}))
         return
@@ -176,20 +176,20 @@ def _data_list(args, root: Path) -> None:
 
 
 def _data_get(args, root: Path) -> int:
-    from lrsc.datasets import published
+    from lrsc.datasets import on_disk
 
-    return _findings(published.get(args.name, root), complete=True)
+    return _findings(on_disk.get(args.name, root), complete=True)
 
 
 def _data_check(args, root: Path) -> int:
-    from lrsc.datasets import published
+    from lrsc.datasets import on_disk
 
     if args.name is not None:
-        return _findings(published.check(args.name, root), complete=True)
+        return _findings(on_disk.check(args.name, root), complete=True)
     failed = 0
-    for row in published.listing(root):
+    for row in on_disk.listing(root):
         if row["present"] in ("yes", "partly") and not row["needs"]:
-            failed |= _findings(published.check(row["name"], root), complete=False)
+            failed |= _findings(on_disk.check(row["name"], root), complete=False)
         elif row["present"] == "no" and not row["needs"]:
             print(f"{row['name']}: not here")
     return failed

@@ -186,12 +186,12 @@ def test_a_data_root_that_cannot_be_written_is_one_line(tmp_path, capsys):
 
 
 def test_ctrl_c_of_data_get_says_what_is_kept(tmp_path, monkeypatch, capsys):
-    from lrsc.datasets import published
+    from lrsc.datasets import on_disk
 
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(published, "get", interrupted)
+    monkeypatch.setattr(on_disk, "get", interrupted)
     assert cli.main(["data", "get", "mnist", "--data-root", str(tmp_path)]) == 1
     said = capsys.readouterr().err
     assert "What was fetched is kept" in said and "lrsc data get mnist --data-root" in said

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from lrsc.datasets import cache, download, miniatures
+from lrsc.datasets import archives, cache, miniatures
 from lrsc.datasets.sources import Source, content_checksum
 from lrsc.errors import DataMissing
 
@@ -197,7 +197,7 @@ def _decode_all(path: Path, folder: Path) -> None:
 def _members(path: Path) -> Iterator[tuple[str, bytes]]:
     """Files of a folder, tar or zip as (path inside, content)."""
     if not path.is_dir():
-        yield from download.members(path)
+        yield from archives.members(path)
         return
     for file in sorted(path.rglob("*")):
         if file.is_file():

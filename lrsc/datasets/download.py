@@ -1,36 +1,27 @@
-"""Published files: fetched with resume, verified, and unpacked so that nothing leaves its folder.
+"""Published files: fetched with resume and verified.
 
-Nothing half-made is ever left under its own name: a download grows in `<name>.part`, an archive
-unpacks into a hidden folder beside its target, and both are renamed when they are whole.
+Nothing half-made is ever left under its own name: a download grows in `<name>.part`, which is
+renamed when it is whole.
 """
 
-import bz2
 import collections
 import contextlib
 import dataclasses
-import gzip
 import hashlib
 import http.client
-import io
 import json
 import logging
-import lzma
 import os
 import re
-import shutil
-import stat
-import tarfile
-import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from lrsc import __version__
+from lrsc.datasets import archives
 from lrsc.errors import DataMissing
 from lrsc.results import atomic
 
@@ -115,7 +106,7 @@ def problem(file: File, path: Path, known: str = "") -> str:
             return f"{kind} found {found}, expected {value}{said}"
     if file.unpack and not (file.md5 or file.sha256 or known):
         try:
-            collections.deque(members(path), maxlen=0)
+            collections.deque(archives.members(path), maxlen=0)
         except ValueError as error:
             return str(error)
     return ""
@@ -148,80 +139,6 @@ def record(root: Path, *files: File) -> None:
             with atomic(root / CHECKSUMS) as part:
                 known |= {name: digest(root / name) for name in names}
                 part.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
-
-
-def extract(archive: Path, folder: Path) -> None:
-    """Unpack a tar (plain, gz, xz, bz2) or zip into a new folder, whole or not at all.
-
-    A single top folder of the target's name is taken off. Raises ValueError naming archive and
-    member for an absolute path, '..', a link, a device or a file that comes twice; naming the
-    archive if it is damaged or truncated; naming the folder if it exists.
-    """
-    with making(folder) as part:
-        unpack(archive, part)
-        top = part / folder.name
-        if top.is_dir() and len(list(part.iterdir())) == 1:
-            lifted = top.rename(part / f".{folder.name}.top")
-            for path in list(lifted.iterdir()):
-                path.rename(part / path.name)
-            lifted.rmdir()
-
-
-@contextlib.contextmanager
-def making(folder: Path) -> Iterator[Path]:
-    """Yield an empty hidden folder beside `folder`; it becomes `folder` if nothing is raised."""
-    if folder.exists():
-        raise ValueError(f"{folder} exists already, not as published: move or delete it, run again")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        yield part
-        part.chmod(0o755)
-        part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def unpack(archive: Path, folder: Path, content: bytes | None = None) -> None:
-    """Write the files of an archive below an existing folder; errors and content as `members`."""
-    for name, data in members(archive, content):
-        path = folder / name
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("xb") as out:
-                out.write(data)
-        except (FileExistsError, NotADirectoryError) as error:
-            raise ValueError(f"{archive}: member {name!r} comes twice, or in a file") from error
-
-
-def members(archive: Path, content: bytes | None = None) -> Iterator[tuple[str, bytes]]:
-    """(name, bytes) of every file of a tar or zip in its order, read to the archive's end.
-
-    content: the archive's own bytes where it lies inside another archive. One member at a time is
-    held in memory. Raises ValueError as `extract` does.
-    """
-    try:
-        with io.BytesIO(content) if content is not None else archive.open("rb") as stream:
-            is_zip = stream.read(2) == b"PK"
-            stream.seek(0)
-            yield from _zip_members(archive, stream) if is_zip else _tar_members(archive, stream)
-    except (
-        OSError, EOFError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error,
-        lzma.LZMAError,
-    ) as error:  # fmt: skip
-        raise ValueError(
-            f"{archive} cannot be read to its end: {error}. It is truncated or damaged: delete it "
-            "and fetch it again."
-        ) from error
-
-
-def decompress(packed: Path, target: Path) -> None:
-    """Unpack a single .gz file into place. ValueError naming it if it is damaged."""
-    try:
-        with gzip.open(packed) as content, atomic(target) as part, part.open("wb") as out:
-            shutil.copyfileobj(content, out, _BLOCK)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{packed} cannot be read to its end: {error}. Delete it.") from error
 
 
 def _from_mirror(file: File, url: str, part: Path, known: str, timeout: float) -> str:
@@ -383,73 +300,3 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _md5():
     return hashlib.md5(usedforsecurity=False)
-
-
-def _tar_members(archive: Path, raw: IO[bytes]) -> Iterator[tuple[str, bytes]]:
-    stream = _Remembering(_decompressed(raw))
-    with tarfile.open(fileobj=stream, mode="r:") as tar:  # type: ignore[call-overload]
-        for member in tar:
-            if not (member.isfile() or member.isdir()):
-                raise ValueError(
-                    f"{archive}: member {member.name!r} is a link or device, which no published "
-                    "archive of ours holds: not unpacked"
-                )
-            name = _inside(archive, member.name)
-            content = tar.extractfile(member)
-            if content is not None:  # a file, not a folder
-                yield name, content.read()
-    # tarfile takes a damaged or cut header for the end, and never reads a compressed stream's sum
-    if stream.last != bytes(512):
-        raise tarfile.ReadError("the mark of the end is missing")
-    while stream.read(_BLOCK):
-        pass
-
-
-def _zip_members(archive: Path, stream: IO[bytes]) -> Iterator[tuple[str, bytes]]:
-    with zipfile.ZipFile(stream) as packed:
-        for member in packed.infolist():
-            kind = stat.S_IFMT(member.external_attr >> 16)
-            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise ValueError(
-                    f"{archive}: member {member.filename!r} is a link or device, which no "
-                    "published archive of ours holds: not unpacked"
-                )
-            name = _inside(archive, member.filename)
-            if not member.is_dir():
-                yield name, packed.read(member)  # checks its CRC
-
-
-def _inside(archive: Path, name: str) -> str:
-    parts = name.split("/")
-    if name.startswith("/") or ".." in parts or "\\" in name or ":" in parts[0]:
-        raise ValueError(
-            f"{archive}: member {name!r} lies outside the archive's folder: not unpacked"
-        )
-    return "/".join(part for part in parts if part not in ("", "."))
-
-
-def _decompressed(raw: IO[bytes]) -> Any:
-    start = raw.read(6)
-    raw.seek(0)
-    for magic, opener in ((b"\x1f\x8b", gzip.open), (b"\xfd7zXZ\0", lzma.open), (b"BZh", bz2.open)):
-        if start.startswith(magic):
-            return opener(raw)
-    return raw
-
-
-class _Remembering:
-    """A stream for tarfile that remembers the last block read."""
-
-    def __init__(self, stream: Any) -> None:
-        self.stream = stream
-        self.last = b""
-
-    def read(self, size: int = -1) -> bytes:
-        self.last = self.stream.read(size)
-        return self.last
-
-    def seek(self, *where: int) -> int:
-        return self.stream.seek(*where)
-
-    def tell(self) -> int:
-        return self.stream.tell()

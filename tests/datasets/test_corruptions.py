@@ -15,8 +15,7 @@ import torch
 from PIL import Image
 from scipy import ndimage
 
-from lrsc.datasets import corruptions
-from lrsc.datasets.corruptions import NAMES, corrupt
+from lrsc.datasets.corruptions import NAMES, corrupt, fields, liquid
 
 # The tables of make_cifar_c.py; elastic's in shares of the side, spatter's last number in words.
 PUBLISHED = {
@@ -63,10 +62,10 @@ def compare(name, severity, reference):
     """corrupt against reference(image H x W x 3, parameters, *random fields of the image)."""
     images = pictures(3)
     found = corrupt(images, name, severity, seed=SEED).permute(0, 2, 3, 1).numpy()
-    fields = [f.numpy() for f in corruptions.random_fields(name, 32, 32, SEED, 0)]
+    drawn = [f.numpy() for f in fields.random_fields(name, 32, 32, SEED, 0)]
     parameters = PUBLISHED[name][severity - 1]
     for i, image in enumerate(images.permute(0, 2, 3, 1).numpy()):
-        expected = reference(image, parameters, *(field[i] for field in fields))
+        expected = reference(image, parameters, *(field[i] for field in drawn))
         # truncated, but 127.99999999 counts as 128
         expected = np.clip(expected + 1e-6, 0, 255).astype(np.uint8)
         difference = np.abs(found[i].astype(int) - expected)
@@ -216,7 +215,7 @@ def equalise(levels):
 def test_equalise_equals_a_slow_reference_and_keeps_a_plain_image():
     levels = torch.randint(3, 21, (4, 9, 9), generator=torch.Generator().manual_seed(0))
     levels[0] = 7
-    for found, image in zip(corruptions.equalise(levels), levels, strict=True):
+    for found, image in zip(liquid.equalise(levels), levels, strict=True):
         assert np.array_equal(found.numpy(), equalise(image.numpy()))
 
 
@@ -327,14 +326,14 @@ def test_a_higher_severity_changes_more(name, severities):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_image_has_its_own_noise(name):
-    n = corruptions.part_size(32, 32) + 40  # more than one part
+    n = fields.part_size(32, 32) + 40  # more than one part
     out = corrupt(pictures(2)[1:].expand(n, -1, -1, -1), name).flatten(1)
     assert len(torch.unique(out, dim=0)) == (n if name in RANDOM else 1)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_image_depends_on_its_place_and_on_no_other_image(name):
-    part = corruptions.part_size(32, 32)
+    part = fields.part_size(32, 32)
     images = pictures(part + 40)
     whole = corrupt(images, name, seed=SEED)
     for n in (1, 7, part, part + 1):
@@ -368,27 +367,25 @@ def test_another_process_gives_the_same_bytes():
 
 
 def test_random_fields_have_the_distributions_they_claim():
-    normals = [corruptions.random_fields(name, 32, 32, 0, 0)[0] for name in ("snow", "spatter")]
+    normals = [fields.random_fields(name, 32, 32, 0, 0)[0] for name in ("snow", "spatter")]
     assert not torch.equal(*normals)
     for normal in normals:
         assert abs(float(normal.mean())) < 0.02 and abs(float(normal.std()) - 1) < 0.02
     for name, field in (("snow", 1), ("fog", 0), ("elastic", 0), ("elastic", 1)):
-        uniform = corruptions.random_fields(name, 32, 32, 0, 0)[field]
+        uniform = fields.random_fields(name, 32, 32, 0, 0)[field]
         assert 0 <= float(uniform.min()) < 0.05 and 0.95 < float(uniform.max()) <= 1
         assert abs(float(uniform.mean()) - 0.5) < 0.1
-    assert all(
-        corruptions.random_fields(name, 32, 32, 0, 0) == [] for name in set(NAMES) - {*RANDOM}
-    )
+    assert all(fields.random_fields(name, 32, 32, 0, 0) == [] for name in set(NAMES) - {*RANDOM})
 
 
 def test_frost_is_bluish_ice_and_dark_glass_from_all_textures():
-    textures = corruptions.frost_textures(0, 256)
+    textures = fields.frost_textures(0, 256)
     assert textures.shape == (5, 3, 256, 256)
     assert 0 <= float(textures.min()) < 0.3 and 0.9 < float(textures.max()) <= 1
     for texture in textures:
         assert 0.35 < float(texture.mean()) < 0.65 and float(texture.std()) > 0.12
         assert bool((texture[2] >= texture[0]).all())  # blue at least as strong as red
-    (crops,) = corruptions.random_fields("frost", 32, 32, 0, 0)
+    (crops,) = fields.random_fields("frost", 32, 32, 0, 0)
     rows = textures[:, 0].unfold(2, 8, 1)  # every run of eight pixels
     found = torch.stack([(rows == c[0, 0, :8]).all(-1).any(-1).any(-1) for c in crops])
     assert bool(found.any(1).all())
