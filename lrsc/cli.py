@@ -42,7 +42,7 @@ def data_script(name: str, doc: str | None, argv: Sequence[str] | None = None) -
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("lrsc", description=__doc__, epilog=EPILOG)
-    parser.set_defaults(kept="Finished runs are kept")
+    parser.set_defaults(kept="Finished runs and checkpoints are kept")
     commands = parser.add_subparsers(required=True, metavar="command")
     _add_data(commands.add_parser("data", help="list, get and check the data sets"))
 
@@ -52,6 +52,12 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--lr", type=float, default=0.1, help="learning rate (default 0.1)")
     add.add_argument("--seed", type=int, default=0)
     add.add_argument("--max-epochs", type=int, default=1000, help="cap (default 1000)")
+    for name, what in (
+        ("set", "a field of TrainConfig, as in optimizer=adamw or precision=bf16"),
+        ("data", "an option of the data set, as in rho=0.1"),
+        ("model-option", "an option of the model, as in weights=imagenet"),
+    ):
+        add.add_argument(f"--{name}", type=_setting, action="append", default=[], help=what)
     _common(add, profile="quick")
     add.set_defaults(command=_run)
 
@@ -128,6 +134,17 @@ def _numbers(text: str) -> list:
         raise argparse.ArgumentTypeError(
             f"expected numbers like 0.05,0.5, found {text!r}"
         ) from None
+
+
+def _setting(text: str) -> tuple:
+    """'name=value' -> (name, value as JSON where it is, else as text)."""
+    name, found, value = text.partition("=")
+    if not name or not found:
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, found {text!r}")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
 
 
 def _threads(args) -> None:
@@ -209,8 +226,9 @@ def _run(args) -> None:
 
     _threads(args)
     config = experiments.run_config(
-        args.dataset, args.model, args.lr, args.seed, args.profile, args.max_epochs
-    )
+        args.dataset, args.model, args.lr, args.seed, args.profile, args.max_epochs,
+        data=dict(args.data), train=dict(args.set), model_options=dict(args.model_option),
+    )  # fmt: skip
     _do_sweep(args, sweep, [config])
 
 
@@ -230,10 +248,16 @@ def _sweep(args) -> None:
 
 def _do_sweep(args, sweep, configs, raw: bool = False) -> None:
     from lrsc import results
+    from lrsc.training import distributed
 
-    report = sweep.run(
-        configs, root=args.results, data_root=args.data_root, device=args.device, raw=raw
-    )
+    device = distributed.start(args.device)
+    if distributed.rank():
+        logging.getLogger().setLevel(logging.WARNING)
+    report = sweep.run(configs, root=args.results, data_root=args.data_root, device=device, raw=raw)
+    first = distributed.rank() == 0
+    distributed.end()
+    if not first:
+        return
     text = f"{len(report.trained)} trained, {len(report.done_before)} done before"
     if report.elsewhere:
         text += f", {len(report.elsewhere)} being trained by another process"

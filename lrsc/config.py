@@ -11,6 +11,12 @@ from typing import Any
 from lrsc.errors import check_names
 
 SOURCES = ("auto", "real", "embedded")
+CHOICES = {  # valid names of TrainConfig's fields
+    "optimizer": ("sgd", "adam", "adamw", "psgd_kron"),
+    "schedule": ("constant", "step", "cosine", "wsd", "switch"),
+    "select_by": ("mean", "worst_group"),
+    "precision": ("fp32", "tf32", "bf16"),
+}
 
 
 def _named_fields_only(cls):
@@ -29,12 +35,29 @@ def _named_fields_only(cls):
 @_named_fields_only
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """Everything that determines a training beside data, model and seed (paper, section 4.2).
+    """Everything that determines a training beside data, model and seed (SPEC section 4).
 
-    lr: learning rate, constant. batch_size: samples a step. momentum, weight_decay: of SGD.
-    max_epochs, max_steps: the cap, whichever comes first. stop_at_accuracy: training accuracy
-    (a fraction, eval mode, end of an epoch) at which the run has converged; None trains to the cap.
-    Raises ValueError naming the field for a value out of range.
+    **Optimiser.** optimizer: 'sgd', 'adam', 'adamw' or 'psgd_kron'; lr: its learning rate (the
+    highest of the schedule). momentum: of SGD; betas: of Adam and AdamW. batch_size: samples of an
+    update; accumulation: parts that a batch is computed in, one after the other (less memory; batch
+    statistics are then those of a part). weight_decay: the optimiser's own (decoupled in AdamW and
+    Kron). sam_rho, asam_rho: radius of (adaptive) sharpness-aware minimisation, 0 is none.
+    **Loss.** Cross-entropy, times (1 - p)^focal_gamma, plus l1 times the sum of |w| plus l2 / 2
+    times the sum of w^2 over all parameters (so that l2 equals SGD's weight decay).
+    **Schedule.** 'constant'; 'step': times step_factor from iteration step_at on; 'switch':
+    switch_lr (None: lr / 100) from iteration switch_at on; 'cosine' to zero; 'wsd': constant, then
+    linearly to zero over the last share `decay` of the run. cosine and wsd rise linearly over the
+    first share `warmup`. Shares are of the cap (max_epochs, max_steps). step_at and switch_at None:
+    1000, or the middle of a shorter run.
+    **End.** max_epochs, max_steps: the cap, whichever comes first. The run has converged when all
+    of stop_at_accuracy (a fraction, training set, eval mode) and stop_at_loss (nat, mean
+    cross-entropy) that are given hold at the end of an epoch; None is not asked for.
+    **Selection.** validation_share: share of the training samples set aside; select_by: 'mean' or
+    'worst_group' accuracy on the validation split, by which the best epoch's weights are kept.
+    **precision:** 'fp32' (TF32 off), 'tf32', or 'bf16' (autocast; weights and metrics in fp32).
+
+    Raises ValueError naming the field for a value out of range, and both for two that contradict
+    one another.
     """
 
     lr: float = 0.1
@@ -44,17 +67,88 @@ class TrainConfig:
     max_epochs: int = 1000
     max_steps: int | None = None
     stop_at_accuracy: float | None = 1.0
+    stop_at_loss: float | None = None
+    optimizer: str = "sgd"
+    betas: tuple[float, float] = (0.9, 0.999)
+    l1: float = 0.0
+    l2: float = 0.0
+    focal_gamma: float = 0.0
+    sam_rho: float = 0.0
+    asam_rho: float = 0.0
+    schedule: str = "constant"
+    step_at: int | None = None
+    step_factor: float = 0.1
+    switch_at: int | None = None
+    switch_lr: float | None = None
+    warmup: float = 0.05
+    decay: float = 0.2
+    accumulation: int = 1
+    validation_share: float = 0.0
+    select_by: str | None = None
+    precision: str = "fp32"
 
     def __post_init__(self) -> None:
         _number(self, "lr", "a finite number > 0", lambda v: v > 0)
         _number(self, "momentum", "a number in [0, 1)", lambda v: 0 <= v < 1)
-        _number(self, "weight_decay", "a finite number >= 0", lambda v: v >= 0)
-        _whole(self, "batch_size", 1)
-        _whole(self, "max_epochs", 1)
-        if self.max_steps is not None:
-            _whole(self, "max_steps", 1)
-        if self.stop_at_accuracy is not None:
-            _number(self, "stop_at_accuracy", "None or in (0, 1]", lambda v: 0 < v <= 1)
+        for name in ("weight_decay", "l1", "l2", "focal_gamma", "sam_rho", "asam_rho"):
+            _number(self, name, "a finite number >= 0", lambda v: v >= 0)
+        _number(self, "step_factor", "a finite number > 0", lambda v: v > 0)
+        for name in ("warmup", "decay", "validation_share"):
+            _number(self, name, "a share in [0, 1)", lambda v: 0 <= v < 1)
+        for name in ("batch_size", "max_epochs", "accumulation"):
+            _whole(self, name, 1)
+        for name in ("max_steps", "step_at", "switch_at"):
+            _whole(self, name, 1, or_none=True)
+        _number(self, "stop_at_accuracy", "None or in (0, 1]", lambda v: 0 < v <= 1, or_none=True)
+        for name in ("stop_at_loss", "switch_lr"):
+            _number(self, name, "None or a finite number > 0", lambda v: v > 0, or_none=True)
+        _betas(self)
+        for name, valid in CHOICES.items():
+            if not (name == "select_by" and self.select_by is None):
+                check_names(name, [getattr(self, name)], valid)
+        self._refuse_contradictions()
+
+    def _refuse_contradictions(self) -> None:
+        refused = {
+            ("momentum", f"optimizer={self.optimizer!r}"): self.optimizer != "sgd",
+            ("betas", f"optimizer={self.optimizer!r}"): self.optimizer not in ("adam", "adamw"),
+            ("sam_rho", "optimizer='psgd_kron'"): self.optimizer == "psgd_kron",
+            ("asam_rho", "optimizer='psgd_kron'"): self.optimizer == "psgd_kron",
+            ("asam_rho", f"sam_rho={self.sam_rho!r}"): self.sam_rho > 0,
+        }
+        for fields, schedules in {
+            ("step_at", "step_factor"): ("step",),
+            ("switch_at", "switch_lr"): ("switch",),
+            ("warmup",): ("cosine", "wsd"),
+            ("decay",): ("wsd",),
+        }.items():
+            for field in fields:
+                refused[field, f"schedule={self.schedule!r}"] = self.schedule not in schedules
+        given = _non_default(self)
+        for (field, other), contradicts in refused.items():
+            if contradicts and field in given:
+                raise ValueError(
+                    f"{field}={getattr(self, field)!r} does nothing with {other}: change one"
+                )
+        if self.schedule in ("cosine", "wsd"):
+            ends = self.warmup + (self.decay if self.schedule == "wsd" else 0)
+            if ends > 1:
+                raise ValueError(
+                    f"warmup={self.warmup!r} and decay={self.decay!r} are shares of one run: "
+                    "together they must be at most 1"
+                )
+        if self.accumulation > self.batch_size:
+            raise ValueError(
+                f"accumulation={self.accumulation!r} parts of batch_size={self.batch_size!r}: "
+                "a part needs at least one sample"
+            )
+        change = {"step": "step_at", "switch": "switch_at"}.get(self.schedule)
+        at = change and getattr(self, change)
+        if at and self.max_steps is not None and at >= self.max_steps:
+            raise ValueError(
+                f"{change}={at!r} is never reached: max_steps={self.max_steps!r} ends the run "
+                "before; iterations count from 0"
+            )
 
 
 @_named_fields_only
@@ -130,15 +224,29 @@ def _plain(value):
     )
 
 
-def _number(config, name: str, expected: str, valid) -> None:
+def _number(config, name: str, expected: str, valid, or_none: bool = False) -> None:
     value = getattr(config, name)
+    if value is None and or_none:
+        return
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or not valid(value):
         raise ValueError(f"{name} must be {expected}, found {value!r}")
     object.__setattr__(config, name, float(value))
 
 
-def _whole(config, name: str, least: int) -> None:
+def _whole(config, name: str, least: int, or_none: bool = False) -> None:
     value = getattr(config, name)
+    if value is None and or_none:
+        return
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name} must be a whole number >= {least}, found {value!r}")
+
+
+def _betas(config) -> None:
+    try:
+        pair = tuple(float(b) for b in config.betas)
+    except (TypeError, ValueError):
+        pair = ()
+    if len(pair) != 2 or not all(0 <= b < 1 for b in pair):
+        raise ValueError(f"betas must be two numbers in [0, 1), found {config.betas!r}")
+    object.__setattr__(config, "betas", pair)

@@ -11,6 +11,10 @@ class DataMissing(ValueError, FileNotFoundError):
         return str(self.args[0])
 
 
+class OutOfMemory(ValueError, MemoryError):
+    """The device's memory does not suffice; the text says which settings need less."""
+
+
 def unknown(kind: str, found: object, valid: Iterable[str]) -> ValueError:
     """The error for a name that does not exist: the name, the nearest valid one, the list."""
     names = sorted(valid)

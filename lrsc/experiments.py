@@ -16,6 +16,7 @@ from lrsc.errors import check_names
 
 PROFILES = ("quick", "desk", "paper")  # from the smallest to the paper's own settings
 DESK_TRAIN = 10_000  # training samples of the desk profile
+LARGE_IMAGES = ("celeba", "waterbirds", "imagenet")  # trained with batches of 16
 COLLAPSE = 0.10  # accuracy below the best LR's of its row at which a larger LR has collapsed
 
 
@@ -137,10 +138,13 @@ def run_config(
     profile: str,
     max_epochs: int = 1000,
     data: Mapping | None = None,
+    train: Mapping | None = None,
+    model_options: Mapping | None = None,
 ) -> RunConfig:
-    """One run in a profile: its data source, and its number of training samples.
+    """One run in a profile: its data source, batch size and number of training samples.
 
-    data: further options of the data set; those that repeat a default are dropped.
+    data: further options of the data set; those that repeat a default are dropped. train: further
+    fields of TrainConfig; model_options: options of the model.
     """
     check_names("data set", [dataset], datasets.names())
     check_names("model", [model], models.BUILDERS)
@@ -149,12 +153,15 @@ def run_config(
     options = {k: v for k, v in (data or {}).items() if v != known.get(k)}
     if profile == "desk" and dataset != "parity":  # which has 10 000 in every profile
         options["n_train"] = DESK_TRAIN
+    batch = 16 if dataset in LARGE_IMAGES else 100  # SPEC section 4
+    usual = {"lr": lr, "max_epochs": max_epochs, "batch_size": batch}
     return RunConfig(
         dataset,
         model,
-        TrainConfig(lr=lr, max_epochs=max_epochs),
+        TrainConfig(**(usual | dict(train or {}))),
         seed,
         data=options,
+        model_options=model_options or {},
         source="embedded" if profile == "quick" else "real",
     )
 

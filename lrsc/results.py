@@ -52,6 +52,11 @@ def weights_path(run_id: str, root: str | Path | None = None) -> Path:
     return results_root(root) / "weights" / f"{run_id}.pt"
 
 
+def checkpoints_path(run_id: str, root: str | Path | None = None) -> Path:
+    """Folder of the checkpoint of a run that is not done yet."""
+    return results_root(root) / "checkpoints" / run_id
+
+
 def shipped_path(experiment: str) -> Path:
     """The measured results of an experiment that ship with the book."""
     return project_root() / "book" / "results" / f"{experiment}.nc"
@@ -188,7 +193,7 @@ def to_grid(dataset: xr.Dataset, *dims: str) -> xr.Dataset:
     return dataset.set_index(run=list(dims)).unstack("run")
 
 
-def provenance(device) -> dict:
+def provenance(device, precision: str = "fp32") -> dict:
     """Attributes that say by what a result was made: versions, commit, device, threads."""
     import torch
 
@@ -201,7 +206,7 @@ def provenance(device) -> dict:
         "device": device.type,
         "device_name": name,
         "threads": torch.get_num_threads(),
-        "precision": "fp32",
+        "precision": precision,
     }
 
 

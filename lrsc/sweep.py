@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import shutil
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from lrsc import datasets, experiments, measure, models, results
 from lrsc.config import RunConfig, run_id
 from lrsc.errors import check_names
-from lrsc.training import Trained, fit, fixed_loss_ratio
+from lrsc.training import Trained, distributed, fit, fixed_loss_ratio
 
 EXECUTORS = ("serial",)
 DESK_PRUNE = 2000  # unbiased test images on which the desk profile prunes
@@ -61,18 +62,22 @@ def run(
     shipped = frozenset() if raw else shipped_ids()
     trained, before, elsewhere = [], [], []
     for number, (name, config) in enumerate(named, 1):
-        if name in shipped or is_done(name, root):
+        if distributed.first_says(name in shipped or is_done(name, root)):
             before.append(name)
             continue
         with _claim(results.run_path(name, root)) as mine:
             if not mine:
                 elsewhere.append(name)
                 continue
-            if is_done(name, root):  # finished by another process while this one came here
+            # finished by another process while this one came here
+            if distributed.first_says(is_done(name, root)):
                 before.append(name)
                 continue
             found = train_and_measure(config, root=root, data_root=data_root, device=device)
+            distributed.everyones(None)  # wait for the one that measures
         trained.append(name)
+        if found is None:
+            continue
         _log.info("run %d of %d: %s", number, len(named), summary(found))
         if on_result is not None:
             on_result(number, len(named), found)
@@ -85,13 +90,19 @@ def train_and_measure(
     root: str | Path | None = None,
     data_root: str | Path | None = None,
     device: str | None = None,
-) -> xr.Dataset:
-    """One run from its config to its result file: train, measure, write; returns the result."""
+) -> xr.Dataset | None:
+    """One run from its config to its result file: train, measure, write; returns the result.
+
+    A run that was stopped goes on from its last checkpoint. Of several processes (torchrun) all
+    train and the first measures, writes and returns the result, the others None.
+    """
     started = time.perf_counter()
     when = datetime.now(UTC).isoformat(timespec="seconds")
     dataset = load(config, data_root)
     has_bias = dataset.train.bias is not None
     probes = {"loss_ratio_fixed": fixed_loss_ratio(dataset)} if has_bias else {}
+    name = identify(config, data_root)
+    checkpoints = results.checkpoints_path(name, root)
     (trained,) = fit(
         config.model,
         dataset,
@@ -99,9 +110,11 @@ def train_and_measure(
         seeds=[config.seed],
         model_options=dict(config.model_options),
         probes=probes,
+        checkpoints=checkpoints,
         device=device,
     )
-    name = identify(config, data_root)
+    if distributed.rank():  # one process measures and writes
+        return None
     pruned_on = prune_samples(config, dataset)
     found = result(trained, dataset, pruned_on)
     where = next(trained.model.parameters()).device
@@ -118,10 +131,17 @@ def train_and_measure(
         "started": when,
         "train_seconds": trained.seconds,
         "wall_seconds": time.perf_counter() - started,
-    } | results.provenance(where)
+        "processes": distributed.world(),
+    } | results.provenance(where, config.train.precision)
+    if config.train.select_by is not None:
+        found.attrs |= {
+            "selected_by": f"{config.train.select_by} accuracy on the validation split",
+            "selected_epoch": trained.selected_epoch or 0,
+        }
     with results.atomic(results.weights_path(name, root)) as part:
         torch.save({k: v.cpu() for k, v in trained.model.state_dict().items()}, part)
     results.save(found, results.run_path(name, root))
+    shutil.rmtree(checkpoints, ignore_errors=True)
     return found
 
 
@@ -194,13 +214,18 @@ def sampled_curves(trained: Trained) -> xr.Dataset:
             )  # fmt: skip
     accuracy = {"units": "1", "long_name": "running training accuracy of each epoch"}
     found["curve_accuracy"] = ("epoch", curves["accuracy"].numpy(), accuracy)
-    for name, probed in curves.items():
-        if name not in ("loss", "loss_ratio", "accuracy", "probe_step"):
-            text = f"{name.replace('_', ' ')} at the probes' iterations"
-            found[f"curve_{name}"] = (
-                "probe", probed.numpy(), {"units": "1", "long_name": text})  # fmt: skip
-    if "probe_step" in curves:
-        found["probe_step"] = ("probe", curves["probe_step"].numpy(), about)
+    if "validation_accuracy" in curves:
+        about_val = {"units": "1", "long_name": "accuracy on the validation split"}
+        found["curve_validation_accuracy"] = (
+            "epoch", curves["validation_accuracy"].numpy(), about_val)  # fmt: skip
+    for probe in [name.removesuffix("_step") for name in curves if name.endswith("_step")]:
+        found[f"{probe}_step"] = (f"{probe}_call", curves[f"{probe}_step"].numpy(), about)
+        for name in curves:
+            if name == probe or (name.startswith(f"{probe}_") and name != f"{probe}_step"):
+                values = curves[name].numpy()
+                dims = [f"{probe}_call", *(f"{name}_{i}" for i in range(1, values.ndim))]
+                text = f"{name.replace('_', ' ')} at the probe's iterations"
+                found[f"curve_{name}"] = (dims, values, {"units": "1", "long_name": text})
     return found
 
 
@@ -325,7 +350,20 @@ def step_seconds(config: RunConfig, dataset: datasets.BiasedDataset, device: str
 
 @contextlib.contextmanager
 def _claim(path: Path):
-    """Yield whether this process may train the run: a lock that ends with its process."""
+    """Yield whether this process may train the run: a lock that ends with its process.
+
+    Of the processes of one run (torchrun) the first holds it for all.
+    """
+    if distributed.world() > 1:
+        with _lock(path) if distributed.rank() == 0 else contextlib.nullcontext() as mine:
+            yield distributed.first_says(mine)
+        return
+    with _lock(path) as mine:
+        yield mine
+
+
+@contextlib.contextmanager
+def _lock(path: Path):
     try:
         import fcntl
     except ImportError:  # not on this system: two processes may then train the same run twice

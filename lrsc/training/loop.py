@@ -1,28 +1,30 @@
-"""The reference training loop: constant-LR SGD until 100 % training accuracy, all on the device.
+"""The reference training loop: one run after the other, data and statistics on the device.
 
 It records every step's loss and loss ratio without a host synchronisation inside an epoch: each
-step only copies its logits into a buffer, and the epoch's statistics are computed from it at once.
+step only copies its logits into a buffer, and the statistics of many steps are computed at once.
 """
 
 import contextlib
 import dataclasses
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lrsc import models
+from lrsc import models, optimizers, schedules
 from lrsc.config import TrainConfig
-from lrsc.datasets import BiasedDataset, Split
+from lrsc.datasets import BiasedDataset
 from lrsc.datasets.images import batches
+from lrsc.errors import OutOfMemory
 from lrsc.metrics import loss_ratio
+from lrsc.training import arguments, checkpoint, distributed, evaluation, steps
+from lrsc.training.checkpoint import Keeper
+from lrsc.training.run import Job, Probe, Run, joined
 
-EVAL_BATCH = 1000  # samples a forward pass without gradient
 BAR_STEPS = 50  # steps between two updates of the progress bar
-
-Probe = Callable[[nn.Module], Tensor]
+_RECORDED = 2**24  # logits that are buffered before their losses are computed
 
 
 @dataclasses.dataclass
@@ -30,10 +32,12 @@ class Trained:
     """A trained model and how it got there.
 
     status: 'converged', 'cap' or 'diverged'. curves: `loss` and `loss_ratio` (bias-conflicting /
-    total loss; absent without bias labels) of every step's mini-batch before its update,
-    `accuracy` of every epoch's mini-batches, and for each probe its values at the iterations
-    `probe_step`; CPU tensors. train_accuracy: a fraction, eval mode, all training samples; NaN
-    where diverged.
+    total loss; absent without bias labels) of every step's mini-batch before its update, cross-
+    entropies whatever the loss trained with; `accuracy` of every epoch's mini-batches;
+    `validation_accuracy` of every epoch where there is a validation split; for each probe its
+    values, and `<probe>_step`, the iterations they are of; CPU tensors. train_accuracy: a
+    fraction, eval mode, all training samples; NaN where diverged. selected_epoch: the epoch whose
+    weights these are, where config.select_by chose it.
     """
 
     model: nn.Module
@@ -45,6 +49,7 @@ class Trained:
     steps: int
     train_accuracy: float
     seconds: float
+    selected_epoch: int | None = None
 
 
 def fit(
@@ -56,7 +61,10 @@ def fit(
     seeds: Iterable[int] | None = None,
     model_options: Mapping | None = None,
     probes: Mapping[str, Probe] | None = None,
-    probe_every: int = 200,
+    probe_every: int | Mapping[str, int] = 200,
+    checkpoints: str | Path | None = None,
+    checkpoint_seconds: float | None = 30.0,
+    checkpoint_steps: int | None = None,
     device: torch.device | str | None = None,
     progress: bool = True,
 ) -> list[Trained]:
@@ -64,149 +72,254 @@ def fit(
 
     model: a name (`models.build`; the data set's usual options unless given), a factory of
     modules, or one ready module (for a single run; it is trained in place). config defaults to
-    TrainConfig(); lrs to [config.lr], seeds to [0]. probes: name -> function(net) -> tensor,
-    called in eval mode every `probe_every` steps. device: a GPU where there is one, else the CPU.
+    TrainConfig(); lrs to [config.lr], seeds to [0]. device: a GPU where there is one, else the CPU.
     Only full batches are used: the remainder of an epoch's permutation is left out.
+
+    probes: name -> function(net) -> tensor or mapping of tensors, called in eval mode at every
+    `probe_every` iterations (one number, or one a probe), before the update, when each parameter's
+    .grad is that of the mini-batch; and once more at the end, without gradients.
+
+    checkpoints: a folder for one file a run, written every so many seconds or steps, at the end,
+    and when SIGTERM or Ctrl-C stops the process (exit status 143, KeyboardInterrupt). The same
+    call goes on from there, bit for bit on a CPU; a finished run is read, not trained.
+
+    Under torchrun (`distributed.start()`) every process computes its slice of each batch, which
+    their number must divide; the first alone writes.
+
     Raises ValueError before any work for unknown names, LRs that are empty, not finite or <= 0,
-    and models that do not fit the data.
+    settings that contradict one another or the data, models that do not fit the data, and
+    checkpoints of another run; OutOfMemory, a ValueError, naming the settings that need less.
     """
     config = config or TrainConfig()
-    configs = [dataclasses.replace(config, lr=lr) for lr in _some("lrs", lrs, config.lr)]
-    runs = [(c, seed) for c in configs for seed in _some("seeds", seeds, 0)]
+    configs = [dataclasses.replace(config, lr=lr) for lr in arguments.some("lrs", lrs, config.lr)]
+    runs = [(c, seed) for c in configs for seed in arguments.some("seeds", seeds, 0)]
     if isinstance(model, nn.Module) and len(runs) > 1:
         raise ValueError(
             f"a ready module is trained for one run, found {len(runs)} (lrs x seeds); "
             "give a factory: fit(lambda: MyModel(), ...)"
         )
-    factory = _factory(model, dataset, model_options or {})
+    build = arguments.factory(model, dataset, model_options or {})
+    every = arguments.intervals(probes or {}, probe_every)
+    for name, number in (("seconds", checkpoint_seconds), ("steps", checkpoint_steps)):
+        if number is not None and number <= 0:
+            raise ValueError(f"checkpoint_{name} must be > 0 or None, found {number!r}")
+    train, val = evaluation.splits(dataset, config)
+    batch = min(config.batch_size, len(train))
+    if batch % distributed.world() or (batch // distributed.world()) < config.accumulation:
+        raise ValueError(
+            f"batch_size={batch} cannot be shared by {distributed.world()} processes in "
+            f"accumulation={config.accumulation} parts: change one"
+        )
+    total = config.max_epochs * (len(train) // batch)
+    total = min(total, config.max_steps) if config.max_steps else total
+    schedules.check(config, total)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if not isinstance(model, nn.Module):
         with seeded(0, device):
-            models.check(factory(), dataset)
-    train = dataset.train.to(device)
-    return [
-        _train(factory, dataset, train, config, seed, probes or {}, probe_every, device, progress)
-        for config, seed in runs
-    ]
+            models.check(build(), dataset)
+    folder = None if checkpoints is None else Path(checkpoints)
+    job = Job(
+        build, dataset, train.to(device), None if val is None else val.to(device), batch, total,
+        dict(probes or {}), every, folder, checkpoint_seconds, checkpoint_steps, device, progress,
+    )  # fmt: skip
+    return [_train(job, config, seed) for config, seed in runs]
 
 
-def _train(factory, dataset, train, config, seed, probes, probe_every, device, progress):
-    started = time.perf_counter()
-    batch = min(config.batch_size, len(train))
-    steps_per_epoch = len(train) // batch
-    most = config.max_epochs * steps_per_epoch
-    most = min(most, config.max_steps) if config.max_steps else most
-    # on the CPU: one order, and the same crops and flips, on every device
-    order = torch.Generator().manual_seed(seed + 0x5EED)
-    augmentation = torch.Generator().manual_seed(seed + 0xA06)
-    curves: dict[str, list[Tensor]] = {}
-    conflicting = None if train.bias is None else train.conflicting
-    done = epochs = 0
-    status, accuracy = "cap", float("nan")
-    with seeded(seed, device), _progress_bar(most, config.lr, seed, progress) as bar:
-        net = factory().to(device)
-        if device.type == "cpu":  # faster convolutions
-            for p in net.parameters():
-                if p.dim() == 4:
-                    p.data = p.data.contiguous(memory_format=torch.channels_last)
-        models.check(net, dataset)
-        optimizer = torch.optim.SGD(
-            net.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay,
-            fused=device.type in ("cpu", "cuda"),  # one pass over the parameters
-        )  # fmt: skip
-        step = _step(net, optimizer)
-        while done < most and status == "cap":
-            steps = min(steps_per_epoch, most - done)
-            chosen = torch.randperm(len(train), generator=order)[: steps * batch].to(device)
-            logits = torch.empty(steps, batch, dataset.n_classes, device=device)
-            net.train()
-            parts = chosen.view(steps, batch)
-            for i, x in enumerate(_samples(train, parts, augmentation)):
-                if probes and (done + i) % probe_every == 0:
-                    _probe(net, probes, done + i, curves)
-                logits[i] = step(train.inputs(x), train.y[parts[i]])
-                if bar is not None and i % BAR_STEPS == 0:
-                    bar.update(min(BAR_STEPS, steps - i))
-            done, epochs = done + steps, epochs + 1
-            finite, seen = _record(logits, train.y[chosen], conflicting, chosen, curves)
-            if not finite:  # with `seen`, the epoch's only host synchronisation
-                status, accuracy = "diverged", float("nan")
-            elif config.stop_at_accuracy is not None:
-                accuracy = training_accuracy(net, train, config.stop_at_accuracy)
-                status = "converged" if accuracy >= config.stop_at_accuracy else "cap"
-            if bar is not None:
-                bar.set_postfix_str(f"epoch {epochs}, accuracy {seen:.2%}")
-        if probes and status != "diverged":
-            _probe(net, probes, done, curves)
-    if status == "cap":
-        accuracy = training_accuracy(net, train)
-    net.eval()
-    seconds = time.perf_counter() - started
-    together = {
-        k: torch.cat(v).cpu() if k in ("loss", "loss_ratio") else torch.stack(v).cpu()
-        for k, v in curves.items()
-    }
-    return Trained(net, config, seed, status, together, epochs, done, accuracy, seconds)
+def _train(job: Job, config: TrainConfig, seed: int) -> Trained:
+    with (
+        seeded(seed, job.device),
+        _memory_advice(config),
+        steps.matmul_precision(config.precision, job.device),
+    ):
+        run = Run(job, config, seed)
+        path = job.checkpoints and job.checkpoints / f"lr-{config.lr:g}-seed-{seed}.pt"
+        with (
+            checkpoint.keeper(run, path, job.checkpoint_seconds, job.checkpoint_steps) as keeper,
+            distributed.parallel(run.net) as parallel,
+        ):
+            if not run.finished:
+                step = steps.step(run.net, parallel, run.optimizer, config)
+                with _progress_bar(run) as bar:
+                    while run.done < job.total and run.status == "cap":
+                        _epoch(run, step, keeper, bar)
+                        keeper.write(run.done)
+                _finish(run)
+                keeper.save()
+    run.net.eval()
+    curves = {name: joined(name, parts).cpu() for name, parts in run.curves.items()}
+    return Trained(
+        run.net, config, seed, run.status, curves, run.epochs, run.done, run.accuracy,
+        run.seconds if not run.finished else run.seconds_before, run.best["epoch"],
+    )  # fmt: skip
 
 
-def _samples(train: Split, parts: Tensor, generator: torch.Generator) -> Iterator[Tensor]:
+def _epoch(run: Run, step: steps.Step, keeper: Keeper, bar) -> None:
+    """The steps of an epoch that are still to do, and what is decided at its end."""
+    job = run.job
+    first = run.done % job.epoch
+    if first:  # resumed inside an epoch: its permutation is drawn again
+        run.order.set_state(run.epoch_order)
+    run.epoch_order = run.order.get_state()
+    last = min(job.epoch, job.total - (run.done - first))
+    chosen = torch.randperm(len(job.train), generator=run.order)[: last * job.batch]
+    parts = distributed.share(chosen.to(job.device).view(last, job.batch), 1)
+    record = max(1, _RECORDED // (job.batch * job.dataset.n_classes))
+    logits = torch.empty(
+        min(last, record), parts.shape[1], job.dataset.n_classes, device=job.device
+    )
+    held = first  # step at which the buffer of logits begins
+    run.net.train()
+    for i, x in enumerate(_samples(run, parts[first:]), first):
+        _set_lr(run)
+        look = _look(run) if any(run.done % n == 0 for n in job.every.values()) else None
+        logits[i - held] = step(job.train.inputs(x), job.train.y[parts[i]], look)
+        run.done += 1
+        if bar is not None and i % BAR_STEPS == 0:
+            bar.update(min(BAR_STEPS, last - i))
+        full = (i + 1) % record == 0
+        if i + 1 < last and (full or keeper.due(run.done)):
+            _record(run, logits[: i + 1 - held], parts[held : i + 1])
+            held = i + 1
+            if full and not run.finite:
+                break
+            keeper.write(run.done)
+    _record(run, logits[: i + 1 - held], parts[held : i + 1])
+    _end_of_epoch(run, (i + 1) * job.batch, bar)
+
+
+def _end_of_epoch(run: Run, seen: int, bar) -> None:
+    job, config = run.job, run.config
+    run.epochs += 1
+    run.curves.setdefault("accuracy", []).append((run.right / seen).float())
+    finite, accuracy = torch.stack([run.finite.double(), run.right / seen]).tolist()
+    run.right.zero_()
+    if bar is not None:
+        bar.set_postfix_str(f"epoch {run.epochs}, accuracy {accuracy:.2%}")
+    if not finite:  # with `accuracy`, the epoch's only host synchronisation
+        run.status = "diverged"
+        return
+    if job.val is not None:
+        _select(run, evaluation.validation_accuracy(run.net, job.val, config.select_by))
+    if config.stop_at_accuracy is not None:
+        run.accuracy = evaluation.training_accuracy(run.net, job.train, config.stop_at_accuracy)
+    wanted = (config.stop_at_accuracy, config.stop_at_loss)
+    right = config.stop_at_accuracy is None or run.accuracy >= config.stop_at_accuracy
+    if wanted != (None, None) and right:
+        low = config.stop_at_loss is None or (
+            evaluation.training_loss(run.net, job.train) <= config.stop_at_loss
+        )
+        run.status = "converged" if low else "cap"
+
+
+def _select(run: Run, accuracy: float) -> None:
+    run.curves.setdefault("validation_accuracy", []).append(torch.tensor(accuracy))
+    if run.config.select_by is not None and accuracy > run.best["accuracy"]:
+        weights = {name: value.detach().clone() for name, value in run.net.state_dict().items()}
+        run.best = {"epoch": run.epochs, "accuracy": accuracy, "weights": weights}
+
+
+def _finish(run: Run) -> None:
+    """The last probes, the selected weights, and the accuracy that a run at its cap ends with."""
+    if run.status == "diverged":
+        run.accuracy = float("nan")
+    else:
+        for p in run.net.parameters():
+            p.grad = None
+        if run.job.probes:
+            _look(run, run.job.probes)()
+        if run.best["weights"]:
+            run.net.load_state_dict(run.best["weights"])
+        if run.status == "cap" or run.best["weights"]:
+            run.accuracy = evaluation.training_accuracy(run.net, run.job.train)
+    run.seconds_before = run.seconds
+    run.best["weights"] = {}
+    run.finished = True
+
+
+def _samples(run: Run, parts: Tensor) -> Iterator[Tensor]:
     """Raw samples of each step's indices, augmented where the split says how."""
+    train = run.job.train
     found = batches(train.x, parts)
-    return found if train.augment is None else (train.augment(x, generator) for x in found)
+    if train.augment is None:
+        yield from found
+        return
+    generator = torch.Generator()
+    for x in found:  # by the number of the step, so that a resumed run draws the same
+        key = run.seed * 0x9E3779B1 + run.done * 0x85EBCA6B + distributed.rank() * 0xC2B2AE35
+        generator.manual_seed(key & 0x7FFFFFFF)
+        yield train.augment(x, generator)
 
 
-def _step(net: nn.Module, optimizer: torch.optim.Optimizer) -> Callable[[Tensor, Tensor], Tensor]:
-    def step(x: Tensor, y: Tensor) -> Tensor:
-        logits = net(x)
-        loss = F.cross_entropy(logits, y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return logits.detach()
-
-    return step
-
-
-@torch.inference_mode()
-def _record(logits, y, conflicting, chosen, curves) -> tuple[bool, float]:
-    """Add an epoch's per-step curves; whether all losses are finite, and its running accuracy."""
-    steps, batch, classes = logits.shape
-    losses = F.cross_entropy(logits.view(-1, classes), y, reduction="none").view(steps, batch)
-    curves.setdefault("loss", []).append(losses.mean(1))
-    if conflicting is not None:
-        ratio = loss_ratio(losses, conflicting[chosen].view(steps, batch))
-        curves.setdefault("loss_ratio", []).append(ratio)
-    accuracy = (logits.argmax(2).view(-1) == y).float().mean()
-    curves.setdefault("accuracy", []).append(accuracy)
-    finite, seen = torch.stack([losses.isfinite().all().float(), accuracy]).tolist()
-    return bool(finite), seen
+def _set_lr(run: Run) -> None:
+    if run.config.schedule == "constant":
+        return
+    lr = schedules.learning_rate(run.config, run.done, run.job.total)
+    if lr != run.optimizer.param_groups[0]["lr"]:
+        optimizers.set_lr(run.optimizer, lr)
 
 
 @torch.inference_mode()
-def training_accuracy(net: nn.Module, split: Split, enough: float = 0.0) -> float:
-    """Accuracy on all samples, eval mode; stops early, with an upper bound, below `enough`.
+def _record(run: Run, logits: Tensor, chosen: Tensor) -> None:
+    """Add the curves of some steps: logits steps x batch x K, chosen their samples."""
+    if not len(logits):
+        return
+    logits, chosen = distributed.gather(logits, 1), distributed.gather(chosen, 1)
+    train = run.job.train
+    y = train.y[chosen]
+    losses = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none").view(y.shape)
+    run.curves.setdefault("loss", []).append(losses.mean(1))
+    if train.bias is not None:
+        ratio = loss_ratio(losses, (train.bias != train.y)[chosen])
+        run.curves.setdefault("loss_ratio", []).append(ratio)
+    run.right += (logits.argmax(2) == y).sum()
+    run.finite &= losses.isfinite().all()
 
-    The bound makes the check at the end of an epoch nearly free until the run converges: a target
-    of 100 % is missed at the first error.
-    """
-    net.eval()
-    n, wrong = len(split), 0
-    order = torch.arange(n).split(EVAL_BATCH)
-    for part, x in zip(order, split.batches(order), strict=True):
-        wrong += int((net(x).argmax(1) != split.y[part.to(split.y.device)]).sum())
-        if (n - wrong) / n < enough:
-            break
-    return (n - wrong) / n
+
+def _look(run: Run, which: Iterable[str] | None = None) -> Callable[[], None]:
+    """Call the probes, those due at this step unless said which, in eval mode."""
+    due = [n for n in run.job.probes if which is not None or run.done % run.job.every[n] == 0]
+
+    def look() -> None:
+        was_training = run.net.training
+        run.net.eval()
+        for name in due:
+            found = run.job.probes[name](run.net)
+            named = found if isinstance(found, Mapping) else {"": found}
+            for key, value in {"step": torch.tensor(run.done), **named}.items():
+                curve = f"{name}_{key}" if key else name
+                run.curves.setdefault(curve, []).append(torch.as_tensor(value).detach())
+        run.net.train(was_training)
+
+    return look
 
 
-@torch.no_grad()
-def _probe(net, probes, step, curves) -> None:
-    was_training = net.training
-    net.eval()
-    curves.setdefault("probe_step", []).append(torch.tensor(step))
-    for name, probe in probes.items():
-        curves.setdefault(name, []).append(torch.as_tensor(probe(net)))
-    net.train(was_training)
+@contextlib.contextmanager
+def _memory_advice(config: TrainConfig) -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = str(error)
+        full = isinstance(error, MemoryError | torch.OutOfMemoryError) or "t allocate" in text
+        if not full:
+            raise
+        raise OutOfMemory(
+            f"out of memory in training: {text.partition(chr(10))[0]}\n"
+            f"What needs less: a smaller batch_size (now {config.batch_size}), more parts of a "
+            f"batch (accumulation, now {config.accumulation}; the update stays that of the whole "
+            f"batch), or precision='bf16' (now {config.precision!r})."
+        ) from error
+
+
+def _progress_bar(run: Run):
+    import sys
+
+    if not run.job.progress or not sys.stderr.isatty() or distributed.rank():
+        return contextlib.nullcontext()
+    from tqdm import tqdm
+
+    # time left counts to the cap: a run that converges ends before
+    text = f"lr {run.config.lr:g} seed {run.seed}"
+    return tqdm(total=run.job.total, initial=run.done, desc=text, unit="step", leave=False)
 
 
 @contextlib.contextmanager
@@ -215,36 +328,3 @@ def seeded(seed: int, device: torch.device):
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
-
-
-def _factory(model, dataset: BiasedDataset, model_options: Mapping) -> Callable[[], nn.Module]:
-    if isinstance(model, str):
-        options = models.options_for(model, dataset.name) | dict(model_options)
-        return lambda: models.build(model, dataset.input_shape, dataset.n_classes, **options)
-    if model_options:
-        raise ValueError("model_options go with a model's name; build them into your own factory")
-    if isinstance(model, nn.Module):
-        return lambda: model
-    if callable(model):
-        return model
-    raise ValueError(f"model must be a name, a factory or an nn.Module, found {model!r}")
-
-
-def _some(name: str, values: Iterable | None, default) -> list:
-    found = [default] if values is None else list(values)
-    if not found:
-        raise ValueError(f"{name} is empty: give at least one value")
-    if name == "seeds" and any(not isinstance(s, int) or s < 0 for s in found):
-        raise ValueError(f"seeds must be whole numbers >= 0, found {found!r}")
-    return found
-
-
-def _progress_bar(total: int, lr: float, seed: int, show: bool):
-    import sys
-
-    if not show or not sys.stderr.isatty():
-        return contextlib.nullcontext()
-    from tqdm import tqdm
-
-    # time left counts to the cap: a run that converges ends before
-    return tqdm(total=total, desc=f"lr {lr:g} seed {seed}", unit="step", leave=False)

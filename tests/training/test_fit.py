@@ -11,7 +11,8 @@ import lrsc
 from lrsc import TrainConfig
 from lrsc.datasets import Split
 from lrsc.training import fixed_loss_ratio
-from lrsc.training.loop import seeded, training_accuracy
+from lrsc.training.evaluation import training_accuracy
+from lrsc.training.loop import seeded
 
 SHORT = TrainConfig(lr=0.1, max_epochs=2, stop_at_accuracy=None)
 
@@ -132,7 +133,7 @@ def test_probes_are_called_in_eval_mode_at_fixed_steps_and_change_nothing(digits
     config = TrainConfig(lr=0.1, max_steps=25, stop_at_accuracy=None)
     (with_probe,) = lrsc.fit("fcn", digits, config, probes={"count": probe}, probe_every=10)
     (without,) = lrsc.fit("fcn", digits, config)
-    assert with_probe.curves["probe_step"].tolist() == [0, 10, 20, 25]
+    assert with_probe.curves["count_step"].tolist() == [0, 10, 20, 25]
     assert with_probe.curves["count"].tolist() == [1, 2, 3, 4] and not any(seen)
     assert torch.equal(weights(with_probe), weights(without))
 

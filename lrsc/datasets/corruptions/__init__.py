@@ -24,6 +24,7 @@ from lrsc.datasets.corruptions.liquid import spatter
 from lrsc.datasets.corruptions.weather import fog, frost, snow
 from lrsc.errors import check_names
 
+__all__ = ["NAMES", "PARAMETERS", "corrupt"]
 _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
     "snow": snow, "frost": frost, "fog": fog, "brightness": brightness, "contrast": contrast,
     "spatter": spatter, "elastic": elastic, "jpeg": jpeg, "pixelate": pixelate,

@@ -1,0 +1,19 @@
+"""Pruning: setting weights to zero, what accuracy is left, and removing what is zero for good."""
+
+from lrsc.pruning.cost import Cost
+from lrsc.pruning.shrinking import Shrunk, rebuild, shrink
+from lrsc.pruning.zeroing import (
+    KAPPAS,
+    METHODS,
+    SCOPES,
+    prunability,
+    prunable,
+    prune,
+    pruning_curve,
+    sparsity_of,
+)
+
+__all__ = [
+    "KAPPAS", "METHODS", "SCOPES", "Cost", "Shrunk", "prunability", "prunable", "prune",
+    "pruning_curve", "rebuild", "shrink", "sparsity_of",
+]  # fmt: skip

@@ -1,0 +1,163 @@
+"""Pruning a trained network, and how much of its accuracy survives (SPEC section 5).
+
+Both methods look at the same weights: those of all convolutions and linear layers except the
+first convolution and the classifier (the last linear layer). `column` sets whole outputs to zero
+(rows of a linear layer, filters of a convolution), the same share in every layer; `magnitude`
+single weights, over all layers together (scope "global") or the same share in every layer
+("layer"). The smallest L2 norms or absolute values go first, at a tie the first in order.
+"""
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lrsc.datasets import Split
+from lrsc.errors import check_names
+from lrsc.models import classifier, predict
+
+KAPPAS = tuple(k / 10 for k in range(1, 10))
+METHODS = ("column", "magnitude")
+SCOPES = ("global", "layer")
+
+_Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
+
+
+def prunable(model: nn.Module) -> dict[str, Tensor]:
+    """Weights that pruning may set to zero, by parameter name: the same for all methods.
+
+    Raises ValueError where there is none, or where a weight is computed from other parameters.
+    SPEC section 5.
+    """
+    return {f"{name}.weight": layer.weight for name, layer in _layers(model).items()}
+
+
+def prune(
+    model: nn.Module, kappa: float, method: str = "column", scope: str = "global"
+) -> nn.Module:
+    """A copy of the model with round(kappa * n) of its n outputs or weights set to zero.
+
+    kappa: share in [0, 1]; n counts outputs of each layer (column) or weights (magnitude). With an
+    output goes its bias. Python's round: halves go to the even number. Raises ValueError for
+    unknown methods and scopes, kappa out of range, and a model without prunable weights.
+    SPEC section 5.
+    """
+    _check([kappa], method, scope)
+    pruned = copy.deepcopy(model)
+    with torch.no_grad():
+        _set_to_zero(pruned, model, kappa, method, _rankings(model, method, scope))
+    return pruned
+
+
+def sparsity_of(model: nn.Module) -> float:
+    """Share of exact zeros among the prunable weights, counted from the tensors."""
+    weights = prunable(model).values()
+    return sum(int((w == 0).sum()) for w in weights) / sum(w.numel() for w in weights)
+
+
+def prunability(
+    model: nn.Module,
+    split: Split,
+    kappas: Sequence[float] = KAPPAS,
+    method: str = "column",
+    scope: str = "global",
+) -> float:
+    """Mean over kappas of the accuracy after pruning / the accuracy before; NaN if that is 0.
+
+    Arguments and errors: as in `pruning_curve`. SPEC section 5.
+    """
+    _check(kappas, method, scope)
+    before, *after = pruning_curve(model, split, (0.0, *kappas), method, scope).tolist()
+    return sum(after) / len(after) / before if before else float("nan")
+
+
+def pruning_curve(
+    model: nn.Module,
+    split: Split,
+    kappas: Sequence[float] = KAPPAS,
+    method: str = "column",
+    scope: str = "global",
+) -> Tensor:
+    """Accuracy on a split (raw samples) after `prune`, one fraction (float64) for each kappa.
+
+    Computed in eval mode on the model's device; the model is not changed. Raises ValueError as
+    `prune`, for an empty split or list of kappas, and for inputs that the model does not take.
+    SPEC section 5.
+    """
+    _check(kappas, method, scope)
+    if len(split) == 0:
+        raise ValueError("split holds 0 samples, expected at least 1")
+    rankings = _rankings(model, method, scope)
+    split = split.to(next(model.parameters()).device)
+    pruned = copy.deepcopy(model)
+    found = []
+    for kappa in kappas:
+        with torch.no_grad():
+            _set_to_zero(pruned, model, kappa, method, rankings)
+        found.append((predict(pruned, split).argmax(1) == split.y).double().mean())
+    return torch.stack(found)
+
+
+def _check(kappas: Sequence[float], method: str, scope: str = "global") -> None:
+    check_names("pruning method", [method], METHODS)
+    check_names("pruning scope", [scope], SCOPES)
+    if len(kappas) == 0:
+        raise ValueError("kappas is empty: give at least one share in [0, 1]")
+    for kappa in kappas:
+        if not 0 <= kappa <= 1:
+            raise ValueError(f"kappa must be a share in [0, 1], found {kappa!r}")
+
+
+def _layers(model: nn.Module) -> dict[str, _Layer]:
+    """Convolutions and linear layers but the first convolution and the classifier, by name."""
+    layers = {name: m for name, m in model.named_modules() if isinstance(m, _Layer)}
+    first = next((m for m in layers.values() if not isinstance(m, nn.Linear)), None)
+    left_alone = (first, classifier(model))
+    pruned = {name: m for name, m in layers.items() if m not in left_alone}
+    if not pruned:
+        raise ValueError(
+            f"the model has nothing to prune: of its layers, {list(layers)}, the first convolution "
+            "and the classifier are left alone; expected at least one more"
+        )
+    for name, layer in pruned.items():
+        if "weight" not in dict(layer.named_parameters(recurse=False)):
+            raise ValueError(
+                f"the weight of layer {name!r} is computed from other parameters, expected a "
+                "parameter; see torch.nn.utils.parametrize.remove_parametrizations"
+            )
+    return pruned
+
+
+def _rankings(model: nn.Module, method: str, scope: str) -> dict[tuple[str, ...], Tensor]:
+    """Names of the layers that are ranked together -> order of their units, smallest first."""
+    scores: dict[tuple[str, ...], Tensor] = {}
+    for name, layer in _layers(model).items():
+        weight = layer.weight.detach().float()
+        norms = torch.linalg.vector_norm(weight.flatten(1), dim=1)
+        scores[(name,)] = norms if method == "column" else weight.abs().flatten()
+    if method == "magnitude" and scope == "global":
+        scores = {sum(scores, ()): torch.cat(list(scores.values()))}
+    return {names: score.argsort(stable=True) for names, score in scores.items()}
+
+
+def _set_to_zero(
+    pruned: nn.Module,
+    model: nn.Module,
+    kappa: float,
+    method: str,
+    rankings: dict[tuple[str, ...], Tensor],
+) -> None:
+    """Give the copy the model's weights, zero for the first round(kappa * n) of each ranking."""
+    own, sources = _layers(pruned), _layers(model)
+    for names, order in rankings.items():
+        zero = torch.zeros_like(order, dtype=torch.bool)
+        zero[order[: round(kappa * len(order))]] = True
+        weights = [sources[name].weight for name in names]
+        units = [len(w) if method == "column" else w.numel() for w in weights]
+        for name, weight, mask in zip(names, weights, zero.split(units), strict=True):
+            shape = weight.shape if method == "magnitude" else (-1,) + (1,) * (weight.dim() - 1)
+            own[name].weight.copy_(weight).masked_fill_(mask.view(shape), 0)
+            bias, source = own[name].bias, sources[name].bias
+            if method == "column" and bias is not None and source is not None:
+                bias.copy_(source).masked_fill_(mask, 0)

@@ -1,0 +1,107 @@
+"""One update of a network: loss, gradients and optimiser as the config says."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lrsc import losses, optimizers
+from lrsc.config import TrainConfig
+
+Step = Callable[[Tensor, Tensor, Callable[[], None] | None], Tensor]
+Gradients = Callable[[Tensor, Tensor], Tensor]
+
+
+def step(
+    net: nn.Module,
+    parallel: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    config: TrainConfig,
+) -> Step:
+    """step(inputs, y, look) -> logits before the update (detached, float32).
+
+    parallel: the network as it is called, which is the network itself in a single process. look,
+    where it is given, is called before the update, when every parameter has its gradient.
+    """
+    parameters = [p for p in net.parameters() if p.requires_grad]
+    gradients = _gradients(parallel, optimizer, config)
+    rho = config.asam_rho or config.sam_rho
+    sharpness = optimizers.SharpnessAware(parameters, rho, bool(config.asam_rho)) if rho else None
+    penalised = config.l1 > 0 or config.l2 > 0
+
+    def take(x: Tensor, y: Tensor, look: Callable[[], None] | None = None) -> Tensor:
+        logits = gradients(x, y)
+        if penalised:
+            losses.add_penalty_gradients(parameters, config.l1, config.l2)
+        if sharpness is not None:
+            sharpness.ascend()
+            with optimizers.frozen_statistics(net):
+                gradients(x, y)
+            if penalised:
+                losses.add_penalty_gradients(parameters, config.l1, config.l2)
+            sharpness.restore()
+        if look is not None:
+            look()
+        optimizer.step()
+        return logits
+
+    return take
+
+
+def _gradients(
+    net: nn.Module, optimizer, config: TrainConfig
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Gradients of the batch's mean loss; a batch in parts adds up those of the parts."""
+    half = config.precision == "bf16"
+    # several processes exchange gradients with the batch's last part
+    alone: Any = getattr(net, "no_sync", contextlib.nullcontext)
+
+    def forward(x: Tensor) -> Tensor:
+        if not half:
+            return net(x)
+        with torch.autocast(x.device.type, torch.bfloat16):
+            return net(x).float()
+
+    def whole(x: Tensor, y: Tensor) -> Tensor:
+        optimizer.zero_grad()
+        logits = forward(x)
+        if config.focal_gamma:
+            loss = losses.classification(logits, y, config.focal_gamma).mean()
+        else:
+            loss = F.cross_entropy(logits, y)
+        loss.backward()
+        return logits.detach()
+
+    def parts(x: Tensor, y: Tensor) -> Tensor:
+        optimizer.zero_grad()
+        found = []
+        pieces = x.chunk(config.accumulation)
+        for i, (some, labels) in enumerate(zip(pieces, y.split(len(pieces[0])), strict=True)):
+            with alone() if i < len(pieces) - 1 else contextlib.nullcontext():
+                logits = forward(some)
+                loss = losses.classification(logits, labels, config.focal_gamma).sum() / len(y)
+                loss.backward()
+            found.append(logits.detach())
+        return torch.cat(found)
+
+    return whole if config.accumulation == 1 else parts
+
+
+@contextlib.contextmanager
+def matmul_precision(precision: str, device: torch.device) -> Iterator[None]:
+    """TF32 on a GPU on or off, as the config says; as it was afterwards."""
+    if device.type != "cuda":
+        yield
+        return
+    kinds: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [kind.allow_tf32 for kind in kinds]
+    try:
+        for kind in kinds:
+            kind.allow_tf32 = precision == "tf32"
+        yield
+    finally:
+        for kind, value in zip(kinds, before, strict=True):
+            kind.allow_tf32 = value
