@@ -5,16 +5,20 @@ import json
 import os
 import platform
 import statistics
+import sys
+from pathlib import Path
 
 import torch
 
+from lrsc.results import provenance
 
-def arguments(about: str, **defaults: int) -> argparse.Namespace:
-    """Parse --json and whole-number options with these defaults."""
+
+def arguments(about: str, **defaults: int | str) -> argparse.Namespace:
+    """Parse --json and options with these defaults, whose types they have."""
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--json", action="store_true", help="rows for programs")
     for name, value in defaults.items():
-        parser.add_argument(f"--{name}", type=int, default=value, help=f"default {value}")
+        parser.add_argument(f"--{name}", type=type(value), default=value, help=f"default {value}")
     return parser.parse_args()
 
 
@@ -23,14 +27,25 @@ def median(values) -> float:
     return statistics.median(list(values))
 
 
-def show(rows: list[dict], as_json: bool) -> None:
-    """Print rows (dicts with the same keys), and on what machine they were measured."""
+def show(rows: list[dict], as_json: bool, output: str = "") -> None:
+    """Print rows (dicts with the same keys), and on what machine they were measured.
+
+    output: file to write the JSON to as well.
+    """
     machine = {
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
+    if output:
+        made_by = f"python benchmarks/{Path(sys.argv[0]).name}"
+        found = {
+            "machine": machine | {"device": provenance(_device())["device_name"]},
+            "made_by": made_by,
+            "rows": rows,
+        }
+        Path(output).write_text(json.dumps(found, indent=1) + "\n")
     if as_json:
         print(json.dumps({"machine": machine, "rows": rows}))
         return
@@ -40,6 +55,10 @@ def show(rows: list[dict], as_json: bool) -> None:
     for line in [columns, *text]:
         print("  ".join(v.ljust(w) for v, w in zip(line, widths, strict=True)).rstrip())
     print(", ".join(f"{k} {v}" for k, v in machine.items()))
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _cell(value) -> str:

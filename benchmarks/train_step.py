@@ -52,7 +52,7 @@ def ours(ds, model, x, y, steps) -> float:
     clock = lambda net: torch.tensor(time.perf_counter(), dtype=torch.float64)  # noqa: E731
     config = lrsc.TrainConfig(lr=LR, max_steps=WARM + steps + 1, stop_at_accuracy=None)
     (run,) = lrsc.fit(model, ds, config, probes={"clock": clock}, probe_every=WARM)
-    at = dict(zip(run.curves["probe_step"].tolist(), run.curves["clock"].tolist(), strict=True))
+    at = dict(zip(run.curves["clock_step"].tolist(), run.curves["clock"].tolist(), strict=True))
     return (at[WARM + steps] - at[WARM]) / steps
 
 

@@ -37,6 +37,7 @@ class Row:
     model: str
     plans: dict[str, Plan]
     data: dict = dataclasses.field(default_factory=dict)  # options of the data set
+    train: dict = dataclasses.field(default_factory=dict)  # fields of TrainConfig
 
 
 def _log_spaced(low: float, high: float, n: int = 6, *more: float) -> tuple[float, ...]:
@@ -82,6 +83,12 @@ EXPERIMENTS: dict[str, tuple[Row, ...]] = {
             for data in ({}, {"standardise": False}, {"rho": 0.02})
         ),
     ),
+    # whether bf16 changes what a run ends with
+    "precision": tuple(
+        Row("colored_mnist", model, {"desk": Plan((0.1,), (0, 1, 2), 100)}, train=train)
+        for model in ("fcn", "resnet18")
+        for train in ({}, {"precision": "bf16"})
+    ),
 }  # fmt: skip
 
 
@@ -123,7 +130,9 @@ def configs(
         if not row_lrs or not row_seeds:
             raise ValueError("lrs and seeds must not be empty: give at least one value of each")
         chosen += [
-            run_config(row.dataset, row.model, lr, seed, profile, plan.max_epochs, row.data)
+            run_config(
+                row.dataset, row.model, lr, seed, profile, plan.max_epochs, row.data, row.train
+            )
             for lr in row_lrs
             for seed in row_seeds
         ]

@@ -56,6 +56,7 @@ def measure(
     prune_samples: int | None = None,
     samples: int = SAMPLES,
     device: torch.device | str | None = None,
+    layer: str | None = None,
     seen: "Observed | None" = None,
 ) -> xr.Dataset:
     """All measures of a trained model on a data set's unbiased test split (SPEC section 5).
@@ -63,11 +64,13 @@ def measure(
     methods: pruning methods; an empty list skips pruning. prune_samples: prune on this many fixed
     random test samples, None on all. samples: fixed random test samples for the representation.
     device: where to compute, default where the model is; the model is moved there, not changed
-    otherwise. seen: what `observe` gave for this model, where it was called already. Accuracies
-    are fractions; bias measures are left out where the data set has no bias labels. Raises
-    ValueError if the model does not take the data set's inputs.
+    otherwise. layer: dotted module name of the linear layer whose input is the representation,
+    default the last one; pruning does not look at it. seen: what `observe` gave for this model,
+    where it was called already; samples, device and layer are then its own. Accuracies are
+    fractions; bias measures are left out where the data set has no bias labels. Raises ValueError
+    if the model does not take the data set's inputs, or has no such layer.
     """
-    seen = seen or observe(model, dataset, samples, device)
+    seen = seen or observe(model, dataset, samples, device, layer)
     measures = accuracy_measures(seen.logits, seen.test, dataset.train)
     measures |= representation_measures(seen.z, seen.chosen.y, seen.chosen.bias)
     pruned_on = seen.test if prune_samples is None else fixed_samples(seen.test, prune_samples)
@@ -89,14 +92,15 @@ def observe(
     dataset: BiasedDataset,
     samples: int = SAMPLES,
     device: torch.device | str | None = None,
+    layer: str | None = None,
 ) -> Observed:
-    """Run a network (moved to `device` if given) once over the test split."""
+    """Run a network (moved to `device` if given) once over the test split; layer: see `measure`."""
     device = torch.device(device or next(model.parameters()).device)
     models.check(model.to(device), dataset)
     test = dataset.test.to(device)
     chosen = fixed_samples(test, samples)
     order = torch.arange(len(chosen)).split(models.BATCH)
-    z = torch.cat([models.representation(model, x) for x in chosen.batches(order)])
+    z = torch.cat([models.representation(model, x, layer) for x in chosen.batches(order)])
     return Observed(test, models.predict(model, test), chosen, z)
 
 

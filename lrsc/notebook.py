@@ -146,8 +146,10 @@ def show_report(report, ds: xr.Dataset) -> None:
     display(Markdown(text))
 
 
-def show_choices(ds: xr.Dataset, variables: Sequence[str] = plots.MAIN) -> None:
-    """Display what options of a data set change: a row an option, a column a measure and LR.
+def show_choices(ds: xr.Dataset, variables: Sequence[str] = plots.MAIN, by: str = "data") -> None:
+    """Display what a choice changes: a row an option of `by`, a column a measure and LR.
+
+    by: the coordinate that holds the choice ('data': options of the data set; 'precision').
 
     Means over seeds; the last row is table S1 at the ends of its own LR range. No runs are said
     to be unmeasured.
@@ -157,19 +159,19 @@ def show_choices(ds: xr.Dataset, variables: Sequence[str] = plots.MAIN) -> None:
     if not ds.sizes.get("run"):
         return _say_unmeasured()
     lrs = np.unique(ds["lr"].values)
-    heads = ["Data", "Runs"]
+    heads = [by.capitalize(), "Runs"]
     for name in variables:
         label = plots.style(ds, name)[0] + (" (%)" if plots.is_percent(name) else "")
         heads += [f"{label} at LR {lr:g}" for lr in lrs]
     rows = []
-    for choice in dict.fromkeys(ds["data"].values.tolist()):
-        here = ds.isel(run=ds["data"].values == choice)
+    for choice in dict.fromkeys(ds[by].values.tolist()):
+        here = ds.isel(run=ds[by].values == choice)
         cells = [choice or "as decided", str(here.sizes["run"])]
         for name in variables:
             values = dict(zip(*plots.by_lr(here, name)[:2], strict=True))
             cells += [_mean_sd(name, values.get(lr, np.nan), 0, 1) for lr in lrs]
         rows.append(cells)
-    paper = _paper(ds)
+    paper = _paper(ds) if by == "data" else None
     if paper:
         low, high = paper["lr"]
         cells = [f"paper, smallest and largest over LR {low:g} to {high:g}", ""]
@@ -234,6 +236,32 @@ def show_pruning_criteria() -> None:
         f"source mnist, all training images, accuracies on {found.attrs['test_samples']:,} fixed "
         f"test images. Made by `python {found.attrs['made_by']}`."
     ))  # fmt: skip
+
+
+def show_benchmark(name: str, columns: Mapping[str, str]) -> None:
+    """Display what a script in benchmarks/ measured (book/results/<name>.json) as a table.
+
+    columns: field of a row -> heading; a heading that ends with (%) has a share in percent.
+    """
+    from IPython.display import HTML, Markdown, display
+
+    path = results.shipped_path(name).with_suffix(".json")
+    if not path.is_file():
+        return _say_unmeasured()
+    found = json.loads(path.read_text())
+
+    def cell(field: str, heading: str, value: Any) -> str:
+        if not isinstance(value, float):
+            return str(value)
+        value *= 100 if heading.endswith("(%)") else 1
+        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+    rows = [[cell(f, h, row[f]) for f, h in columns.items()] for row in found["rows"]]
+    display(HTML(_html_table(list(columns.values()), rows)))
+    machine = ", ".join(f"{value} {name}" if name in ("cores", "threads") else f"{name} {value}"
+                        for name, value in found["machine"].items())  # fmt: skip
+    made = f"Made by `{found['made_by']}`." if "made_by" in found else ""
+    display(Markdown(f"Measured on: {machine}. {made}"))
 
 
 def show_examples(dataset, n: int = 10) -> None:

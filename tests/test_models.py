@@ -1,10 +1,91 @@
-"""Models: shapes, layers, representation, errors."""
+"""Models: layers, initialisation, representation, the layer named, errors."""
 
 import pytest
 import torch
+import torchvision
 from torch import nn
+from torch.nn import functional as F
 
 from lrsc import models
+
+NAMES = ["cnn", "fcn", "resnet18", "resnet50", "swin_t", "wide_resnet101_2"]
+PUBLISHED = ["resnet18", "resnet50", "swin_t", "wide_resnet101_2"]
+WIDTHS = {
+    "cnn": 512, "fcn": 1024, "resnet18": 512, "resnet50": 2048, "swin_t": 768,
+    "wide_resnet101_2": 2048,
+}  # fmt: skip
+# VGG11's convolutions, written out
+FILTERS = [(64, 3), (128, 64), (256, 128), (256, 256), (512, 256), (512, 512), (512, 512), (512, 512)]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def nets():
+    """Every model, once, for images of 3 x 32 x 32."""
+    torch.manual_seed(0)
+    return {name: models.build(name, (3, 32, 32), 10) for name in NAMES}
+
+
+# -- all models -------------------------------------------------------------------------------
+
+
+def test_every_model_is_listed():
+    assert sorted(models.BUILDERS) == NAMES
+    assert dict.fromkeys(NAMES, 1) == models.VERSIONS
+    with pytest.raises(ValueError, match=f"'resnet50'. Valid: {', '.join(NAMES)}"):
+        models.build("resnet_50", (3, 28, 28), 10)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_logits_gradients_and_the_input_of_the_last_linear_layer(nets, name):
+    net = nets[name].train()
+    x = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    z, logits = models.penultimate(net, x)
+    assert net.training  # left as found
+    last = next(m for m in reversed(list(net.modules())) if isinstance(m, nn.Linear))
+    assert z.shape == (1, WIDTHS[name]) and logits.shape == (1, 10)
+    torch.testing.assert_close(last(z), logits)
+    if name != "swin_t":  # which ends on a layer norm
+        assert (z >= 0).all() and (z > 0).any()  # after the activation
+    net.eval()
+    F.cross_entropy(net(x), torch.tensor([3])).backward()
+    assert all(bool(p.grad.isfinite().all()) for p in net.parameters())
+    assert all(bool(p.grad.any()) for p in (last.weight, next(net.parameters())))
+    net.zero_grad(set_to_none=True)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_number_of_parameters_is_the_published_one_but_for_the_head(name):
+    published = torchvision.models.get_model_weights(name).DEFAULT.meta["num_params"]
+    with torch.device("meta"):
+        net = models.build(name, (3, 28, 28), 10)
+    assert sum(p.numel() for p in net.parameters()) == published - 990 * (WIDTHS[name] + 1)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "swin_t"])
+def test_weights_are_torchvisions_of_the_same_seed(name):
+    torch.manual_seed(2)
+    ours = models.build(name, (3, 28, 28), 7)
+    torch.manual_seed(2)
+    theirs = getattr(torchvision.models, name)(weights=None, num_classes=7)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    for own, expected in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(own, expected)
+    x = torch.randn(4, 3, 28, 28)
+    torch.testing.assert_close(ours.eval()(x), theirs.eval()(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize("name", ["cnn", "resnet18", "swin_t"])
+def test_any_number_of_channels(name, channels):
+    net = models.build(name, (channels, 28, 28), 5)
+    first = next(m for m in net.modules() if isinstance(m, nn.Conv2d))
+    assert first.in_channels == channels
+    expected = {"cnn": ((1, 1), 3), "resnet18": ((2, 2), 7), "swin_t": ((4, 4), 4)}[name]
+    assert (first.stride, first.kernel_size[0]) == expected
+    assert models.evaluate(net, torch.zeros(2, channels, 28, 28)).shape == (2, 5)
+
+
+# -- fcn --------------------------------------------------------------------------------------
 
 
 def test_fcn_has_no_biases_and_torchs_default_initialisation():
@@ -13,48 +94,160 @@ def test_fcn_has_no_biases_and_torchs_default_initialisation():
     layers = [m for m in net if isinstance(m, nn.Linear)]
     assert [tuple(m.weight.shape) for m in layers] == [(1024, 2352), (1024, 1024), (10, 1024)]
     assert all(m.bias is None for m in layers)
-    bound = 2352**-0.5
-    weight = layers[0].weight.detach()
-    assert float(weight.abs().max()) <= bound * 1.0001 and float(weight.std()) == pytest.approx(
-        bound / 3**0.5, rel=0.01
-    )
+    torch.manual_seed(0)
+    expected = [nn.Linear(a, b, bias=False) for a, b in ((2352, 1024), (1024, 1024), (1024, 10))]
+    for layer, same in zip(layers, expected, strict=True):
+        assert torch.equal(layer.weight, same.weight)
 
 
 def test_widths_by_option_and_by_data_set():
     net = models.build("fcn", (5,), 2, hidden=(7, 8, 9))
     assert [tuple(p.shape) for p in net.parameters()] == [(7, 5), (8, 7), (9, 8), (2, 9)]
     assert models.options_for("fcn", "parity") == {"hidden": (200, 200)}
-    assert models.options_for("fcn", "colored_mnist") == {}
+    assert models.options_for("fcn", "moon_star") == {"hidden": (200, 200)}
+    assert models.options_for("fcn", "mnist_cifar") == {"hidden": (2048, 2048)}
+    assert models.options_for("fcn", "corrupted_cifar10") == {"hidden": (2048, 2048)}
+    for name, dataset in [("fcn", "colored_mnist"), ("fcn", "own"), ("resnet18", "parity")]:
+        assert models.options_for(name, dataset) == {}
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_resnet18_is_torchvisions_with_a_new_head(channels):
-    net = models.build("resnet18", (channels, 28, 28), 10)
-    assert net.conv1.in_channels == channels and net.conv1.stride == (2, 2)
-    assert net.fc.out_features == 10
-    assert models.evaluate(net, torch.zeros(2, channels, 28, 28)).shape == (2, 10)
+def test_a_models_weights_follow_the_callers_seed():
+    torch.manual_seed(1)
+    one = models.build("fcn", (4,), 2, hidden=(3,))
+    torch.manual_seed(1)
+    two = models.build("fcn", (4,), 2, hidden=(3,))
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+
+
+# -- cnn --------------------------------------------------------------------------------------
+
+
+def test_cnn_is_vgg11s_convolutions_and_a_linear_layer_without_biases(nets):
+    shapes = [tuple(p.shape) for p in nets["cnn"].parameters()]
+    assert shapes == [(c_out, c_in, 3, 3) for c_out, c_in in FILTERS] + [(10, 512)]
+    weights = 9 * sum(a * b for a, b in FILTERS) + 10 * 512
+    assert sum(p.numel() for p in nets["cnn"].parameters()) == weights == 9_222_848
+    assert not list(nets["cnn"].buffers())  # no batch norm
+
+
+def test_cnns_convolutions_are_drawn_from_a_normal_of_variance_2_over_9_c_out():
+    torch.manual_seed(0)
+    net = models.build("cnn", (3, 32, 32), 10)
+    for (c_out, c_in), weight in zip(FILTERS, net.parameters(), strict=False):
+        std, n = (2 / (9 * c_out)) ** 0.5, 9 * c_out * c_in
+        drawn = weight.detach() / std
+        assert float(drawn.std()) == pytest.approx(1, abs=4 / (2 * n) ** 0.5)
+        assert float(drawn.mean()) == pytest.approx(0, abs=4 / n**0.5)
+        assert float(drawn.pow(4).mean()) == pytest.approx(3, abs=5 * (96 / n) ** 0.5)
 
 
 @pytest.mark.parametrize(
-    ("name", "shape", "width"), [("fcn", (3, 8, 8), 1024), ("resnet18", (3, 28, 28), 512)]
-)
-def test_representation_is_the_input_of_the_classifier(name, shape, width):
-    torch.manual_seed(0)
-    net = models.build(name, shape, 10).train()
-    x = torch.randn(4, *shape)
-    z, logits = models.penultimate(net, x)
-    assert z.shape == (4, width) and (z >= 0).all()  # after the activation
-    assert torch.allclose(models.classifier(net)(z), logits, atol=1e-5)
-    assert torch.equal(models.representation(net, x), z)
-    assert net.training  # left as found
-    assert torch.equal(logits, models.evaluate(net, x))
+    ("size", "pools", "map_size"),
+    [
+        ((16, 16), 4, (1, 1)), ((28, 28), 4, (1, 1)), ((28, 56), 4, (1, 3)),
+        ((31, 31), 4, (1, 1)), ((32, 32), 5, (1, 1)), ((64, 32), 5, (2, 1)),
+        ((64, 64), 5, (2, 2)), ((96, 96), 5, (3, 3)), ((224, 224), 5, (7, 7)),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_first_pool_is_left_out_below_32_pixels(channels, size, pools, map_size):
+    seen = []
+    with torch.device("meta"):
+        net = models.build("cnn", (channels, *size), 10)
+        average = next(m for m in net if isinstance(m, nn.AdaptiveAvgPool2d))
+        average.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape))
+        assert net(torch.zeros(2, channels, *size)).shape == (2, 10)
+    assert sum(isinstance(m, nn.MaxPool2d) for m in net) == pools
+    assert seen == [(2, 512, *map_size)]
+
+
+@pytest.mark.parametrize("size", [(28, 28), (64, 32)])
+def test_cnn_is_its_layers_written_out(size):
+    net = models.build("cnn", (3, *size), 10).double()
+    *filters, head = net.parameters()
+    x = z = torch.randn(2, 3, *size, dtype=torch.float64)
+    for place, weight in enumerate(filters):
+        z = F.conv2d(z, weight, padding=1).clamp_min(0)
+        if place in (1, 3, 5, 7) or (place == 0 and min(size) >= 32):
+            z = F.max_pool2d(z, 2, 2)
+    found, logits = models.penultimate(net, x)
+    torch.testing.assert_close(found, z.mean((2, 3)))
+    torch.testing.assert_close(logits, z.mean((2, 3)) @ head.T)
+
+
+# -- the layer named --------------------------------------------------------------------------
+
+
+class TwoHeads(nn.Module):
+    """A user's model: its classifier is not the last linear layer; one layer is never called."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 6))
+        self.classifier = nn.Linear(6, 10)
+        self.tokens = nn.Linear(4, 2)
+        self.unused = nn.Linear(6, 2)
+        self.alias = self.classifier
+
+    def forward(self, x):
+        self.tokens(self.body[0](x).flatten(2).transpose(1, 2))
+        return self.classifier(input=F.relu(self.body(x)))
+
+
+def test_the_input_of_the_layer_named_is_the_representation():
+    net, x = TwoHeads(), torch.randn(5, 3, 8, 8)
+    z, logits = models.penultimate(net, x, layer="classifier")
+    assert torch.equal(z, F.relu(net.body(x))) and torch.equal(logits, net(x))
+    assert torch.equal(models.representation(net, x, "alias"), z)
+    assert torch.equal(models.representation(net, x, "body.3"), net.body[:3](x))
+    tokens = net.body[0](x).flatten(2).transpose(1, 2)  # 5 x 36 x 4
+    assert torch.equal(models.representation(net, x, "tokens"), tokens.flatten(1))
+    assert models.classifier(net, "body.3") is net.body[3]
+    assert models.classifier(net) is net.unused  # the last in module order
+
+
+def test_a_lone_linear_layer_can_be_named_too():
+    net, x = nn.Linear(4, 2), torch.randn(3, 4)
+    assert models.classifier(net) is models.classifier(net, "") is net
+    assert torch.equal(models.representation(net, x), x)
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        ("clasifier", "unknown linear layer 'clasifier'. Did you mean 'classifier'.*body.3, .*unused"),
+        ("body.0", "layer 'body.0' is a Conv2d, expected an nn.Linear: body.3, classifier"),
+        ("body", "layer 'body' is a Sequential"),
+        ("unused", "layer 'unused' is not called"),
+        (None, "last nn.Linear layer is not called.*layer="),
+    ],
+)  # fmt: skip
+def test_a_layer_that_cannot_be_looked_at_is_named(layer, words):
+    with pytest.raises(ValueError, match=words):
+        models.representation(TwoHeads(), torch.randn(2, 3, 8, 8), layer)
+
+
+def test_a_model_without_a_linear_layer_is_refused():
+    with pytest.raises(ValueError, match="no nn.Linear"):
+        models.representation(nn.Conv2d(3, 3, 3), torch.zeros(1, 3, 8, 8))
+
+
+def test_no_hook_is_left_behind_even_after_an_error():
+    net = TwoHeads()
+    models.representation(net, torch.randn(2, 3, 8, 8), "classifier")
+    with pytest.raises(RuntimeError):
+        models.representation(net, torch.randn(2, 1, 8, 8), "classifier")
+    assert not any(m._forward_pre_hooks for m in net.modules())
 
 
 def test_representation_leaves_batch_norm_alone():
     net = models.build("resnet18", (3, 28, 28), 10).train()
     before = net.bn1.running_mean.clone()
     models.representation(net, torch.randn(4, 3, 28, 28))
-    assert torch.equal(net.bn1.running_mean, before)
+    assert torch.equal(net.bn1.running_mean, before) and net.training
+
+
+# -- small maps -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -90,12 +283,7 @@ def test_small_map_convolution_is_torchs_with_its_gradients(options, sizes, bias
             torch.testing.assert_close(left, right, rtol=1e-10, atol=1e-10)
 
 
-def test_a_models_weights_follow_the_callers_seed():
-    torch.manual_seed(1)
-    one = models.build("fcn", (4,), 2, hidden=(3,))
-    torch.manual_seed(1)
-    two = models.build("fcn", (4,), 2, hidden=(3,))
-    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
+# -- what is refused --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -109,13 +297,14 @@ def test_a_models_weights_follow_the_callers_seed():
         ("fcn", (3, 28, 28), 10, {"hidden": ()}, "hidden"),
         ("fcn", (3, 28, 28), 10, {"hidden": (0,)}, "hidden"),
         ("resnet18", (20,), 2, {}, "images"),
+        ("swin_t", (20,), 2, {}, "swin_t takes images"),
+        ("cnn", (28, 28), 2, {}, r"cnn takes images \(C, H, W\), found shape \(28, 28\)"),
+        ("cnn", (3, 15, 64), 10, {}, "at least 16 x 16 pixels, found 15 x 64"),
+        ("swin_t", (3, 32, 3), 10, {}, "at least 4 x 4 pixels, found 32 x 3"),
+        ("cnn", (3, 28, 28), 10, {"weights": None}, "option of model 'cnn' 'weights'.*none"),
+        ("resnet50", (3, 28, 28), 10, {"weight": None}, "Did you mean 'weights'"),
     ],
 )
 def test_errors_name_the_argument(name, shape, classes, options, words):
     with pytest.raises(ValueError, match=words):
         models.build(name, shape, classes, **options)
-
-
-def test_a_model_without_a_linear_layer_is_refused():
-    with pytest.raises(ValueError, match="no nn.Linear"):
-        models.representation(nn.Conv2d(3, 3, 3), torch.zeros(1, 3, 8, 8))

@@ -149,7 +149,7 @@ def _train(job: Job, config: TrainConfig, seed: int) -> Trained:
     curves = {name: joined(name, parts).cpu() for name, parts in run.curves.items()}
     return Trained(
         run.net, config, seed, run.status, curves, run.epochs, run.done, run.accuracy,
-        run.seconds if not run.finished else run.seconds_before, run.best["epoch"],
+        run.seconds, run.best["epoch"],
     )  # fmt: skip
 
 

@@ -1,14 +1,21 @@
-"""Probes: functions of a network that `fit` calls at fixed iterations (eval mode, no gradient)."""
+"""Probes: functions of a network that `fit` calls at fixed iterations, in eval mode.
 
-from collections.abc import Callable
+They look at fixed random training samples, which are read once and moved to the network's device
+once. They change neither weights nor gradients, and never wait for the device.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lrsc.datasets import BiasedDataset
+from lrsc import attribution, models
+from lrsc.datasets import BiasedDataset, Split
+from lrsc.datasets.images import batches
 from lrsc.metrics import loss_ratio
-from lrsc.models import predict
 
 
 def fixed_loss_ratio(dataset: BiasedDataset, n: int = 1000) -> Callable[[nn.Module], Tensor]:
@@ -16,16 +23,147 @@ def fixed_loss_ratio(dataset: BiasedDataset, n: int = 1000) -> Callable[[nn.Modu
 
     Raises ValueError if the training split has no bias labels.
     """
-    chosen = torch.randperm(len(dataset.train), generator=torch.Generator().manual_seed(0))[:n]
-    split = dataset.train.take(chosen)
-    conflicting = split.conflicting
+    split = _fixed(dataset.train, n)
+    _ = split.conflicting  # raises without bias labels
 
     def probe(net: nn.Module) -> Tensor:
-        nonlocal split, conflicting
-        device = next(net.parameters()).device
-        if split.x.device != device:
-            split, conflicting = split.to(device), conflicting.to(device)
-        losses = F.cross_entropy(predict(net, split), split.y, reduction="none")
-        return loss_ratio(losses, conflicting)
+        nonlocal split
+        split = split.to(_device(net))
+        _, logits = _observe(net, split)
+        return loss_ratio(F.cross_entropy(logits, split.y, reduction="none"), split.conflicting)
 
     return probe
+
+
+def dynamics(dataset: BiasedDataset, n: int = 500) -> Callable[[nn.Module], dict[str, Tensor]]:
+    """Probe: what changes along training, from one pass over n fixed random training samples.
+
+    `ba_loss`, `bc_loss`: mean cross-entropy (nat) of bias-aligned and of bias-conflicting samples;
+    `ba_accuracy`, `bc_accuracy`: fractions; NaN where there are no such samples. `loss_ratio`:
+    bias-conflicting / total loss. `logit_norm`: mean L2 norm of the logits. `csi`, `bsi`: class-
+    and bias-selectivity of the penultimate layer's neurons, d values each. `parameter_norm`,
+    `gradient_norm`: L2 norm of each parameter and of its .grad, the gradient on the iteration's
+    mini-batch (NaN where there is none), in the order of net.named_parameters(). For a data set
+    without bias labels only `logit_norm`, `csi`, `parameter_norm` and `gradient_norm`.
+
+    Raises ValueError where the samples show one class, or one bias value, only. SPEC section 5.
+    """
+    split = _fixed(dataset.train, n)
+    groups = {"csi": _groups("class", split.y, dataset)}
+    if split.bias is not None:
+        groups["bsi"] = _groups("bias value", split.bias, dataset)
+
+    def probe(net: nn.Module) -> dict[str, Tensor]:
+        nonlocal split, groups
+        split = split.to(_device(net))
+        groups = {k: (i.to(split.y), sizes.to(split.y)) for k, (i, sizes) in groups.items()}
+        z, logits = _observe(net, split)
+        found = {} if split.bias is None else _by_bias(logits, split)
+        found["logit_norm"] = torch.linalg.vector_norm(logits, dim=1).mean()
+        found |= {name: _selectivity(z, *pair) for name, pair in groups.items()}
+        parameters = [p for _, p in net.named_parameters()]
+        found["parameter_norm"] = _norms(parameters, split.y.device)
+        found["gradient_norm"] = _norms([p.grad for p in parameters], split.y.device)
+        return found
+
+    return probe
+
+
+def attribution_shares(
+    dataset: BiasedDataset, n: int = 16, steps: int = 50
+) -> Callable[[nn.Module], dict[str, Tensor]]:
+    """Probe: shares of the attribution on input regions, mean over n fixed training samples.
+
+    Integrated Gradients of the true label with `steps` points. `core`, `spurious`: inside
+    core_mask and spurious_mask, where the training split has them; `noise`: outside both. Samples
+    without any attribution are left out. Raises ValueError for a data set without masks. SPEC
+    section 5 (fig. 3).
+    """
+    split = _fixed(dataset.train, n)
+    if not (masks := _regions(split)):
+        raise ValueError(
+            f"data set {dataset.name!r} has no masks of core or spurious regions in its training "
+            "split, expected at least one: Split(..., core_mask=..., spurious_mask=...)"
+        )
+    for mask in masks.values():  # raises for masks that do not fit the samples
+        attribution.share(split.inputs(split.x[:]), mask)
+
+    def probe(net: nn.Module) -> dict[str, Tensor]:
+        nonlocal split
+        split = split.to(_device(net))
+        a = attribution.path_integral(net, split.inputs(split.x[:]), split.y, steps)
+        regions = _regions(split)
+        return {name: attribution.share(a, mask).nanmean() for name, mask in regions.items()}
+
+    return probe
+
+
+def _fixed(split: Split, n: int) -> Split:
+    """n fixed random samples of a split, in memory (all of them where there are fewer)."""
+    if not isinstance(n, int) or n < 1:
+        raise ValueError(f"n must be a whole number of samples >= 1, found {n!r}")
+    split = split.take(torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:n])
+    (x,) = batches(split.x, [torch.arange(len(split))])
+    return dataclasses.replace(split, x=x)
+
+
+def _device(net: nn.Module) -> torch.device:
+    return next(net.parameters()).device
+
+
+@torch.no_grad()
+def _observe(net: nn.Module, split: Split) -> tuple[Tensor, Tensor]:
+    """Representation (n x d) and logits (n x K) of a split in memory, in eval mode."""
+    parts = [models.penultimate(net, split.inputs(x)) for x in split.x[:].split(models.BATCH)]
+    return torch.cat([z for z, _ in parts]), torch.cat([logits for _, logits in parts])
+
+
+def _by_bias(logits: Tensor, split: Split) -> dict[str, Tensor]:
+    losses = F.cross_entropy(logits, split.y, reduction="none")
+    right = (logits.argmax(1) == split.y).to(losses.dtype)
+    conflicting = split.conflicting
+    found = {"loss_ratio": loss_ratio(losses, conflicting)}
+    for name, some in (("ba", ~conflicting), ("bc", conflicting)):
+        # not losses[some]: a shape that depends on values waits for the device
+        found[f"{name}_loss"] = torch.where(some, losses, 0.0).sum() / some.sum()
+        found[f"{name}_accuracy"] = torch.where(some, right, 0.0).sum() / some.sum()
+    return found
+
+
+def _groups(kind: str, labels: Tensor, dataset: BiasedDataset) -> tuple[Tensor, Tensor]:
+    """Each sample's group, counted from 0, and the groups' sizes."""
+    _, of_sample, counts = labels.unique(return_inverse=True, return_counts=True)
+    if len(counts) < 2:
+        raise ValueError(
+            f"the {len(labels)} fixed training samples of data set {dataset.name!r} show one "
+            f"{kind} only, expected at least two for selectivity; give a larger n"
+        )
+    return of_sample, counts
+
+
+def _selectivity(z: Tensor, of_sample: Tensor, counts: Tensor) -> Tensor:
+    """`metrics.class_selectivity` for groups that are known: finding them waits for the device."""
+    z = z.float().abs()
+    sums = z.new_zeros(len(counts), z.shape[1], dtype=torch.float64)
+    means = sums.index_add_(0, of_sample, z.double()) / counts[:, None]
+    largest, best = means.max(0)
+    rest = (means.sum(0) - largest) / (len(counts) - 1)
+    active = ((z > 0) & (of_sample[:, None] == best)).sum(0)
+    index = (largest - rest) / (largest + rest + 1e-6) * active / counts[best]
+    return index.to(z.dtype)
+
+
+def _norms(values: Iterable[Tensor | None], device: torch.device) -> Tensor:
+    missing = torch.full((), torch.nan, device=device)
+    return torch.stack([
+        missing if v is None else torch.linalg.vector_norm(v.detach().float()) for v in values
+    ])  # fmt: skip
+
+
+def _regions(split: Split) -> dict[str, Tensor]:
+    """Masks of the regions that the split knows, and of the rest, `noise`."""
+    masks = {"core": split.core_mask, "spurious": split.spurious_mask}
+    known = {name: mask for name, mask in masks.items() if mask is not None}
+    if known:
+        known["noise"] = ~functools.reduce(torch.bitwise_or, known.values())
+    return known

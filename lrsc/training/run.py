@@ -70,6 +70,9 @@ class Run:
 
     @property
     def seconds(self) -> float:
+        """Time in training, of all processes one after the other that were at it."""
+        if self.finished:
+            return self.seconds_before
         return self.seconds_before + time.perf_counter() - self.started
 
     _PLAIN = ("done", "epochs", "status", "accuracy", "finished", "best", "epoch_order")

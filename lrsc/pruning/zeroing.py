@@ -21,7 +21,7 @@ KAPPAS = tuple(k / 10 for k in range(1, 10))
 METHODS = ("column", "magnitude")
 SCOPES = ("global", "layer")
 
-_Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
+Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 
 
 def prunable(model: nn.Module) -> dict[str, Tensor]:
@@ -109,9 +109,9 @@ def _check(kappas: Sequence[float], method: str, scope: str = "global") -> None:
             raise ValueError(f"kappa must be a share in [0, 1], found {kappa!r}")
 
 
-def _layers(model: nn.Module) -> dict[str, _Layer]:
+def _layers(model: nn.Module) -> dict[str, Layer]:
     """Convolutions and linear layers but the first convolution and the classifier, by name."""
-    layers = {name: m for name, m in model.named_modules() if isinstance(m, _Layer)}
+    layers = {name: m for name, m in model.named_modules() if isinstance(m, Layer)}
     first = next((m for m in layers.values() if not isinstance(m, nn.Linear)), None)
     left_alone = (first, classifier(model))
     pruned = {name: m for name, m in layers.items() if m not in left_alone}

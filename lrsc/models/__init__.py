@@ -1,0 +1,157 @@
+"""Models of the paper, by name, and the representation that the metrics look at."""
+
+import torch
+from torch import Tensor, nn
+
+from lrsc.datasets import BiasedDataset, Split
+from lrsc.errors import check_names, unknown
+from lrsc.models.architectures import BUILDERS
+from lrsc.models.convolution import SmallMapConv2d
+
+__all__ = [
+    "BATCH", "BUILDERS", "VERSIONS", "SmallMapConv2d", "build", "check", "classifier", "evaluate",
+    "options_for", "penultimate", "predict", "representation",
+]  # fmt: skip
+
+VERSIONS = {  # raised when the code changes what a seed trains
+    "fcn": 1, "cnn": 1, "resnet18": 1, "resnet50": 1, "wide_resnet101_2": 1, "swin_t": 1,
+}  # fmt: skip
+BATCH = 500  # samples a forward pass without gradient
+
+_FCN_HIDDEN = {  # where it is not the default
+    "parity": (200, 200),
+    "moon_star": (200, 200),
+    "mnist_cifar": (2048, 2048),
+    "corrupted_cifar10": (2048, 2048),
+}
+
+
+def build(name: str, input_shape: tuple[int, ...], n_classes: int, **options) -> nn.Module:
+    """A model by name for inputs of `input_shape` (C, H, W) or (d,), without the batch axis.
+
+    fcn: ReLU, no biases, torch's default initialisation; option hidden=(1024, 1024).
+    cnn: VGG11's convolutions, global average pool, one linear layer; no biases, no batch norm;
+    images from 16 pixels a side on, without the first pool below 32.
+    resnet18, resnet50, wide_resnet101_2, swin_t: torchvision's, with a first convolution for C
+    channels and a head for n_classes; swin_t from 4 pixels a side on. Option weights: None is
+    random; 'imagenet' torchvision's IMAGENET1K_V1, for 3 channels, read from torch.hub's folder or
+    `weights` in the data root and never downloaded; or the path of a state_dict file, which names
+    the run too. A head of another number of classes than the file's is random.
+
+    Random weights come from torch's current generator. Raises ValueError for an unknown name or
+    option, an empty, non-positive or too small shape, fewer than two classes, and weights that are
+    absent (DataMissing), damaged or of another model. SPEC section 3.
+    """
+    check_names("model", [name], BUILDERS)
+    builder, defaults = BUILDERS[name]
+    check_names(f"option of model {name!r}", options, defaults)
+    if not input_shape or any(int(n) < 1 for n in input_shape):
+        raise ValueError(f"input_shape must hold sizes >= 1, found {tuple(input_shape)!r}")
+    if n_classes < 2:
+        raise ValueError(f"n_classes must be >= 2, found {n_classes!r}")
+    return builder(tuple(input_shape), n_classes, **(defaults | options))
+
+
+def options_for(name: str, dataset: str) -> dict:
+    """The options that the paper uses for this model on this data set (widths of the FCN)."""
+    check_names("model", [name], BUILDERS)
+    return {"hidden": _FCN_HIDDEN[dataset]} if name == "fcn" and dataset in _FCN_HIDDEN else {}
+
+
+def classifier(model: nn.Module, layer: str | None = None) -> nn.Linear:
+    """The linear layer of this dotted module name; the last in module order if none is given.
+
+    Raises ValueError if there is no linear layer, none of this name, or another kind of layer.
+    """
+    modules = dict(model.named_modules(remove_duplicate=False))
+    linear = {name: m for name, m in modules.items() if isinstance(m, nn.Linear)}
+    if not linear:
+        raise ValueError("the model has no nn.Linear layer: its classifier cannot be found")
+    if layer is None:
+        return [m for m in model.modules() if isinstance(m, nn.Linear)][-1]
+    if layer in modules and layer not in linear:
+        raise ValueError(
+            f"layer {layer!r} is a {type(modules[layer]).__name__}, expected an nn.Linear: "
+            f"{', '.join(linear)}"
+        )
+    if layer not in linear:
+        raise unknown("linear layer", layer, linear)
+    return linear[layer]
+
+
+@torch.no_grad()
+def evaluate(net: nn.Module, x: Tensor) -> Tensor:
+    """Logits of network inputs x in eval mode; the model is left in the mode it was in."""
+    was_training = net.training
+    net.eval()
+    try:
+        return net(x)
+    finally:
+        net.train(was_training)
+
+
+def representation(net: nn.Module, x: Tensor, layer: str | None = None) -> Tensor:
+    """Post-activation values of the penultimate layer, N x d, for network inputs x (eval mode).
+
+    layer: as in `penultimate`.
+    """
+    return penultimate(net, x, layer)[0]
+
+
+def penultimate(net: nn.Module, x: Tensor, layer: str | None = None) -> tuple[Tensor, Tensor]:
+    """Representation (N x d, input of the last linear layer) and logits (N x K), in eval mode.
+
+    x are network inputs, already standardised. layer: dotted module name of the linear layer whose
+    input is the representation, where it is not the last one; more than two dimensions are
+    flattened to N x d. One forward pass; the model is left in the mode it was in. Raises
+    ValueError for a layer that is absent, not linear or not used. SPEC section 3.
+    """
+    seen: list[Tensor] = []
+    hook = classifier(net, layer).register_forward_pre_hook(
+        lambda module, args, named: seen.append(args[0] if args else named["input"]),
+        with_kwargs=True,
+    )
+    try:
+        logits = evaluate(net, x)
+    finally:
+        hook.remove()
+    if not seen:
+        which = "the model's last nn.Linear layer" if layer is None else f"layer {layer!r}"
+        raise ValueError(
+            f"{which} is not called in its forward pass; name another one: layer='...'"
+        )
+    return seen[-1].flatten(1), logits
+
+
+def predict(net: nn.Module, split: Split) -> Tensor:
+    """Logits (N x K) of all samples of a split, in eval mode; both on one device.
+
+    Raises ValueError for inputs that the model does not take.
+    """
+    order = torch.arange(len(split)).split(BATCH)
+    return torch.cat([_logits(net, x) for x in split.batches(order)])
+
+
+def check(net: nn.Module, dataset: BiasedDataset) -> None:
+    """One forward pass of two samples: a model that does not fit the data is a ValueError."""
+    if not isinstance(net, nn.Module):
+        raise ValueError(f"the model must be an nn.Module, found {type(net).__name__}")
+    device = next(net.parameters()).device
+    x = dataset.train.inputs(dataset.train.x[:2].to(device))
+    logits = _logits(net, x)
+    if logits.shape != (len(x), dataset.n_classes):
+        raise ValueError(
+            f"the model returns shape {tuple(logits.shape)} for {len(x)} samples, expected "
+            f"{(len(x), dataset.n_classes)}: one logit a class"
+        )
+
+
+def _logits(net: nn.Module, x: Tensor) -> Tensor:
+    try:
+        return evaluate(net, x)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise ValueError(
+            f"the model does not take inputs of shape {tuple(x.shape[1:])}: {error}"
+        ) from error

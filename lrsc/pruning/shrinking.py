@@ -1,0 +1,178 @@
+"""Removing pruned filters and neurons for real: a smaller network with the same outputs.
+
+What can go is every channel that is the same constant for every input wherever a layer reads it;
+channels that residual sums couple go together or not at all. Outputs stay equal up to roundoff
+(how: lrsc.pruning.surgery), and no BatchNorm is changed.
+"""
+
+import copy
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lrsc.models import evaluate
+from lrsc.pruning.channels import Norm, channels
+from lrsc.pruning.cost import Cost, costs
+from lrsc.pruning.surgery import STATE, put, removable, remove, set_sizes
+from lrsc.pruning.zeroing import Layer, prunable, prune
+
+SAMPLES = 8  # of the random batch where only the shape of inputs is given
+
+
+@dataclasses.dataclass(frozen=True)
+class Shrunk:
+    """A network without its pruned filters, and what that saved.
+
+    model: in eval mode; save its state_dict and load it with `rebuild`. before, after: costs of
+    the network as it was and of `model`. zeroed, removed: shares of the filters and neurons that
+    pruning may choose from (`prunable`) that are all zero, and that are gone. carriers: constant
+    channels that were kept because a padded convolution needs one. Other zero filters are left
+    where they are coupled with filters that are not zero, or feed what cannot be followed.
+    """
+
+    model: nn.Module
+    before: Cost
+    after: Cost
+    zeroed: float
+    removed: float
+    carriers: int
+
+
+def shrink(
+    model: nn.Module,
+    kappa: float,
+    example_inputs: Tensor | Sequence[int],
+    method: str = "column",
+    runs: int = 11,
+) -> Shrunk:
+    """Prune a copy of the model and remove the filters and neurons that are then constant.
+
+    example_inputs: network inputs, N x ..., that times are measured on; or the shape of one
+    sample, for 8 random ones. kappa, method: as in `prune`, to whose result in eval mode the
+    outputs are equal up to roundoff (checked on the inputs). runs: forward passes timed; the
+    median counts. Every layer keeps at least one output. A network of any module that torch.fx
+    can trace; what feeds operations that are not understood (lrsc.pruning.channels) stays.
+    Raises ValueError as `prune` does, for weights that are not finite, and for models that
+    cannot be traced or whose outputs change.
+    """
+    if not isinstance(runs, int) or runs < 1:
+        raise ValueError(f"runs must be a whole number >= 1, found {runs!r}")
+    _check_finite(model)
+    pruned = prune(model, kappa, method).eval()
+    x = _batch(example_inputs, next(pruned.parameters()))
+    expected = _outputs(pruned, x)
+    found = channels(pruned, x[:1])
+    gone, carriers = removable(pruned, found)
+    smaller = copy.deepcopy(pruned)
+    with torch.no_grad():
+        remove(smaller, found, gone)
+    _check_equal(smaller, x, expected)
+    before, after = costs([pruned, smaller], x, runs)
+    zeroed, removed = _shares(pruned, smaller)
+    return Shrunk(smaller, before, after, zeroed, removed, carriers)
+
+
+def rebuild(model: nn.Module, state_dict: Mapping[str, Tensor]) -> nn.Module:
+    """A copy of a model with the sizes and values of a shrunk one's state dict, in eval mode.
+
+    model: a fresh one of the architecture that was shrunk. So no module is ever pickled:
+    torch.save(shrunk.model.state_dict(), path), then rebuild(model, torch.load(path)). Raises
+    ValueError for a state dict of another architecture.
+    """
+    rebuilt = copy.deepcopy(model)
+    for name, module in rebuilt.named_modules():
+        if isinstance(module, Layer | Norm):
+            for key in STATE:
+                found = state_dict.get(f"{name}.{key}" if name else key)
+                if found is not None and _may_become(module, key, found):
+                    own = getattr(module, key)
+                    like = module.weight if own is None else own
+                    put(module, key, torch.empty_like(found, dtype=like.dtype, device=like.device))
+            set_sizes(module)
+    try:
+        rebuilt.load_state_dict(state_dict)
+    except RuntimeError as error:
+        raise ValueError(
+            f"state_dict does not fit the model, expected that of a shrunk {type(model).__name__} "
+            f"of the same layers: {error}"
+        ) from error
+    return rebuilt.eval()
+
+
+def _check_finite(model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        if not parameter.isfinite().all():
+            raise ValueError(
+                f"parameter {name!r} holds NaN or infinite values, expected finite ones: a network "
+                "that diverged cannot be shrunk"
+            )
+
+
+def _batch(example_inputs: Tensor | Sequence[int], like: Tensor) -> Tensor:
+    if not isinstance(example_inputs, Tensor):
+        shape = tuple(example_inputs)
+        if not shape or any(not isinstance(n, int) or n < 1 for n in shape):
+            raise ValueError(
+                "example_inputs must be a batch of network inputs or the shape of one, as in "
+                f"(3, 32, 32), found {example_inputs!r}"
+            )
+        example_inputs = torch.randn(SAMPLES, *shape, generator=torch.Generator().manual_seed(0))
+    floating = example_inputs.is_floating_point()
+    if not floating or example_inputs.dim() < 2 or len(example_inputs) == 0:
+        raise ValueError(
+            "example_inputs must hold at least one network input (N x ..., floating point), found "
+            f"shape {tuple(example_inputs.shape)} of {example_inputs.dtype}; see Split.inputs"
+        )
+    return example_inputs.to(like.device, like.dtype)
+
+
+def _may_become(module: nn.Module, key: str, found: Tensor) -> bool:
+    """Whether a tensor can be what shrinking has left of the module's own."""
+    own = getattr(module, key, None)
+    if own is None:
+        return key == "bias" and isinstance(module, Layer) and found.dim() == 1
+    fits = found.dim() == own.dim() and found.shape[2:] == own.shape[2:]
+    return fits and all(a <= b for a, b in zip(found.shape, own.shape, strict=True))
+
+
+def _outputs(model: nn.Module, x: Tensor) -> Tensor:
+    try:
+        outputs = evaluate(model, x)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"the model does not take example_inputs of shape {tuple(x.shape)}: {error}"
+        ) from error
+    if not isinstance(outputs, Tensor):
+        raise ValueError(f"the model must return one tensor, found {type(outputs).__name__}")
+    return outputs
+
+
+def _check_equal(smaller: nn.Module, x: Tensor, expected: Tensor) -> None:
+    try:
+        found = evaluate(smaller, x)
+    except RuntimeError as error:
+        raise ValueError(f"{_NOT_FOLLOWED}, it stops with: {error}") from error
+    eps = torch.finfo(x.dtype).eps if x.device.type == "cpu" else 2**-10  # TF32 on a GPU
+    largest = float(expected.nan_to_num(posinf=0, neginf=0).abs().max())
+    if not torch.allclose(found, expected, 0, math.sqrt(eps) * largest, equal_nan=True):
+        change = float((found - expected).abs().max())
+        raise ValueError(f"{_NOT_FOLLOWED}, outputs change by up to {change:.3g}")
+
+
+_NOT_FOLLOWED = (
+    "the model depends on its number of channels, or on its input, in a way that tracing does not "
+    "show; it cannot be shrunk: after removing filters"
+)
+
+
+def _shares(pruned: nn.Module, smaller: nn.Module) -> tuple[float, float]:
+    weights = prunable(pruned)
+    total = sum(len(w) for w in weights.values())
+    zero = sum(int((w == 0).flatten(1).all(1).sum()) for w in weights.values())
+    left = sum(len(w) for w in prunable(smaller).values())
+    return zero / total, (total - left) / total

@@ -1,0 +1,369 @@
+"""Probes against their definitions, written out in NumPy; what they must leave alone."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import lrsc
+from lrsc import attribution, metrics
+from lrsc.datasets import Split
+from lrsc.datasets.images import Images
+from lrsc.training.probes import attribution_shares, dynamics, fixed_loss_ratio
+
+BY_BIAS = {"ba_loss", "bc_loss", "ba_accuracy", "bc_accuracy", "loss_ratio", "bsi"}
+ALWAYS = {"logit_norm", "csi", "parameter_norm", "gradient_norm"}
+
+
+def network(shape=(3, 8, 8), classes: int = 3, hidden: int = 12) -> nn.Module:
+    """BatchNorm and dropout, so that the mode matters; in eval mode, with gradients."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = nn.Sequential(
+            nn.Flatten(), nn.Linear(math.prod(shape), hidden), nn.BatchNorm1d(hidden), nn.ReLU(),
+            nn.Dropout(0.5), nn.Linear(hidden, classes),
+        )  # fmt: skip
+        net[2].running_mean.normal_()
+        net(torch.randn(6, *shape)).square().sum().backward()
+    return net.eval()
+
+
+def masked(dataset, core=None, spurious=None):
+    train = dataclasses.replace(dataset.train, core_mask=core, spurious_mask=spurious)
+    return dataclasses.replace(dataset, train=train)
+
+
+def without_bias(dataset):
+    return dataclasses.replace(dataset, train=dataclasses.replace(dataset.train, bias=None))
+
+
+@pytest.fixture(scope="module")
+def waterbirds(tmp_path_factory):
+    """Images on disk, with masks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LRSC_CACHE", str(tmp_path_factory.mktemp("cache")))
+        ds = lrsc.datasets.load("waterbirds", source="embedded", size=16, n_train=60)
+        assert isinstance(ds.train.x, Images)
+        yield ds
+
+
+def in_memory(dataset):
+    train = dataclasses.replace(dataset.train, x=dataset.train.x[:])
+    return dataclasses.replace(dataset, train=train)
+
+
+# -- dynamics ---------------------------------------------------------------------------------
+
+
+def slow_selectivity(z, labels):
+    z, found = np.abs(z), []
+    for neuron in range(z.shape[1]):
+        means = {k: z[labels == k, neuron].mean() for k in np.unique(labels)}
+        best = max(means, key=means.get)
+        rest = np.mean([mean for k, mean in means.items() if k != best])
+        coverage = (z[labels == best, neuron] > 0).mean()
+        found.append((means[best] - rest) / (means[best] + rest + 1e-6) * coverage)
+    return found
+
+
+def test_dynamics_against_their_definitions(own_dataset):
+    net, train = network(), own_dataset.train
+    found = dynamics(own_dataset)(net)
+    assert set(found) == BY_BIAS | ALWAYS
+    with torch.no_grad():
+        z = net[:4](train.inputs(train.x))
+        logits = net[5](z).double().numpy()
+    y, conflicting = train.y.numpy(), train.conflicting.numpy()
+    losses = np.log(np.exp(logits).sum(1)) - logits[np.arange(60), y]
+    right = logits.argmax(1) == y
+    expected = {
+        "ba_loss": losses[~conflicting].mean(),
+        "bc_loss": losses[conflicting].mean(),
+        "ba_accuracy": right[~conflicting].mean(),
+        "bc_accuracy": right[conflicting].mean(),
+        "loss_ratio": losses[conflicting].sum() / losses.sum(),
+        "logit_norm": np.sqrt((logits**2).sum(1)).mean(),
+        "csi": slow_selectivity(z.double().numpy(), y),
+        "bsi": slow_selectivity(z.double().numpy(), train.bias.numpy()),
+        "parameter_norm": [np.sqrt((p.detach().double().numpy() ** 2).sum())
+                           for _, p in net.named_parameters()],
+        "gradient_norm": [np.sqrt((p.grad.double().numpy() ** 2).sum())
+                          for _, p in net.named_parameters()],
+    }  # fmt: skip
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name].numpy(), value, rtol=1e-5, err_msg=name)
+        assert not found[name].requires_grad
+
+
+def test_selectivities_are_those_of_the_metrics_bit_for_bit(digits):
+    net = lrsc.models.build("fcn", digits.input_shape, 10)
+    found = dynamics(digits, n=700)(net)
+    chosen = torch.randperm(len(digits.train), generator=torch.Generator().manual_seed(0))[:700]
+    split = digits.train.take(chosen)
+    parts = split.inputs(split.x).split(lrsc.models.BATCH)
+    z = torch.cat([lrsc.models.representation(net, x) for x in parts])
+    assert torch.equal(found["csi"], metrics.class_selectivity(z, split.y))
+    assert torch.equal(found["bsi"], metrics.class_selectivity(z, split.bias))
+
+
+def test_labels_need_not_be_counted_from_0(own_dataset):
+    train = dataclasses.replace(own_dataset.train, bias=own_dataset.train.bias * 5 - 3)
+    shifted = dataclasses.replace(own_dataset, train=train)
+    net = network()
+    assert torch.equal(dynamics(shifted)(net)["bsi"], dynamics(own_dataset)(net)["bsi"])
+
+
+def test_norms_of_large_parameters_are_exact_to_roundoff(own_dataset):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 20_000), nn.Linear(20_000, 3))
+    expected = [float(p.detach().double().norm()) for p in net.parameters()]
+    assert dynamics(own_dataset)(net)["parameter_norm"].tolist() == pytest.approx(
+        expected, rel=1e-5
+    )
+
+
+def test_without_gradients_their_norms_are_nan(own_dataset):
+    net = network()
+    net[1].weight.grad = None
+    found = dynamics(own_dataset)(net)["gradient_norm"]
+    assert found.isnan().tolist() == [True] + [False] * 5
+    net.zero_grad()
+    assert dynamics(own_dataset)(net)["gradient_norm"].isnan().tolist() == [True] * 6
+
+
+def test_without_bias_labels_the_rest_is_the_same(own_dataset):
+    net = network()
+    found, rest = (dynamics(ds)(net) for ds in (own_dataset, without_bias(own_dataset)))
+    assert set(rest) == ALWAYS
+    assert all(torch.equal(rest[name], found[name]) for name in ALWAYS)
+
+
+def test_without_conflicting_samples_their_mean_is_nan(own_dataset):
+    train = dataclasses.replace(own_dataset.train, bias=own_dataset.train.y)
+    found = dynamics(dataclasses.replace(own_dataset, train=train))(network())
+    assert math.isnan(found["bc_loss"]) and math.isnan(found["bc_accuracy"])
+    assert found["loss_ratio"] == 0 and found["ba_loss"] > 0
+
+
+def test_the_fixed_samples_are_the_same_every_time_and_n_of_them(own_dataset):
+    torch.manual_seed(1)
+    first = dynamics(own_dataset, n=20)(network())
+    torch.manual_seed(2)
+    probe = dynamics(own_dataset, n=20)
+    assert torch.get_rng_state().equal(torch.Generator().manual_seed(2).get_state())
+    for _ in range(2):
+        again = probe(network())
+        assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["csi"], dynamics(own_dataset, n=21)(network())["csi"])
+    assert dynamics(own_dataset, n=60)(network()).keys() == first.keys()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"y": torch.zeros(60, dtype=torch.int64)}, "'own' show one class only"),
+        ({"bias": torch.ones(60, dtype=torch.int64)}, "'own' show one bias value only"),
+    ],
+)
+def test_selectivity_of_a_single_group_is_refused(own_dataset, change, words):
+    train = dataclasses.replace(own_dataset.train, **change)
+    with pytest.raises(ValueError, match=words):
+        dynamics(dataclasses.replace(own_dataset, train=train))
+    with pytest.raises(ValueError, match="the 1 fixed training samples"):
+        dynamics(own_dataset, n=1)
+
+
+@pytest.mark.parametrize("make", [fixed_loss_ratio, dynamics, attribution_shares])
+@pytest.mark.parametrize("n", [0, -3, 2.5])
+def test_a_number_of_samples_below_1_is_refused(parity, make, n):
+    with pytest.raises(ValueError, match=f"n must be a whole number of samples >= 1, found {n}"):
+        make(parity, n=n)
+
+
+# -- the loss ratio ---------------------------------------------------------------------------
+
+
+def test_fixed_loss_ratio_against_its_definition(own_dataset):
+    net, probe = network(), fixed_loss_ratio(own_dataset)
+    train = own_dataset.train
+    with torch.no_grad():
+        shares = net(train.inputs(train.x)).double().softmax(1)
+    losses = -shares[torch.arange(60), train.y].log()
+    assert float(probe(net)) == pytest.approx(
+        float(losses[train.conflicting].sum() / losses.sum()), rel=1e-6
+    )
+    few = fixed_loss_ratio(own_dataset, n=7)(net)
+    chosen = torch.randperm(60, generator=torch.Generator().manual_seed(0))[:7]
+    conflicting = train.conflicting[chosen]
+    expected = losses[chosen][conflicting].sum() / losses[chosen].sum()
+    assert float(few) == pytest.approx(float(expected), rel=1e-6) and conflicting.any()
+
+
+def test_fixed_loss_ratio_needs_bias_labels(own_dataset):
+    with pytest.raises(ValueError, match="bias labels are missing"):
+        fixed_loss_ratio(without_bias(own_dataset))
+
+
+# -- attribution shares -----------------------------------------------------------------------
+
+
+def regions() -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows 0 to 2 are core in every sample, columns of the other rows spurious in each their own."""
+    core = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
+    core[:, :, :3] = True
+    spurious = torch.zeros(60, 1, 8, 8, dtype=torch.bool)
+    for i in range(60):
+        spurious[i, :, 3:, i % 5] = True
+    return core, spurious
+
+
+def test_attribution_shares_against_their_definition(own_dataset):
+    net, (core, spurious) = network(), regions()
+    found = attribution_shares(masked(own_dataset, core, spurious), n=9, steps=30)(net)
+    chosen = torch.randperm(60, generator=torch.Generator().manual_seed(0))[:9]
+    train = own_dataset.train
+    x, y = train.inputs(train.x[chosen]), train.y[chosen]
+    a = attribution.integrated_gradients(net, x, y, steps=30)
+    maps = a.sum(1).abs().double().numpy()
+    expected = {"core": [], "spurious": [], "noise": []}
+    for one, left in zip(maps, spurious[chosen, 0].numpy(), strict=True):
+        inside = core[0, 0].numpy()
+        expected["core"].append(one[inside].sum() / one.sum())
+        expected["spurious"].append(one[left].sum() / one.sum())
+        expected["noise"].append(one[~inside & ~left].sum() / one.sum())
+    assert set(found) == set(expected)
+    for name, values in expected.items():
+        assert float(found[name]) == pytest.approx(np.mean(values), rel=1e-5)
+    assert sum(map(float, found.values())) == pytest.approx(1)
+
+
+def test_shares_of_vectors(parity):
+    net = network((14,), 2)
+    found = attribution_shares(parity, n=5, steps=10)(net)
+    chosen = torch.randperm(1000, generator=torch.Generator().manual_seed(0))[:5]
+    a = attribution.integrated_gradients(net, parity.train.x[chosen], parity.train.y[chosen], 10)
+    part = (a.abs() / a.abs().sum(1, keepdim=True)).mean(0)
+    expected = [part[:3].sum(), part[3], part[4:].sum()]  # 3 core bits, 1 spurious, 10 noise
+    assert [float(found[k]) for k in ("core", "spurious", "noise")] == pytest.approx(
+        [float(v) for v in expected], rel=1e-5
+    )
+
+
+def test_shares_of_the_regions_there_are(own_dataset):
+    core, _ = regions()
+    found = attribution_shares(masked(own_dataset, core))(network())
+    assert set(found) == {"core", "noise"}
+    assert float(found["core"] + found["noise"]) == pytest.approx(1)
+    assert set(attribution_shares(masked(own_dataset, None, core))(network())) == {
+        "spurious",
+        "noise",
+    }
+
+
+def test_samples_without_attribution_are_left_out(own_dataset):
+    core, _ = regions()
+    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 3, bias=False))
+    x = own_dataset.train.x.clone()
+    x[::2] = 0  # the attribution of an input of zeros is zero
+    split = Split(x, own_dataset.train.y, core_mask=core)
+    ds = dataclasses.replace(own_dataset, train=split)
+    chosen = torch.arange(1, 60, 2)
+    a = attribution.integrated_gradients(net, split.inputs(x[chosen]), split.y[chosen])
+    expected = attribution.share(a, core).mean()
+    found = attribution_shares(ds, n=60)(net)["core"]
+    assert float(found) == pytest.approx(float(expected), rel=1e-5)
+    nn.init.zeros_(net[1].weight)
+    assert math.isnan(attribution_shares(ds)(net)["core"])
+
+
+def test_shares_without_masks_are_refused(own_dataset):
+    with pytest.raises(ValueError, match="data set 'own' has no masks.*core_mask"):
+        attribution_shares(own_dataset)
+    with pytest.raises(ValueError, match="mask has shape"):
+        attribution_shares(masked(own_dataset, torch.ones(1, 1, 9, 8, dtype=torch.bool)))
+
+
+# -- what all probes share --------------------------------------------------------------------
+
+PROBES = {
+    "fixed_loss_ratio": fixed_loss_ratio,
+    "dynamics": dynamics,
+    "attribution_shares": attribution_shares,
+}
+every_probe = pytest.mark.parametrize("make", PROBES.values(), ids=PROBES)
+
+
+@every_probe
+@pytest.mark.parametrize("gradients", [True, False])
+def test_a_probe_changes_nothing(own_dataset, make, gradients):
+    net, probe = network(), make(masked(own_dataset, *regions()))
+    state = {name: value.clone() for name, value in net.state_dict().items()}
+    before = [p.grad.clone() for p in net.parameters()]
+    random = torch.get_rng_state()
+    with torch.set_grad_enabled(gradients):
+        probe(net)
+    assert torch.equal(torch.get_rng_state(), random) and not net.training
+    assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
+    assert all(torch.equal(p.grad, g) for p, g in zip(net.parameters(), before, strict=True))
+
+
+@every_probe
+def test_a_probe_waits_for_no_device(own_dataset, make):
+    """On the meta device tensors have no values: to ask for one is an error."""
+    probe = make(masked(own_dataset, *regions()))
+    here = probe(network())
+    there = probe(network().to("meta"))
+    if isinstance(here, torch.Tensor):
+        here, there = {"": here}, {"": there}
+    assert {k: v.shape for k, v in here.items()} == {k: v.shape for k, v in there.items()}
+    assert all(v.is_meta for v in there.values())
+
+
+@every_probe
+def test_images_on_disk_are_read_once_and_give_the_same(waterbirds, make, monkeypatch):
+    net = network((3, 16, 16), 2)
+    probes = [make(ds, n=25) for ds in (waterbirds, in_memory(waterbirds))]
+    monkeypatch.setattr(Images, "_read", None)
+    monkeypatch.setattr(Images, "batches", None)
+    found = [probe(net) for probe in probes]
+    for streamed, loaded in zip(*(v.values() if isinstance(v, dict) else [v] for v in found)):
+        assert torch.equal(streamed, loaded)
+
+
+def test_probes_in_a_training(own_dataset):
+    probes = {
+        "dynamics": dynamics(own_dataset, n=30),
+        "share": attribution_shares(masked(own_dataset, *regions()), n=4, steps=5),
+    }
+    config = lrsc.TrainConfig(lr=0.1, max_steps=5, batch_size=20, stop_at_accuracy=None)
+    every = {"dynamics": 2, "share": 4}
+    (run,) = lrsc.fit("fcn", own_dataset, config, probes=probes, probe_every=every)
+    (alone,) = lrsc.fit("fcn", own_dataset, config)
+    assert run.curves["dynamics_step"].tolist() == [0, 2, 4, 5]
+    assert run.curves["share_step"].tolist() == [0, 4, 5]
+    assert run.curves["dynamics_csi"].shape == (4, 1024)
+    assert run.curves["dynamics_gradient_norm"].isnan().tolist() == [[False] * 3] * 3 + [[True] * 3]
+    assert run.curves["dynamics_parameter_norm"].shape == (4, 3)
+    assert float(run.curves["share_core"][2] + run.curves["share_noise"][2]) < 1
+    for with_probes, without in zip(run.model.parameters(), alone.model.parameters(), strict=True):
+        assert torch.equal(with_probes, without)
+
+
+def test_the_gradient_is_that_of_the_iterations_batch(own_dataset):
+    config = lrsc.TrainConfig(lr=0.5, max_steps=1, batch_size=60, stop_at_accuracy=None)
+    probes = {"p": dynamics(own_dataset)}
+    (run,) = lrsc.fit(lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 3)), own_dataset, config,
+                      probes=probes)  # fmt: skip
+    net = run.model
+    before, after = run.curves["p_parameter_norm"]
+    loss_gradient = run.curves["p_gradient_norm"][0]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        start = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
+    for i, (p, q) in enumerate(zip(start.parameters(), net.parameters(), strict=True)):
+        assert float(before[i]) == pytest.approx(float(p.norm()), rel=1e-5)
+        assert float(after[i]) == pytest.approx(float(q.norm()), rel=1e-5)
+        step = float((p - q).norm()) / 0.5
+        assert float(loss_gradient[i]) == pytest.approx(step, rel=1e-4)
