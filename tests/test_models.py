@@ -1,4 +1,7 @@
-"""Models: layers, initialisation, representation, the layer named, errors."""
+"""Models: layers, initialisation, representation, pretrained weights, errors."""
+
+import hashlib
+from pathlib import Path
 
 import pytest
 import torch
@@ -7,6 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from lrsc import models
+from lrsc.errors import DataMissing
+from lrsc.models import weights
 
 NAMES = ["cnn", "fcn", "resnet18", "resnet50", "swin_t", "wide_resnet101_2"]
 PUBLISHED = ["resnet18", "resnet50", "swin_t", "wide_resnet101_2"]
@@ -14,8 +19,9 @@ WIDTHS = {
     "cnn": 512, "fcn": 1024, "resnet18": 512, "resnet50": 2048, "swin_t": 768,
     "wide_resnet101_2": 2048,
 }  # fmt: skip
-# VGG11's convolutions, written out
-FILTERS = [(64, 3), (128, 64), (256, 128), (256, 256), (512, 256), (512, 512), (512, 512), (512, 512)]  # fmt: skip
+FILTERS = [  # VGG11's convolutions, written out: outputs and inputs
+    (64, 3), (128, 64), (256, 128), (256, 256), (512, 256), (512, 512), (512, 512), (512, 512),
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +52,12 @@ def test_logits_gradients_and_the_input_of_the_last_linear_layer(nets, name):
     torch.testing.assert_close(last(z), logits)
     if name != "swin_t":  # which ends on a layer norm
         assert (z >= 0).all() and (z > 0).any()  # after the activation
-    net.eval()
-    F.cross_entropy(net(x), torch.tensor([3])).backward()
-    assert all(bool(p.grad.isfinite().all()) for p in net.parameters())
-    assert all(bool(p.grad.any()) for p in (last.weight, next(net.parameters())))
-    net.zero_grad(set_to_none=True)
+    loss = F.cross_entropy(net.eval()(x), torch.tensor([3]))
+    parameters = list(net.parameters())
+    if name == "wide_resnet101_2":  # half a GB of gradients; the first passed through all layers
+        parameters = [parameters[0], last.weight]
+    gradients = torch.autograd.grad(loss, parameters)
+    assert all(bool(g.isfinite().all()) for g in gradients) and bool(gradients[0].any())
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -215,7 +222,7 @@ def test_a_lone_linear_layer_can_be_named_too():
 @pytest.mark.parametrize(
     ("layer", "words"),
     [
-        ("clasifier", "unknown linear layer 'clasifier'. Did you mean 'classifier'.*body.3, .*unused"),
+        ("clasifier", "unknown linear layer.*Did you mean 'classifier'.*: alias, body.3, .*unused"),
         ("body.0", "layer 'body.0' is a Conv2d, expected an nn.Linear: body.3, classifier"),
         ("body", "layer 'body' is a Sequential"),
         ("unused", "layer 'unused' is not called"),
@@ -245,6 +252,163 @@ def test_representation_leaves_batch_norm_alone():
     before = net.bn1.running_mean.clone()
     models.representation(net, torch.randn(4, 3, 28, 28))
     assert torch.equal(net.bn1.running_mean, before) and net.training
+
+
+# -- pretrained weights -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """A folder with a ResNet18 of 1000 classes, under a name that holds its SHA-256."""
+    torch.manual_seed(9)
+    folder = tmp_path_factory.mktemp("published")
+    torch.save(torchvision.models.resnet18(weights=None).state_dict(), folder / "new")
+    checksum = hashlib.sha256((folder / "new").read_bytes()).hexdigest()
+    return (folder / "new").rename(folder / f"resnet18-{checksum[:8]}.pth")
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """torch.hub's folder and the data root's, both empty."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("LRSC_DATA", str(tmp_path / "data"))
+    found = [tmp_path / "torch" / "hub" / "checkpoints", tmp_path / "data" / "weights"]
+    for folder in found:
+        folder.mkdir(parents=True)
+    return found
+
+
+@pytest.fixture
+def expected(published, monkeypatch):
+    """Let that file be the one that torchvision publishes."""
+    address = f"https://example.org/{published.name}"
+    monkeypatch.setattr(weights, "addresses", lambda name: [address])
+
+
+def resnet18(classes: int, seed: int = 0, channels: int = 3, **options) -> dict:
+    torch.manual_seed(seed)
+    return models.build("resnet18", (channels, 28, 28), classes, **options).state_dict()
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_imagenet_weights_fill_all_but_the_head(published, expected, places, place):
+    (places[place] / published.name).symlink_to(published)
+    state, random = torch.load(published), resnet18(10)
+    found = resnet18(10, weights="imagenet")
+    assert list(found) == list(state) and found["fc.weight"].shape == (10, 512)
+    for name, value in found.items():
+        assert torch.equal(value, (random if name.startswith("fc.") else state)[name])
+    assert not torch.equal(found["fc.weight"], resnet18(10, 1, weights="imagenet")["fc.weight"])
+
+
+def test_a_head_of_as_many_classes_is_loaded_too(published, expected, places):
+    (places[0] / published.name).symlink_to(published)
+    found = resnet18(1000, weights="imagenet")
+    assert all(torch.equal(found[name], value) for name, value in torch.load(published).items())
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("resnet18", "resnet18-f37072fd.pth"),
+        ("resnet50", "resnet50-0676ba61.pth"),
+        ("wide_resnet101_2", "wide_resnet101_2-32ee1156.pth"),
+        ("swin_t", "swin_t-704ceda3.pth"),
+    ],
+)
+def test_absent_weights_are_named_and_not_downloaded(name, file, places, monkeypatch):
+    monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("a connection is opened"))
+    with torch.device("meta"), pytest.raises(DataMissing) as caught:
+        models.build(name, (3, 28, 28), 10, weights="imagenet")
+    checksum = file[-12:-4]
+    for words in (file, f"SHA-256 {checksum}...", f"https://download.pytorch.org/models/{file}"):
+        assert words in str(caught.value)
+    assert all(str(place) in str(caught.value) for place in places)
+
+
+@pytest.mark.parametrize("given", ["imagenet", "path"])
+def test_a_published_file_that_is_not_what_its_name_says_is_refused(
+    published, expected, places, given
+):
+    altered = bytearray(published.read_bytes())
+    altered[len(altered) // 2] ^= 1
+    path = places[0] / published.name
+    path.write_bytes(altered)
+    with pytest.raises(ValueError, match=f"checksum of {path} is wrong.*{path.stem[-8:]}"):
+        resnet18(10, weights="imagenet" if given == "imagenet" else path)
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_weights_of_ones_own_are_given_back_whole(tmp_path, kind, channels):
+    own = resnet18(7, seed=5, channels=channels)
+    torch.save(own, tmp_path / "own.pt")
+    found = resnet18(7, channels=channels, weights=kind(tmp_path / "own.pt"))
+    assert all(torch.equal(found[name], value) for name, value in own.items())
+    other = resnet18(8, channels=channels, weights=kind(tmp_path / "own.pt"))
+    assert torch.equal(other["conv1.weight"], own["conv1.weight"]) and len(other["fc.bias"]) == 8
+
+
+def test_files_from_before_batch_norm_counted_its_batches(tmp_path):
+    old = {n: v for n, v in resnet18(10, seed=5).items() if "num_batches" not in n}
+    torch.save(old, tmp_path / "old.pt")
+    found = resnet18(10, weights=tmp_path / "old.pt")
+    assert all(torch.equal(found[name], value) for name, value in old.items())
+
+
+def _without(name: str) -> dict:
+    return {n: v for n, v in resnet18(10).items() if n != name}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (lambda: resnet18(10, channels=1), r"'conv1.weight' .*\(64, 1, 7, 7\), .*\(64, 3, 7, 7\)"),
+        (lambda: _without("bn1.bias"), r"1 parameters are missing \['bn1.bias'\], 0 unknown"),
+        (lambda: resnet18(10) | {"x.y": torch.ones(1)}, r"0 .*missing \[\], 1 unknown \['x.y'\]"),
+        (lambda: resnet18(9) | {"fc.weight": torch.ones(9, 5)}, r"'fc.weight'.*\(9, 5\), .*\(10, 512"),
+        (lambda: {"epoch": 3, "model": resnet18(10)}, r"must hold a state_dict.*'epoch', 'model'"),
+        (lambda: [1, 2], "must hold a state_dict.*found list"),
+        (lambda: nn.Linear(2, 2), "cannot be read"),
+    ],
+)  # fmt: skip
+def test_weights_of_another_model_are_refused(tmp_path, content, words):
+    torch.save(content(), tmp_path / "other.pt")
+    with pytest.raises(ValueError, match=words):
+        resnet18(10, weights=tmp_path / "other.pt")
+
+
+def test_the_parameter_that_does_not_fit_is_named_with_both_shapes(published):
+    words = r"'layer1.0.conv1.weight' has shape \(64, 64, 3, 3\), expected \(64, 64, 1, 1\)"
+    with torch.device("meta"), pytest.raises(ValueError, match=words):
+        models.build("resnet50", (3, 28, 28), 10, weights=published)
+
+
+class _Runs:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_no_code_in_a_weights_file_is_run(tmp_path):
+    torch.save({"fc.weight": _Runs(tmp_path / "run")}, tmp_path / "bad.pt")
+    with pytest.raises(ValueError, match="bad.pt cannot be read"):
+        resnet18(10, weights=tmp_path / "bad.pt")
+    assert not (tmp_path / "run").exists()
+
+
+def test_damaged_absent_and_senseless_weights(tmp_path, places):
+    (tmp_path / "damaged.pt").write_bytes(b"no weights" * 100)
+    with pytest.raises(ValueError, match="damaged.pt cannot be read"):
+        resnet18(10, weights=tmp_path / "damaged.pt")
+    with pytest.raises(DataMissing, match="weights='imagnet' is not a file.*'imagenet'"):
+        resnet18(10, weights="imagnet")
+    with pytest.raises(ValueError, match="weights must be None, 'imagenet' or the path.*found 3"):
+        resnet18(10, weights=3)
+    with pytest.raises(ValueError, match="3 channels, found 1"):
+        resnet18(10, channels=1, weights="imagenet")
 
 
 # -- small maps -------------------------------------------------------------------------------

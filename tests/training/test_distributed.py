@@ -45,14 +45,12 @@ found = {}
 for name, (factory, fields) in CASES.items():
     config = lrsc.TrainConfig(
         **({"lr": 0.05, "batch_size": 10, "max_epochs": 3, "stop_at_accuracy": None} | fields))
-    (run,) = lrsc.fit(factory, dataset, config, checkpoints=sys.argv[2], checkpoint_steps=5)
+    (run,) = lrsc.fit(
+        factory, dataset, config, checkpoints=f"{sys.argv[2]}/{name}", checkpoint_steps=5)
     found[name] = {
         "curves": run.curves, "weights": run.model.state_dict(), "accuracy": run.train_accuracy}
     assert not any(type(m).__module__.startswith("lrsc") for m in run.model.modules())
     assert len(distributed.everyones(0)) == distributed.world()
-    if distributed.rank() == 0:
-        import shutil
-        shutil.rmtree(sys.argv[2])
 if distributed.rank() == 0:
     torch.save(found, sys.argv[1])
 distributed.end()
@@ -75,7 +73,7 @@ def both(tmp_path_factory):
     for start in ([sys.executable], torchrun()):
         out = folder / f"{len(found)}.pt"
         done = subprocess.run(
-            [*start, folder / "script.py", out, folder / "checkpoints"],
+            [*start, folder / "script.py", out, folder / f"checkpoints-{len(found)}"],
             capture_output=True, text=True, timeout=240, env=os.environ | {"OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-3000:]
