@@ -163,7 +163,7 @@ def run_config(
     if profile == "desk" and dataset != "parity":  # which has 10 000 in every profile
         options["n_train"] = DESK_TRAIN
     batch = 16 if dataset in LARGE_IMAGES else 100  # SPEC section 4
-    usual = {"lr": lr, "max_epochs": max_epochs, "batch_size": batch}
+    usual: dict = {"lr": lr, "max_epochs": max_epochs, "batch_size": batch}
     return RunConfig(
         dataset,
         model,

@@ -24,6 +24,25 @@ def test_run_trains_measures_and_resumes(tmp_path, capsys):
     assert "0 trained, 1 done before" in capsys.readouterr().out
 
 
+def test_run_takes_every_knob(tmp_path, capsys):
+    command = [
+        *RUN, "--set", "optimizer=adamw", "--set", "schedule=cosine", "--set",
+        "stop_at_accuracy=null", "--data", "rho=0.2", "--model-option", "hidden=[20, 20]",
+        "--results", str(tmp_path),
+    ]  # fmt: skip
+    assert cli.main(command) == 0
+    (run,) = results.local_runs(tmp_path)
+    config = json.loads(run.attrs["config"])
+    assert config["train"]["optimizer"] == "adamw" and config["train"]["schedule"] == "cosine"
+    assert config["data"] == {"rho": 0.2} and config["model_options"] == {"hidden": [20, 20]}
+    capsys.readouterr()
+    assert cli.main([*RUN, "--set", "optimiser=adam", "--results", str(tmp_path)]) == 2
+    assert "Did you mean 'optimizer'" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main([*RUN, "--set", "momentum"])
+    assert "expected NAME=VALUE" in capsys.readouterr().err
+
+
 def test_sweep_of_one_row(tmp_path, capsys):
     command = ["sweep", "synthetic", "--lrs", "0.75", "--seeds", "[0, 1]"]
     assert cli.main([*command, "--results", str(tmp_path)]) == 0

@@ -2,13 +2,14 @@
 
 import dataclasses
 import math
+import re
 import subprocess
 import sys
 
 import pytest
 
 from lrsc import RunConfig, TrainConfig
-from lrsc.config import run_id
+from lrsc.config import CHOICES, run_id
 
 VERSIONS = {"data": 1, "model": 1}
 
@@ -110,3 +111,48 @@ def test_run_id_is_the_same_in_another_process():
 def test_options_must_be_plain():
     with pytest.raises(ValueError, match="numbers, strings"):
         RunConfig("parity", "fcn", data={"rho": object()})
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        ({"asam_rho": 0.1, "optimizer": "psgd_kron"}, ("asam_rho=0.1", "optimizer='psgd_kron'")),
+        ({"asam_rho": 0.1, "sam_rho": 0.2}, ("asam_rho=0.1", "sam_rho=0.2")),
+        ({"momentum": 0.9, "optimizer": "adam"}, ("momentum=0.9", "optimizer='adam'")),
+        ({"betas": (0.8, 0.9)}, ("betas=(0.8, 0.9)", "optimizer='sgd'")),
+        ({"step_at": 10}, ("step_at=10", "schedule='constant'")),
+        ({"switch_lr": 0.1, "schedule": "step"}, ("switch_lr=0.1", "schedule='step'")),
+        ({"warmup": 0.1}, ("warmup=0.1", "schedule='constant'")),
+        ({"decay": 0.1, "schedule": "cosine"}, ("decay=0.1", "schedule='cosine'")),
+        ({"warmup": 0.5, "decay": 0.6, "schedule": "wsd"}, ("warmup=0.5", "decay=0.6")),
+        ({"schedule": "step", "step_at": 9, "max_steps": 9}, ("step_at=9", "max_steps=9")),
+        ({"batch_size": 4, "accumulation": 5}, ("accumulation=5", "batch_size=4")),
+    ],
+)
+def test_settings_that_contradict_one_another_are_refused_by_name(fields, named):
+    first, second = map(re.escape, named)
+    with pytest.raises(ValueError, match=f"{first}.*{second}"):
+        TrainConfig(**fields)
+
+
+@pytest.mark.parametrize("schedule", CHOICES["schedule"])
+@pytest.mark.parametrize("epochs", [1, 100])
+def test_every_schedule_is_valid_with_max_epochs_alone(schedule, epochs):
+    assert TrainConfig(schedule=schedule, max_epochs=epochs).schedule == schedule
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_unknown_choices_get_the_list(name):
+    with pytest.raises(ValueError, match=f"unknown {name} 'nothing'.*{CHOICES[name][0]}"):
+        TrainConfig(**{name: "nothing"})
+
+
+def test_every_field_goes_through_json_and_back():
+    train = TrainConfig(
+        optimizer="adamw", betas=[0.8, 0.95], schedule="cosine", warmup=0.1, l1=1e-5, l2=1e-4,
+        focal_gamma=2, asam_rho=0.5, accumulation=2, validation_share=0.1, select_by="mean",
+        precision="bf16", stop_at_loss=5e-5,
+    )  # fmt: skip
+    config = RunConfig("parity", "fcn", train)
+    assert RunConfig.from_json(config.to_json()) == config
+    assert train.betas == (0.8, 0.95)

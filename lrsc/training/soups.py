@@ -4,9 +4,10 @@ Weights are averaged in double precision. Averaged running statistics of BatchNo
 of no network: they are measured anew on training samples. SPEC section 4 (fig. 30).
 """
 
+import contextlib
 import copy
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -76,7 +77,8 @@ def lr_switch(
     switch_at: iterations, one run each (and one a seed: iterations outermost); 0 is the low LR
     throughout, None the high one throughout. A run that ends before its iteration is one at the
     high LR. options: those of `fit` but lrs; checkpoints gets a folder for each iteration. Raises
-    ValueError, before any training, as `fit` and for a schedule that is not constant.
+    ValueError for a schedule that is not constant, no or bad iterations, and as `fit`, which
+    looks at each run when it starts.
     """
     iterations = list(switch_at)
     if not iterations:
@@ -187,27 +189,36 @@ def _measure_statistics(net: nn.Module, split: Split) -> None:
         raise ValueError("split holds 0 samples, expected the training samples")
     split = split.to(next(net.parameters()).device)
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(_ORDER_SEED))
-    predict(net, split.take(order[:2]))  # raises for inputs that the model does not take
-    modes = [(module, module.training) for module in net.modules()]
     momenta = [module.momentum for module in norms]
-    net.eval()
-    for module in norms:
-        module.reset_running_stats()
-        module.momentum = None  # a cumulative mean
-        module.train()
-    for x in split.batches(order.tensor_split(-(-len(split) // BATCH))):
-        net(x)
-    for part, training in modes:
-        part.training = training
+    with _modes_kept(net):
+        predict(net, split.take(order[:2]))  # raises for inputs that the model does not take
+        net.eval()
+        for module in norms:
+            module.reset_running_stats()
+            module.momentum = None  # a cumulative mean
+            module.train()
+        for x in split.batches(order.tensor_split(-(-len(split) // BATCH))):
+            net(x)
     for module, momentum in zip(norms, momenta, strict=True):
         module.momentum = momentum
+
+
+@contextlib.contextmanager
+def _modes_kept(net: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in net.modules()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def _accuracy(net: nn.Module, split: Split, select_by: str) -> float:
     split = split.to(next(net.parameters()).device)
     if len(split) == 0:
         raise ValueError("val holds 0 samples, expected validation samples")
-    predicted = predict(net, split).argmax(1)
+    with _modes_kept(net):
+        predicted = predict(net, split).argmax(1)
     if select_by == "mean":
         return float(metrics.accuracy(predicted, split.y))
     if split.bias is None:

@@ -210,7 +210,7 @@ def test_fixed_loss_ratio_needs_bias_labels(own_dataset):
 
 
 def regions() -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows 0 to 2 are core everywhere, a column of the others is spurious, each sample has its own."""
+    """Rows 0 to 2 are core; of the other rows a column is spurious, each sample has its own."""
     core = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
     core[:, :, :3] = True
     spurious = torch.zeros(60, 1, 8, 8, dtype=torch.bool)
@@ -352,18 +352,16 @@ def test_probes_in_a_training(own_dataset):
 
 
 def test_the_gradient_is_that_of_the_iterations_batch(own_dataset):
+    def linear():
+        return nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
+
     config = lrsc.TrainConfig(lr=0.5, max_steps=1, batch_size=60, stop_at_accuracy=None)
-    probes = {"p": dynamics(own_dataset)}
-    (run,) = lrsc.fit(lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 3)), own_dataset, config,
-                      probes=probes)  # fmt: skip
-    net = run.model
-    before, after = run.curves["p_parameter_norm"]
-    loss_gradient = run.curves["p_gradient_norm"][0]
-    with torch.random.fork_rng():
+    (run,) = lrsc.fit(linear, own_dataset, config, probes={"p": dynamics(own_dataset)})
+    before, after = run.curves["p_parameter_norm"].tolist()
+    with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(0)
-        start = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
-    for i, (p, q) in enumerate(zip(start.parameters(), net.parameters(), strict=True)):
-        assert float(before[i]) == pytest.approx(float(p.norm()), rel=1e-5)
-        assert float(after[i]) == pytest.approx(float(q.norm()), rel=1e-5)
-        step = float((p - q).norm()) / 0.5
-        assert float(loss_gradient[i]) == pytest.approx(step, rel=1e-4)
+        old, new = list(linear().parameters()), list(run.model.parameters())
+        steps = [float((p - q).norm()) / 0.5 for p, q in zip(old, new, strict=True)]
+        assert before == pytest.approx([float(p.norm()) for p in old], rel=1e-5)
+        assert after == pytest.approx([float(p.norm()) for p in new], rel=1e-5)
+    assert run.curves["p_gradient_norm"][0].tolist() == pytest.approx(steps, rel=1e-4)
