@@ -29,7 +29,7 @@ book: setup
 	$(BIN)/lrsc book
 
 test: setup
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=loadfile
 
 lint: setup
 	$(BIN)/ruff check .
@@ -42,6 +42,10 @@ bench: setup
 	$(BIN)/python benchmarks/measures.py
 	$(BIN)/python benchmarks/datasets.py
 	$(BIN)/python benchmarks/streaming.py
+	$(BIN)/python benchmarks/models.py
+	$(BIN)/python benchmarks/precision.py
+	$(BIN)/python benchmarks/recording.py
+	$(BIN)/python benchmarks/shrinking.py
 
 clean:
 	rm -rf _build build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

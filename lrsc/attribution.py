@@ -56,7 +56,6 @@ def path_integral(
     baseline: Tensor | None = None,
 ) -> Tensor:
     """`integrated_gradients` of labels known to be right: no host synchronisation."""
-    rule = _gauss_legendre(steps)
     samples = max(1, batch // steps)
     points = max(1, batch // samples)
     # also where the caller has switched gradients off
@@ -65,14 +64,13 @@ def path_integral(
         start = start.to(x).expand_as(x)
         way = x.detach() - start
         mean = torch.zeros_like(way)
+        rule = [part.split(points) for part in _gauss_legendre(steps, x)]
         for first in range(0, len(x), samples):
             some = slice(first, first + samples)
-            for part in range(0, steps, points):
-                nodes = rule[part : part + points]
-                path = torch.cat([start[some] + place * way[some] for place, _ in nodes])
-                gradient = _gradient(model, path.requires_grad_(), y[some].repeat(len(nodes)))
-                for (_, weight), g in zip(nodes, gradient.chunk(len(nodes)), strict=True):
-                    mean[some].add_(g, alpha=weight)
+            for places, weights in zip(*rule, strict=True):
+                path = (start[some] + places * way[some]).flatten(0, 1)
+                gradient = _gradient(model, path.requires_grad_(), y[some].repeat(len(places)))
+                mean[some] += (weights * gradient.view(len(places), *way[some].shape)).sum(0)
         return mean * way
 
 
@@ -92,8 +90,7 @@ def share(a: Tensor, mask: Tensor | None) -> Tensor:
     channels. N values in a's precision (at least float32). NaN for a map of zeros. Raises
     ValueError for a mask that is missing, not bool or of another shape. SPEC section 5.
     """
-    shares = _shares(a)
-    return (shares * _region(mask, a)).sum(1).to(_precision(a))
+    return (_shares(a) * _region(mask, a)).sum(1).to(_precision(a))
 
 
 def _check_inputs(x: Tensor, steps: int, batch: int, baseline: Tensor | None) -> None:
@@ -161,10 +158,11 @@ def _eval_mode(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def _gauss_legendre(steps: int) -> list[tuple[float, float]]:
-    """Places in (0, 1) and weights that sum to 1."""
+def _gauss_legendre(steps: int, x: Tensor) -> Tensor:
+    """Places in (0, 1), and weights that sum to 1, on x's device: 2 x steps x (1 for each axis)."""
     places, weights = np.polynomial.legendre.leggauss(steps)
-    return list(zip((places / 2 + 0.5).tolist(), (weights / 2).tolist(), strict=True))
+    rule = torch.tensor(np.stack([places / 2 + 0.5, weights / 2]), dtype=x.dtype)
+    return rule.to(x.device, non_blocking=True).view(2, steps, *(1 for _ in x.shape))
 
 
 def _shares(a: Tensor) -> Tensor:
@@ -177,8 +175,7 @@ def _shares(a: Tensor) -> Tensor:
         )
     a = a.double()
     size = (a.sum(1) if a.dim() == 4 else a).abs().flatten(1)
-    total = size.sum(1, keepdim=True)
-    return size / torch.where(total.isfinite(), total, torch.nan)
+    return size / size.sum(1, keepdim=True)
 
 
 def _region(mask: Tensor | None, a: Tensor) -> Tensor:

@@ -283,6 +283,14 @@ def test_padding_that_repeats_the_map_needs_no_carrier():
     assert difference(shrunk.model, net, batch()[:, :1, :5, :5]) < 1e-13
 
 
+def test_a_constant_that_differs_from_place_to_place_stays():
+    pool = nn.AvgPool2d(3, stride=2, padding=1)
+    net = constant_senders(nn.Sequential(pool, nn.Conv2d(4, 5, 1)))
+    shrunk = shrink_gray(net)
+    assert shrunk.model[4][1].in_channels == 3  # all but filter 2, which sends 0
+    assert difference(shrunk.model, net, batch()[:, :1, :5, :5]) < 1e-13
+
+
 def test_batchnorms_keep_the_values_of_the_channels_that_stay():
     net = constant_senders(nn.Conv2d(4, 5, 3, padding=1))
     norm = shrink_gray(net).model[2]
@@ -376,6 +384,68 @@ def test_counts_of_resnet18_are_those_of_a_loop(kappa):
     assert shrunk.zeroed == pytest.approx(kappa, abs=1e-3)  # widths are not multiples of 10
     assert difference(shrunk.model, pruning.prune(net, kappa), batch(3)) < 1e-12
     assert (round(shrunk.removed * total), shrunk.carriers) == (removed, carriers)
+
+
+def test_filters_that_see_nothing_but_constants_go_too():
+    net = make("fcn")
+    with torch.no_grad():
+        net[1].weight[:4] = 0
+        net[3].weight[5, 4:] = 0  # reads the first four only
+    shrunk = shrink(net, 0.0)
+    assert (shrunk.model[1].out_features, shrunk.model[3].out_features) == (26, 19)
+    assert (shrunk.zeroed, shrunk.removed) == (4 / 50, 5 / 50)
+    assert difference(shrunk.model, net, batch()) < 1e-13
+
+
+class Own(nn.Module):
+    """A network around an operation of the user's."""
+
+    def __init__(self, operation, features: int):
+        super().__init__()
+        self.first, self.hidden = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 16, 1)
+        self.head = nn.Linear(features, 10)
+        self.operation = operation
+
+    def forward(self, x):
+        return self.head(self.operation(self.hidden(self.first(x))).flatten(1))
+
+
+OPERATIONS = {
+    "comparison": (lambda x: torch.where(x > 0, x, torch.zeros_like(x)), 16 * 256),
+    "mean over channels": (lambda x: x.mean(1), 256),
+    "mean over rows and channels": (lambda x: x.mean((1, 2), keepdim=True) + 1, 16),
+    "fixed sizes": (lambda x: x.view(-1, 16 * 256), 16 * 256),
+    "softmax": (lambda x: x.softmax(1), 16 * 256),
+    "scaling by the width": (lambda x: x / x.size(1), 16 * 256),
+}
+
+
+@pytest.mark.parametrize("kappa", [0.5, 1.0])
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_operations_that_are_not_followed_change_nothing(operation, kappa):
+    net = Own(*OPERATIONS[operation]).double()
+    shrunk = shrink(net, kappa)
+    assert shrunk.removed == 0 and shrunk.zeroed == kappa
+    found, expected = (
+        lrsc.models.evaluate(n, batch()) for n in (shrunk.model, pruning.prune(net, kappa))
+    )
+    assert torch.equal(found, expected)
+
+
+def test_a_comparison_does_not_make_constant_what_follows():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two, self.head = nn.Linear(768, 8), nn.Linear(8, 6), nn.Linear(6, 10)
+
+        def forward(self, x):
+            x = self.one(x.flatten(1))
+            return self.head(F.relu(self.two(torch.where(x > 0, x, torch.zeros_like(x)))))
+
+    net = Net().double()
+    shrunk = shrink(net, 0.5)
+    assert (shrunk.model.one.out_features, shrunk.model.two.out_features) == (8, 3)
+    assert difference(shrunk.model, pruning.prune(net, 0.5), batch()) < 1e-13
 
 
 def test_what_an_unknown_operation_reads_stays():
@@ -587,3 +657,18 @@ def test_more_than_one_output_is_refused():
 
     with pytest.raises(ValueError, match="must return one tensor, found tuple"):
         shrink(Two(nn.Flatten(), nn.Linear(768, 5), nn.Linear(5, 2)).double(), 0.5)
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        nn.Sequential(nn.Flatten(), nn.Linear(12, 8, bias=False), nn.ReLU(), nn.Linear(8, 3)),
+        nn.Sequential(nn.Conv2d(1, 4, 3), nn.Conv2d(4, 6, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
+                      nn.Flatten(), nn.Linear(6, 3)),
+    ],
+)  # fmt: skip
+def test_without_inputs_their_shape_is_that_of_the_first_layer(net):
+    shape = (12,) if isinstance(net[1], nn.Linear) else (1, 32, 32)
+    alone, told = pruning.shrink(net, 0.5), pruning.shrink(net, 0.5, shape)
+    assert alone.before.macs == told.before.macs and alone.after.macs == told.after.macs
+    assert alone.removed == 0.5

@@ -60,9 +60,10 @@ def channels(model: nn.Module, x: Tensor) -> Channels:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever the model's own code raises for symbols and NaN
+        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
         raise ValueError(
-            f"the model cannot be traced by torch.fx ({type(error).__name__}: {error}); expected a "
-            "forward that takes the same path for every input"
+            f"the model cannot be traced by torch.fx ({reason}); expected a forward that takes "
+            "the same path for every input"
         ) from error
     return following.found()
 
@@ -139,7 +140,7 @@ class _Following(fx.Interpreter):
         axis = x.dim() - 1 if isinstance(layer, nn.Linear) else 1
         places = x.movedim(axis, 0).flatten(1)
         varying = (layer.weight[:, places.isnan().any(1)] != 0).flatten(1).any(1)
-        y = layer(x.masked_fill(x.isnan(), 0)).movedim(axis, -1)
+        y = layer(x.masked_fill(x.isnan(), 0))
         if source in self.carried and self.carried[source][1] == axis:
             self.inputs[name] = self.carried[source][0]
             self.constants[name] = _uniform(places).cpu()
@@ -149,7 +150,7 @@ class _Following(fx.Interpreter):
         self.parents += range(first, first + len(layer.weight))
         self.outputs[name] = torch.arange(first, len(self.parents))
         self.carried[n] = self.outputs[name], axis
-        return y.masked_fill(varying, torch.nan).movedim(-1, axis)
+        return y.masked_fill(varying.view(-1, *[1] * (y.dim() - 1 - axis)), torch.nan)
 
     def _handed_on(self, n: Any, module, value: Tensor) -> tuple[Tensor, int] | None:
         """Channels of an operation's result and their axis; None where they cannot be told."""

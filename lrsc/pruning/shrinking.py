@@ -44,17 +44,18 @@ class Shrunk:
 def shrink(
     model: nn.Module,
     kappa: float,
-    example_inputs: Tensor | Sequence[int],
+    example_inputs: Tensor | Sequence[int] | None = None,
     method: str = "column",
     runs: int = 11,
 ) -> Shrunk:
     """Prune a copy of the model and remove the filters and neurons that are then constant.
 
     example_inputs: network inputs, N x ..., that times are measured on; or the shape of one
-    sample, for 8 random ones. kappa, method: as in `prune`, to whose result in eval mode the
-    outputs are equal up to roundoff (checked on the inputs). runs: forward passes timed; the
-    median counts. Every layer keeps at least one output. A network of any module that torch.fx
-    can trace; what feeds operations that are not understood (lrsc.pruning.channels) stays.
+    sample, for 8 random ones; None takes it from the first layer, images as 32 x 32. kappa, method:
+    as in `prune`, to whose result in eval mode the outputs are equal up to roundoff (checked on the
+    inputs). runs: forward passes timed; the median counts. Every layer keeps at least one output. A
+    network of any module that torch.fx can trace; what feeds operations that are not understood
+    (lrsc.pruning.channels) stays.
     Raises ValueError as `prune` does, for weights that are not finite, and for models that
     cannot be traced or whose outputs change.
     """
@@ -62,7 +63,8 @@ def shrink(
         raise ValueError(f"runs must be a whole number >= 1, found {runs!r}")
     _check_finite(model)
     pruned = prune(model, kappa, method).eval()
-    x = _batch(example_inputs, next(pruned.parameters()))
+    given = _first_shape(model) if example_inputs is None else example_inputs
+    x = _batch(given, next(pruned.parameters()))
     expected = _outputs(pruned, x)
     found = channels(pruned, x[:1])
     gone, carriers = removable(pruned, found)
@@ -109,6 +111,14 @@ def _check_finite(model: nn.Module) -> None:
                 f"parameter {name!r} holds NaN or infinite values, expected finite ones: a network "
                 "that diverged cannot be shrunk"
             )
+
+
+def _first_shape(model: nn.Module) -> tuple[int, ...]:
+    """Shape of one input of the model's first layer."""
+    first = next(m for m in model.modules() if isinstance(m, Layer))
+    if isinstance(first, nn.Linear):
+        return (first.in_features,)
+    return (first.in_channels, *[32] * (first.weight.dim() - 2))
 
 
 def _batch(example_inputs: Tensor | Sequence[int], like: Tensor) -> Tensor:
