@@ -5,14 +5,12 @@ Attributions are signed and have the shape of the inputs, N x C x H x W or N x d
 of that the absolute value. Maps that are zero everywhere, or not finite, give NaN.
 """
 
-import contextlib
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lrsc.metrics import checks
+from lrsc.models import modes_kept
 
 BATCH = 100  # points on paths that go through the network at a time, with gradient
 
@@ -36,8 +34,8 @@ def integrated_gradients(
     """
     _check_inputs(x, steps, batch, baseline)
     y = checks.labels("y", y, len(x)).to(x.device)
-    with torch.no_grad(), _eval_mode(model):
-        classes = _logits(model, x[:1]).shape[1]
+    with torch.no_grad(), modes_kept(model):
+        classes = _logits(model.eval(), x[:1]).shape[1]
     lowest, highest = torch.stack([y.min(), y.max()]).tolist()
     if lowest < 0 or highest >= classes:
         raise ValueError(
@@ -59,7 +57,8 @@ def path_integral(
     samples = max(1, batch // steps)
     points = max(1, batch // samples)
     # also where the caller has switched gradients off
-    with torch.inference_mode(False), torch.enable_grad(), _eval_mode(model):
+    with torch.inference_mode(False), torch.enable_grad(), modes_kept(model):
+        model.eval()
         start = torch.zeros((), device=x.device) if baseline is None else baseline.detach()
         start = start.to(x).expand_as(x)
         way = x.detach() - start
@@ -145,17 +144,6 @@ def _gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
             "torch.no_grad() or detach its inputs"
         )
     return torch.autograd.grad(logits.gather(1, y[:, None]).sum(), x)[0]
-
-
-@contextlib.contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def _gauss_legendre(steps: int, x: Tensor) -> Tensor:

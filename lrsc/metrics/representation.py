@@ -21,7 +21,8 @@ def class_separation(z: Tensor, y: Tensor) -> Tensor:
     (at least float32). Kornblith et al. 2021 (SPEC section 5).
     """
     z = values("z", z, "n x d")
-    means, _, _ = _class_means(_unit_rows(z.double()), labels("y", y, len(z)))
+    _, *groups = labels("y", y, len(z)).unique(return_inverse=True, return_counts=True)
+    means = _group_means(_unit_rows(z.double()), *groups)
     within = 1 - means.square().sum(1).mean()
     overall = 1 - means.mean(0).square().sum()
     # below 1e-12 the distances are roundoff: the classes coincide
@@ -37,12 +38,21 @@ def class_selectivity(z: Tensor, y: Tensor) -> Tensor:
     infinite values gives NaN. Raises ValueError for labels of a single class. SPEC section 5.
     """
     z = values("z", z, "n x d").abs()
-    means, of_sample, counts = _class_means(z.double(), labels("y", y, len(z)))
-    if len(means) < 2:
+    _, of_sample, counts = labels("y", y, len(z)).unique(return_inverse=True, return_counts=True)
+    if len(counts) < 2:
         raise ValueError(
             "y holds one class only, expected at least two: selectivity compares a class with "
             "the others; measure on samples of more classes"
         )
+    return selectivity_of_groups(z, of_sample, counts)
+
+
+def selectivity_of_groups(z: Tensor, of_sample: Tensor, counts: Tensor) -> Tensor:
+    """`class_selectivity` of |z| for classes that are known: it never waits for the device.
+
+    of_sample: each sample's class, counted from 0; counts: sizes of the classes.
+    """
+    means = _group_means(z.double(), of_sample, counts)
     largest, best = means.max(0)
     rest = (means.sum(0) - largest) / (len(means) - 1)
     active = ((z > 0) & (of_sample[:, None] == best)).sum(0)
@@ -55,11 +65,10 @@ def active_neurons(z: Tensor) -> Tensor:
     return (values("z", z, "n x d") != 0).any(0)
 
 
-def _class_means(z: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Means (K x d) over the samples of each class, each sample's class index, class sizes."""
-    classes, of_sample, counts = y.unique(return_inverse=True, return_counts=True)
-    sums = z.new_zeros(len(classes), z.shape[1]).index_add_(0, of_sample, z)
-    return sums / counts[:, None], of_sample, counts
+def _group_means(z: Tensor, of_sample: Tensor, counts: Tensor) -> Tensor:
+    """Means (K x d) over the samples of each group."""
+    sums = z.new_zeros(len(counts), z.shape[1]).index_add_(0, of_sample, z)
+    return sums / counts[:, None]
 
 
 def _unit_rows(z: Tensor) -> Tensor:

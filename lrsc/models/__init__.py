@@ -1,5 +1,8 @@
 """Models of the paper, by name, and the representation that the metrics look at."""
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -10,7 +13,7 @@ from lrsc.models.convolution import SmallMapConv2d
 
 __all__ = [
     "BATCH", "BUILDERS", "VERSIONS", "SmallMapConv2d", "build", "check", "classifier", "evaluate",
-    "options_for", "penultimate", "predict", "representation",
+    "modes_kept", "options_for", "penultimate", "predict", "representation",
 ]  # fmt: skip
 
 VERSIONS = {  # raised when the code changes what a seed trains
@@ -82,12 +85,19 @@ def classifier(model: nn.Module, layer: str | None = None) -> nn.Linear:
 @torch.no_grad()
 def evaluate(net: nn.Module, x: Tensor) -> Tensor:
     """Logits of network inputs x in eval mode; the model is left in the mode it was in."""
-    was_training = net.training
-    net.eval()
+    with modes_kept(net):
+        return net.eval()(x)
+
+
+@contextlib.contextmanager
+def modes_kept(net: nn.Module) -> Iterator[None]:
+    """Afterwards each module is in the mode, training or eval, that it was in before."""
+    modes = [(module, module.training) for module in net.modules()]
     try:
-        return net(x)
+        yield
     finally:
-        net.train(was_training)
+        for module, training in modes:
+            module.training = training
 
 
 def representation(net: nn.Module, x: Tensor, layer: str | None = None) -> Tensor:

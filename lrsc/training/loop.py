@@ -280,15 +280,14 @@ def _look(run: Run, which: Iterable[str] | None = None) -> Callable[[], None]:
     due = [n for n in run.job.probes if which is not None or run.done % run.job.every[n] == 0]
 
     def look() -> None:
-        was_training = run.net.training
-        run.net.eval()
-        for name in due:
-            found = run.job.probes[name](run.net)
-            named = found if isinstance(found, Mapping) else {"": found}
-            for key, value in {"step": torch.tensor(run.done), **named}.items():
-                curve = f"{name}_{key}" if key else name
-                run.curves.setdefault(curve, []).append(torch.as_tensor(value).detach())
-        run.net.train(was_training)
+        with models.modes_kept(run.net):
+            run.net.eval()
+            for name in due:
+                found = run.job.probes[name](run.net)
+                named = found if isinstance(found, Mapping) else {"": found}
+                for key, value in {"step": torch.tensor(run.done), **named}.items():
+                    curve = f"{name}_{key}" if key else name
+                    run.curves.setdefault(curve, []).append(torch.as_tensor(value).detach())
 
     return look
 

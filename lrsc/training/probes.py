@@ -16,6 +16,7 @@ from lrsc import attribution, models
 from lrsc.datasets import BiasedDataset, Split
 from lrsc.datasets.images import batches
 from lrsc.metrics import loss_ratio
+from lrsc.metrics.representation import selectivity_of_groups
 
 
 def fixed_loss_ratio(dataset: BiasedDataset, n: int = 1000) -> Callable[[nn.Module], Tensor]:
@@ -60,7 +61,7 @@ def dynamics(dataset: BiasedDataset, n: int = 500) -> Callable[[nn.Module], dict
         z, logits = _observe(net, split)
         found = {} if split.bias is None else _by_bias(logits, split)
         found["logit_norm"] = torch.linalg.vector_norm(logits, dim=1).mean()
-        found |= {name: _selectivity(z, *pair) for name, pair in groups.items()}
+        found |= {n: selectivity_of_groups(z.abs(), *pair) for n, pair in groups.items()}
         parameters = [p for _, p in net.named_parameters()]
         found["parameter_norm"] = _norms(parameters, split.y.device)
         found["gradient_norm"] = _norms([p.grad for p in parameters], split.y.device)
@@ -139,18 +140,6 @@ def _groups(kind: str, labels: Tensor, dataset: BiasedDataset) -> tuple[Tensor, 
             f"{kind} only, expected at least two for selectivity; give a larger n"
         )
     return of_sample, counts
-
-
-def _selectivity(z: Tensor, of_sample: Tensor, counts: Tensor) -> Tensor:
-    """`metrics.class_selectivity` for groups that are known: finding them waits for the device."""
-    z = z.float().abs()
-    sums = z.new_zeros(len(counts), z.shape[1], dtype=torch.float64)
-    means = sums.index_add_(0, of_sample, z.double()) / counts[:, None]
-    largest, best = means.max(0)
-    rest = (means.sum(0) - largest) / (len(counts) - 1)
-    active = ((z > 0) & (of_sample[:, None] == best)).sum(0)
-    index = (largest - rest) / (largest + rest + 1e-6) * active / counts[best]
-    return index.to(z.dtype)
 
 
 def _norms(values: Iterable[Tensor | None], device: torch.device) -> Tensor:

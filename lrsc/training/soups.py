@@ -4,10 +4,9 @@ Weights are averaged in double precision. Averaged running statistics of BatchNo
 of no network: they are measured anew on training samples. SPEC section 4 (fig. 30).
 """
 
-import contextlib
 import copy
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -17,7 +16,7 @@ from lrsc import metrics
 from lrsc.config import CHOICES, TrainConfig
 from lrsc.datasets import BiasedDataset, Split
 from lrsc.errors import check_names
-from lrsc.models import BATCH, predict
+from lrsc.models import BATCH, modes_kept, predict
 from lrsc.training.loop import Trained, fit
 
 _BatchNorm = nn.modules.batchnorm._BatchNorm
@@ -190,7 +189,7 @@ def _measure_statistics(net: nn.Module, split: Split) -> None:
     split = split.to(next(net.parameters()).device)
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(_ORDER_SEED))
     momenta = [module.momentum for module in norms]
-    with _modes_kept(net):
+    with modes_kept(net):
         predict(net, split.take(order[:2]))  # raises for inputs that the model does not take
         net.eval()
         for module in norms:
@@ -203,21 +202,11 @@ def _measure_statistics(net: nn.Module, split: Split) -> None:
         module.momentum = momentum
 
 
-@contextlib.contextmanager
-def _modes_kept(net: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in net.modules()]
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
 def _accuracy(net: nn.Module, split: Split, select_by: str) -> float:
     split = split.to(next(net.parameters()).device)
     if len(split) == 0:
         raise ValueError("val holds 0 samples, expected validation samples")
-    with _modes_kept(net):
+    with modes_kept(net):
         predicted = predict(net, split).argmax(1)
     if select_by == "mean":
         return float(metrics.accuracy(predicted, split.y))
