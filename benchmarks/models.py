@@ -102,7 +102,7 @@ def main() -> None:
     if len(sys.argv) == 5 and sys.argv[1] == "--row":
         print(json.dumps(measure(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))))
         return
-    args = arguments(__doc__, steps=5, output="")
+    args = arguments(__doc__, steps=5)
     rows = []
     for model in MODELS:
         for size in SIZES:

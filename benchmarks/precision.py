@@ -37,7 +37,7 @@ def step_ms(model: str, dataset: BiasedDataset, precision: str) -> float:
 
 
 def main() -> None:
-    args = arguments(__doc__, rounds=5, output="")
+    args = arguments(__doc__, rounds=5)
     x = torch.randint(0, 256, (10_000, 3, 28, 28), dtype=torch.uint8)
     split = Split(x, torch.arange(10_000) % 10)
     dataset = BiasedDataset("random", split, split, n_classes=10)

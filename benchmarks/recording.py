@@ -1,6 +1,6 @@
 """What recording a training costs: milliseconds a step with the probes and without.
 
-    LRSC_DATA=... python benchmarks/recording.py [--rounds 3] [--steps 500] [--json]
+    LRSC_DATA=... python benchmarks/recording.py [--rounds 3] [--steps 500] [--json] [--output FILE]
 
 Colored MNIST, batch 100; `dynamics` on 500 fixed samples every 50 iterations and
 `attribution_shares` on 16 images every 500, the default sizes. Each round trains without and with
@@ -77,11 +77,12 @@ def main() -> None:
             recorded.append(1000 * step_seconds(model, ds, probes, options.steps))
         rows.append({
             "case": case, "source": ds.source_id, "ms": median(without),
-            "recorded ms": median(recorded),
-            "recorded/without": median(a / b for a, b in zip(recorded, without, strict=True)),
-            **{f"{name} call ms": 1000 * median(seconds) for name, seconds in calls.items()},
+            "recorded_ms": median(recorded),
+            "rounds": options.rounds,
+            "ratio": median(a / b for a, b in zip(recorded, without, strict=True)),
+            **{f"{name}_call_ms": 1000 * median(seconds) for name, seconds in calls.items()},
         })  # fmt: skip
-    show(rows, options.json)
+    show(rows, options.json, options.output)
 
 
 if __name__ == "__main__":

@@ -13,12 +13,13 @@ import torch
 from lrsc.results import provenance
 
 
-def arguments(about: str, **defaults: int | str) -> argparse.Namespace:
-    """Parse --json and options with these defaults, whose types they have."""
+def arguments(about: str, **defaults: int) -> argparse.Namespace:
+    """Parse --json, --output and whole-number options with these defaults."""
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--json", action="store_true", help="rows for programs")
+    parser.add_argument("--output", default="", help="file for the same, as the book reads it")
     for name, value in defaults.items():
-        parser.add_argument(f"--{name}", type=type(value), default=value, help=f"default {value}")
+        parser.add_argument(f"--{name}", type=int, default=value, help=f"default {value}")
     return parser.parse_args()
 
 

@@ -393,6 +393,7 @@ def load_checkpoint(
     """
     dataset = load(config, data_root)
     options = models.options_for(config.model, config.dataset) | dict(config.model_options)
+    options.pop("weights", None)  # all weights are in the checkpoint
     net = models.build(config.model, dataset.input_shape, dataset.n_classes, **options)
     try:
         state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)

@@ -1,5 +1,6 @@
 """Fixtures: tiny data sets and models, and real data only where $LRSC_DATA has them."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -16,6 +17,16 @@ def own_cache_folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LRSC_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def own_logging():
+    """What the command line does to the root logger ends with its test."""
+    root = logging.getLogger()
+    level, handlers = root.level, root.handlers[:]
+    yield
+    root.setLevel(level)
+    root.handlers[:] = handlers
 
 
 @pytest.fixture(scope="session")
