@@ -225,6 +225,9 @@ def _run(args) -> None:
     from lrsc import experiments, sweep
 
     _threads(args)
+    for name in ("lr", "max_epochs"):
+        if name in dict(args.set):
+            raise ValueError(f"--set {name} is --{name.replace('_', '-')}: give that")
     config = experiments.run_config(
         args.dataset, args.model, args.lr, args.seed, args.profile, args.max_epochs,
         data=dict(args.data), train=dict(args.set), model_options=dict(args.model_option),

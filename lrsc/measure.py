@@ -99,7 +99,7 @@ def observe(
     models.check(model.to(device), dataset)
     test = dataset.test.to(device)
     chosen = fixed_samples(test, samples)
-    order = torch.arange(len(chosen)).split(models.BATCH)
+    order = torch.arange(len(chosen)).split(models.pass_size(chosen.x.shape[1:]))
     z = torch.cat([models.representation(model, x, layer) for x in chosen.batches(order)])
     return Observed(test, models.predict(model, test), chosen, z)
 

@@ -118,7 +118,8 @@ def load_run(path: Path) -> xr.Dataset | None:
         return found
     except (ValueError, KeyError) as error:
         aside = path.with_name(path.name + ".damaged")
-        os.replace(path, aside)
+        with contextlib.suppress(FileNotFoundError):  # another process did it
+            os.replace(path, aside)
         _log.warning("%s; set aside as %s, the run counts as not done", error, aside.name)
         return None
 

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import os
 import shutil
 import statistics
 import time
@@ -17,9 +18,10 @@ import xarray as xr
 from torch import Tensor, nn
 
 from lrsc import datasets, experiments, measure, models, results
-from lrsc.config import RunConfig, run_id
+from lrsc.config import RunConfig, TrainConfig, run_id
 from lrsc.errors import check_names
 from lrsc.training import Trained, distributed, fit, fixed_loss_ratio
+from lrsc.training.checkpoint import Refused
 
 EXECUTORS = ("serial",)
 DESK_PRUNE = 2000  # unbiased test images on which the desk profile prunes
@@ -62,7 +64,7 @@ def run(
     shipped = frozenset() if raw else shipped_ids()
     trained, before, elsewhere = [], [], []
     for number, (name, config) in enumerate(named, 1):
-        if distributed.first_says(name in shipped or is_done(name, root)):
+        if distributed.first_says(name in shipped or _is_done(name, root)):
             before.append(name)
             continue
         with _claim(results.run_path(name, root)) as mine:
@@ -70,7 +72,7 @@ def run(
                 elsewhere.append(name)
                 continue
             # finished by another process while this one came here
-            if distributed.first_says(is_done(name, root)):
+            if distributed.first_says(_is_done(name, root)):
                 before.append(name)
                 continue
             found = train_and_measure(config, root=root, data_root=data_root, device=device)
@@ -103,7 +105,8 @@ def train_and_measure(
     probes = {"loss_ratio_fixed": fixed_loss_ratio(dataset)} if has_bias else {}
     name = identify(config, data_root)
     checkpoints = results.checkpoints_path(name, root)
-    (trained,) = fit(
+    train = functools.partial(
+        fit,
         config.model,
         dataset,
         config.train,
@@ -113,6 +116,14 @@ def train_and_measure(
         checkpoints=checkpoints,
         device=device,
     )
+    try:
+        (trained,) = train()
+    except Refused as error:  # of an older version of the code, or damaged
+        _log.warning("run %s starts over: %s", name, error)
+        if distributed.rank() == 0:
+            shutil.rmtree(checkpoints, ignore_errors=True)
+        distributed.everyones(None)
+        (trained,) = train()
     if distributed.rank():  # one process measures and writes
         return None
     pruned_on = prune_samples(config, dataset)
@@ -266,6 +277,11 @@ def prune_samples(config: RunConfig, dataset: datasets.BiasedDataset) -> int:
     return min(DESK_PRUNE, len(dataset.test)) if desk else len(dataset.test)
 
 
+def _is_done(name: str, root: str | Path | None) -> bool:
+    """`is_done` as the first process of a run sees it: it alone sets damaged files aside."""
+    return distributed.rank() == 0 and is_done(name, root)
+
+
 def is_done(name: str, root: str | Path | None = None) -> bool:
     """Whether a run's result stands and can be read."""
     return results.load_run(results.run_path(name, root)) is not None
@@ -337,8 +353,14 @@ def step_seconds(config: RunConfig, dataset: datasets.BiasedDataset, device: str
     """Median seconds of a training step, measured: 2 and 12 steps, three times."""
     few = dataclasses.replace(dataset, train=measure.fixed_samples(dataset.train, 2000))
 
+    usual = TrainConfig()
+    fields = ("schedule", "step_at", "step_factor", "switch_at", "switch_lr", "warmup", "decay")
+    constant = {name: getattr(usual, name) for name in fields}
+
     def timed(steps: int) -> float:
-        short = dataclasses.replace(config.train, max_steps=steps, stop_at_accuracy=None)
+        short = dataclasses.replace(
+            config.train, max_steps=steps, stop_at_accuracy=None, stop_at_loss=None, **constant
+        )
         options = dict(config.model_options)
         started = time.perf_counter()
         fit(config.model, few, short, model_options=options, device=device, progress=False)
@@ -374,6 +396,9 @@ def _lock(path: Path):
     with open(lock, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # whoever held it may have removed it meanwhile: this would be a lock on nothing
+            if not lock.exists() or lock.stat().st_ino != os.fstat(file.fileno()).st_ino:
+                raise OSError
         except OSError:
             yield False
             return

@@ -1,7 +1,8 @@
 """Models of the paper, by name, and the representation that the metrics look at."""
 
 import contextlib
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +11,12 @@ from lrsc.datasets import BiasedDataset, Split
 from lrsc.errors import check_names, unknown
 from lrsc.models.architectures import BUILDERS
 from lrsc.models.convolution import SmallMapConv2d
+from lrsc.models.precision import matmul_precision
 
 __all__ = [
     "BATCH", "BUILDERS", "VERSIONS", "SmallMapConv2d", "build", "check", "classifier", "evaluate",
-    "modes_kept", "options_for", "penultimate", "predict", "representation",
+    "matmul_precision",
+    "modes_kept", "options_for", "pass_size", "penultimate", "predict", "representation",
 ]  # fmt: skip
 
 VERSIONS = {  # raised when the code changes what a seed trains
@@ -84,8 +87,8 @@ def classifier(model: nn.Module, layer: str | None = None) -> nn.Linear:
 
 @torch.no_grad()
 def evaluate(net: nn.Module, x: Tensor) -> Tensor:
-    """Logits of network inputs x in eval mode; the model is left in the mode it was in."""
-    with modes_kept(net):
+    """Logits of network inputs x in eval mode, without TF32; modes are left as they were."""
+    with modes_kept(net), matmul_precision("fp32", x.device):
         return net.eval()(x)
 
 
@@ -133,12 +136,20 @@ def penultimate(net: nn.Module, x: Tensor, layer: str | None = None) -> tuple[Te
     return seen[-1].flatten(1), logits
 
 
+def pass_size(input_shape: Iterable[int], most: int = BATCH) -> int:
+    """Samples a forward pass without gradient: at most `most`, fewer where images are large.
+
+    2^24 input values a pass: 111 images of 224 x 224, whose maps take some hundred MB.
+    """
+    return max(1, min(most, 2**24 // math.prod(input_shape)))
+
+
 def predict(net: nn.Module, split: Split) -> Tensor:
     """Logits (N x K) of all samples of a split, in eval mode; both on one device.
 
     Raises ValueError for inputs that the model does not take.
     """
-    order = torch.arange(len(split)).split(BATCH)
+    order = torch.arange(len(split)).split(pass_size(split.x.shape[1:]))
     return torch.cat([_logits(net, x) for x in split.batches(order)])
 
 

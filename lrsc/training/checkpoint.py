@@ -1,22 +1,27 @@
 """One file that holds a run at a moment, from which it goes on bit for bit (on the CPU)."""
 
 import contextlib
+import functools
+import hashlib
 import pickle
 import signal
 import threading
 import time
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lrsc import __version__
 from lrsc.results import atomic
 from lrsc.training import distributed
 
-FORMAT = 1
-AGREE_STEPS = 16  # steps between two agreements of several processes
+AGREE_STEPS = 16  # most steps between two agreements of several processes
+AGREE_SECONDS = 4.0  # and about the most seconds
+LEAST_SHARE = 50  # times as long as the last one took, at least, pass between two checkpoints
 
 
 class Refused(ValueError):
@@ -25,8 +30,32 @@ class Refused(ValueError):
 
 def identity(**run: Any) -> dict[str, str]:
     """What a checkpoint must agree on with the run that resumes from it: code and run."""
-    code = {"checkpoint format": FORMAT, "lrsc": __version__, "torch": torch.__version__}
+    code = {"lrsc": f"{__version__}, code {_code()}", "torch": torch.__version__}
     return {name: str(value) for name, value in (code | run).items()}
+
+
+def digest(tensors: Iterable[Tensor]) -> str:
+    """16 hex digits that tell the contents of some tensors."""
+    found = hashlib.sha256()
+    for tensor in tensors:
+        plain = tensor.detach().cpu().contiguous()
+        found.update(f"{plain.dtype} {tuple(plain.shape)}".encode())
+        found.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return found.hexdigest()[:16]
+
+
+@functools.cache
+def _code() -> str:
+    """Digest of the code that a training depends on."""
+    root = Path(__file__).parents[1]
+    single = [root / f"{name}.py" for name in ("config", "losses", "optimizers", "schedules")]
+    folders = [
+        path for name in ("datasets", "models", "training") for path in (root / name).rglob("*.py")
+    ]
+    found = hashlib.sha256()
+    for path in sorted(single + folders):
+        found.update(path.read_bytes())
+    return found.hexdigest()[:16]
 
 
 def save(path: Path, made_by: dict[str, str], state: dict) -> None:
@@ -44,13 +73,19 @@ def load(path: Path, expected: dict[str, str]) -> dict | None:
         return None
     advice = f"Move or delete it to start over, or resume with what wrote it: {path}"
     try:
+        with zipfile.ZipFile(path) as archive:  # torch reads the parts without their checksums
+            if damaged := archive.testzip():
+                raise OSError(f"{damaged} is damaged")
         found = torch.load(path, map_location="cpu", weights_only=True)
-        made_by, state = found["made_by"], found["state"]
-    except (RuntimeError, EOFError, KeyError, TypeError, OSError, pickle.UnpicklingError) as error:
+        made_by, state = dict(found["made_by"]), found["state"]
+    except (
+        RuntimeError, EOFError, KeyError, TypeError, ValueError, OSError, zipfile.BadZipFile,
+        pickle.UnpicklingError,
+    ) as error:  # fmt: skip
         text = str(error).partition("\n")[0]
         raise Refused(f"the checkpoint cannot be read ({text}). {advice}") from error
     differences = [
-        f"{name}: checkpoint {made_by.get(name, 'nothing')}, now {expected.get(name, 'nothing')}"
+        f"{name}: checkpoint {_near(made_by, expected, name)}, now {_near(expected, made_by, name)}"
         for name in dict.fromkeys([*made_by, *expected])
         if made_by.get(name) != expected.get(name)
     ]
@@ -61,31 +96,66 @@ def load(path: Path, expected: dict[str, str]) -> dict | None:
     return state
 
 
+def _near(one: dict[str, str], other: dict[str, str], name: str) -> str:
+    """The value in one, of a long one what is near the first difference from the other's."""
+    text, against = one.get(name, "nothing"), other.get(name, "nothing")
+    if len(text) <= 100:
+        return text
+    pairs = enumerate(zip(text, against, strict=False))
+    common = next((i for i, (a, b) in pairs if a != b), min(len(text), len(against)))
+    start = max(0, common - 40)
+    return ("..." if start else "") + text[start : common + 60] + "..."
+
+
 class Keeper:
     """Writes a run's checkpoint when it is time to, and ends the process when it is asked to.
 
-    Several processes agree every AGREE_STEPS steps, and the first one writes.
+    Never so often that writing takes more than 2 % of the time. Several processes agree every few
+    steps, and the first one writes.
     """
 
     def __init__(self, run: Any, path: Path, seconds: float | None, steps: int | None) -> None:
         self.run, self.path, self.seconds, self.steps = run, path, seconds, steps
         self.made_by = run.identity()
         self.signal: int | None = None
-        self.last, self.agreed = time.monotonic(), (-1, False)
+        self.took = 0.0
+        self.last = time.monotonic()
+        self.began: tuple[int, float] | None = None
+        self.agree_every, self.agreed = 1, (-1, False)
 
     def due(self, step: int) -> bool:
         """Whether a checkpoint is to be written after this many steps."""
-        wanted = (
-            self.signal is not None
-            or (self.seconds is not None and time.monotonic() - self.last >= self.seconds)
-            or (self.steps is not None and step % self.steps == 0)
-        )
-        if distributed.world() == 1:
-            return wanted
+        planned = self.steps is not None and step % self.steps == 0
+        if planned or distributed.world() == 1:
+            return planned or self._wanted()
         if self.agreed[0] != step:
-            together = step % AGREE_STEPS == 0 and any(distributed.everyones(wanted))
+            self._pace(step)
+            together = step % self.agree_every == 0 and any(distributed.everyones(self._wanted()))
             self.agreed = (step, together)
         return self.agreed[1]
+
+    def _wanted(self) -> bool:
+        if self.signal is not None:
+            return True
+        if self.seconds is None:
+            return False
+        passed = time.monotonic() - self.last
+        return passed >= self.seconds and passed >= LEAST_SHARE * self.took
+
+    def _pace(self, step: int) -> None:
+        """After some steps: agree as often as their time asks for, in all processes alike."""
+        now = time.monotonic()
+        self.began = self.began or (step, now)
+        if step == self.began[0] + 4:
+            a_step = (now - self.began[1]) / 4
+            every = max(1, min(AGREE_STEPS, int(AGREE_SECONDS / max(a_step, 1e-6))))
+            self.agree_every = distributed.first_says(every)
+
+    def poll(self) -> None:
+        """Between two batches of an evaluation: write and stop if the process is asked to."""
+        if self.signal is not None and distributed.world() == 1:
+            self.save()
+            self.stop()
 
     def write(self, step: int) -> None:
         """Write if it is due, and end the process if it was asked to."""
@@ -104,10 +174,12 @@ class Keeper:
 
     def save(self) -> None:
         """Write now."""
+        started = time.monotonic()
         state = self.run.state()
         if distributed.rank() == 0:
             save(self.path, self.made_by, state)
         self.last = time.monotonic()
+        self.took = self.last - started
 
 
 class _Nothing(Keeper):
@@ -118,6 +190,9 @@ class _Nothing(Keeper):
 
     def due(self, step: int) -> bool:
         return False
+
+    def poll(self) -> None:
+        pass
 
     def save(self) -> None:
         pass
@@ -137,6 +212,12 @@ def keeper(
         return
     found = Keeper(run, path, seconds, steps)
     state = load(path, found.made_by)
+    places = distributed.everyones(None if state is None else state["done"])
+    if len(set(places)) > 1:
+        raise Refused(
+            f"the processes find different checkpoints at {path}, after {places} steps: give a "
+            "folder that all of them share"
+        )
     if state is not None:
         run.resume(state)
     if threading.current_thread() is not threading.main_thread():

@@ -1,15 +1,16 @@
 """What a run is judged by at the end of an epoch: training and validation samples, eval mode."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lrsc import metrics
+from lrsc import metrics, models
 from lrsc.config import TrainConfig
 from lrsc.datasets import BiasedDataset, Split
 from lrsc.training import distributed
 
-EVAL_BATCH = 1000  # samples a forward pass without gradient
 _SPLIT_SEED = 0x5A11
 
 
@@ -60,7 +61,9 @@ def _held_out(train: Split, share: float) -> tuple[Tensor, Tensor]:
 
 
 @torch.inference_mode()
-def training_accuracy(net: nn.Module, split: Split, enough: float = 0.0) -> float:
+def training_accuracy(
+    net: nn.Module, split: Split, enough: float = 0.0, poll: Callable[[], None] = lambda: None
+) -> float:
     """Accuracy on all samples, eval mode; stops early, with an upper bound, below `enough`.
 
     The bound makes the check at the end of an epoch nearly free until the run converges: a target
@@ -68,8 +71,9 @@ def training_accuracy(net: nn.Module, split: Split, enough: float = 0.0) -> floa
     """
     net.eval()
     n, wrong = len(split), 0
-    order = _mine(n).split(EVAL_BATCH)
+    order = _mine(split)
     for part, x in zip(order, split.batches(order), strict=True):
+        poll()
         wrong += int((net(x).argmax(1) != split.y[part.to(split.y.device)]).sum())
         if (n - wrong) / n < enough:
             break
@@ -78,24 +82,28 @@ def training_accuracy(net: nn.Module, split: Split, enough: float = 0.0) -> floa
 
 
 @torch.inference_mode()
-def training_loss(net: nn.Module, split: Split) -> float:
+def training_loss(net: nn.Module, split: Split, poll: Callable[[], None] = lambda: None) -> float:
     """Mean cross-entropy (nat) on all samples, eval mode, summed in double precision."""
     net.eval()
-    order = _mine(len(split)).split(EVAL_BATCH)
+    order = _mine(split)
     summed = torch.zeros((), dtype=torch.float64, device=split.y.device)
     for part, x in zip(order, split.batches(order), strict=True):
+        poll()
         y = split.y[part.to(split.y.device)]
         summed += F.cross_entropy(net(x).double(), y, reduction="sum")
     return float(distributed.total(summed)) / len(split)
 
 
 @torch.inference_mode()
-def validation_accuracy(net: nn.Module, split: Split, select_by: str | None) -> float:
+def validation_accuracy(
+    net: nn.Module, split: Split, select_by: str | None, poll: Callable[[], None] = lambda: None
+) -> float:
     """Accuracy on a validation split: of the worst (class, bias) group, else of all samples."""
     net.eval()
-    order = _mine(len(split)).split(EVAL_BATCH)
+    order = _mine(split)
     right = torch.zeros(len(split), device=split.y.device)
     for part, x in zip(order, split.batches(order), strict=True):
+        poll()
         part = part.to(split.y.device)
         right[part] = (net(x).argmax(1) == split.y[part]).float()
     right = distributed.total(right)
@@ -105,6 +113,7 @@ def validation_accuracy(net: nn.Module, split: Split, select_by: str | None) -> 
     return float(metrics.worst_group_accuracy(predicted, split.y, split.bias))
 
 
-def _mine(n: int) -> Tensor:
-    """Indices of the samples that this process looks at."""
-    return torch.arange(distributed.rank(), n, distributed.world())
+def _mine(split: Split) -> tuple[Tensor, ...]:
+    """Indices of the samples that this process looks at, a forward pass each."""
+    indices = torch.arange(distributed.rank(), len(split), distributed.world())
+    return indices.split(models.pass_size(split.x.shape[1:], 1000))

@@ -87,8 +87,9 @@ def fit(
     their number must divide; the first alone writes.
 
     Raises ValueError before any work for unknown names, LRs that are empty, not finite or <= 0,
-    settings that contradict one another or the data, models that do not fit the data, and
-    checkpoints of another run; OutOfMemory, a ValueError, naming the settings that need less.
+    settings that contradict one another or the data, and models that do not fit the data; when a
+    run starts, for a checkpoint of another run; and OutOfMemory, a ValueError, naming the settings
+    that need less.
     """
     config = config or TrainConfig()
     configs = [dataclasses.replace(config, lr=lr) for lr in arguments.some("lrs", lrs, config.lr)]
@@ -114,13 +115,17 @@ def fit(
     total = min(total, config.max_steps) if config.max_steps else total
     schedules.check(config, total)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if config.precision == "tf32" and device.type != "cuda":
+        raise ValueError(f"precision='tf32' does nothing on device={str(device)!r}: use 'fp32'")
     if not isinstance(model, nn.Module):
         with seeded(0, device):
             models.check(build(), dataset)
     folder = None if checkpoints is None else Path(checkpoints)
+    with _memory_advice(config):
+        train, val = train.to(device), None if val is None else val.to(device)
     job = Job(
-        build, dataset, train.to(device), None if val is None else val.to(device), batch, total,
-        dict(probes or {}), every, folder, checkpoint_seconds, checkpoint_steps, device, progress,
+        build, isinstance(model, nn.Module), dataset, train, val, batch, total, dict(probes or {}),
+        every, folder, checkpoint_seconds, checkpoint_steps, device, progress,
     )  # fmt: skip
     return [_train(job, config, seed) for config, seed in runs]
 
@@ -129,10 +134,10 @@ def _train(job: Job, config: TrainConfig, seed: int) -> Trained:
     with (
         seeded(seed, job.device),
         _memory_advice(config),
-        steps.matmul_precision(config.precision, job.device),
+        models.matmul_precision(config.precision, job.device),
     ):
         run = Run(job, config, seed)
-        path = job.checkpoints and job.checkpoints / f"lr-{config.lr:g}-seed-{seed}.pt"
+        path = job.checkpoints and job.checkpoints / f"lr-{config.lr!r}-seed-{seed}.pt"
         with (
             checkpoint.keeper(run, path, job.checkpoint_seconds, job.checkpoint_steps) as keeper,
             distributed.parallel(run.net) as parallel,
@@ -140,10 +145,12 @@ def _train(job: Job, config: TrainConfig, seed: int) -> Trained:
             if not run.finished:
                 step = steps.step(run.net, parallel, run.optimizer, config)
                 with _progress_bar(run) as bar:
-                    while run.done < job.total and run.status == "cap":
-                        _epoch(run, step, keeper, bar)
-                        keeper.write(run.done)
-                _finish(run)
+                    while run.seen or (run.done < job.total and run.status == "cap"):
+                        if not run.seen:  # else resumed at the end of an epoch
+                            _epoch(run, step, keeper, bar)
+                            keeper.write(run.done)
+                        _end_of_epoch(run, keeper, bar)
+                _finish(run, keeper)
                 keeper.save()
     run.net.eval()
     curves = {name: joined(name, parts).cpu() for name, parts in run.curves.items()}
@@ -154,7 +161,7 @@ def _train(job: Job, config: TrainConfig, seed: int) -> Trained:
 
 
 def _epoch(run: Run, step: steps.Step, keeper: Keeper, bar) -> None:
-    """The steps of an epoch that are still to do, and what is decided at its end."""
+    """The steps of an epoch that are still to do."""
     job = run.job
     first = run.done % job.epoch
     if first:  # resumed inside an epoch: its permutation is drawn again
@@ -184,31 +191,44 @@ def _epoch(run: Run, step: steps.Step, keeper: Keeper, bar) -> None:
                 break
             keeper.write(run.done)
     _record(run, logits[: i + 1 - held], parts[held : i + 1])
-    _end_of_epoch(run, (i + 1) * job.batch, bar)
+    run.seen = (i + 1) * job.batch
 
 
-def _end_of_epoch(run: Run, seen: int, bar) -> None:
-    job, config = run.job, run.config
-    run.epochs += 1
-    run.curves.setdefault("accuracy", []).append((run.right / seen).float())
-    finite, accuracy = torch.stack([run.finite.double(), run.right / seen]).tolist()
+def _end_of_epoch(run: Run, keeper: Keeper, bar) -> None:
+    """What is decided at the end of an epoch; a signal during its evaluations repeats them."""
+    job, config, poll = run.job, run.config, keeper.poll
+    right = run.right / run.seen
+    finite, accuracy = torch.stack([run.finite.double(), right]).tolist()
+    status, validation = "cap", None
+    if not finite:  # with `accuracy`, the epoch's only host synchronisation
+        status = "diverged"
+    else:
+        if job.val is not None:
+            validation = evaluation.validation_accuracy(run.net, job.val, config.select_by, poll)
+        if config.stop_at_accuracy is not None:
+            run.accuracy = evaluation.training_accuracy(
+                run.net, job.train, config.stop_at_accuracy, poll
+            )
+        status = "converged" if _converged(run, poll) else "cap"
+    run.epochs, run.seen, run.status = run.epochs + 1, 0, status
+    run.curves.setdefault("accuracy", []).append(right.float())
     run.right.zero_()
+    if validation is not None:
+        _select(run, validation)
     if bar is not None:
         bar.set_postfix_str(f"epoch {run.epochs}, accuracy {accuracy:.2%}")
-    if not finite:  # with `accuracy`, the epoch's only host synchronisation
-        run.status = "diverged"
-        return
-    if job.val is not None:
-        _select(run, evaluation.validation_accuracy(run.net, job.val, config.select_by))
+
+
+def _converged(run: Run, poll: Callable[[], None]) -> bool:
+    """Whether all rules that are given hold."""
+    config = run.config
+    rules = []
     if config.stop_at_accuracy is not None:
-        run.accuracy = evaluation.training_accuracy(run.net, job.train, config.stop_at_accuracy)
-    wanted = (config.stop_at_accuracy, config.stop_at_loss)
-    right = config.stop_at_accuracy is None or run.accuracy >= config.stop_at_accuracy
-    if wanted != (None, None) and right:
-        low = config.stop_at_loss is None or (
-            evaluation.training_loss(run.net, job.train) <= config.stop_at_loss
-        )
-        run.status = "converged" if low else "cap"
+        rules.append(run.accuracy >= config.stop_at_accuracy)
+    if config.stop_at_loss is not None and all(rules):
+        loss = evaluation.training_loss(run.net, run.job.train, poll)
+        rules.append(loss <= config.stop_at_loss)
+    return bool(rules) and all(rules)
 
 
 def _select(run: Run, accuracy: float) -> None:
@@ -218,19 +238,20 @@ def _select(run: Run, accuracy: float) -> None:
         run.best = {"epoch": run.epochs, "accuracy": accuracy, "weights": weights}
 
 
-def _finish(run: Run) -> None:
+def _finish(run: Run, keeper: Keeper) -> None:
     """The last probes, the selected weights, and the accuracy that a run at its cap ends with."""
     if run.status == "diverged":
-        run.accuracy = float("nan")
+        run.accuracy, run.best["epoch"] = float("nan"), None
     else:
-        for p in run.net.parameters():
-            p.grad = None
-        if run.job.probes:
+        if run.job.probes and not run.probed:
+            for p in run.net.parameters():
+                p.grad = None
             _look(run, run.job.probes)()
+            run.probed = True
         if run.best["weights"]:
             run.net.load_state_dict(run.best["weights"])
         if run.status == "cap" or run.best["weights"]:
-            run.accuracy = evaluation.training_accuracy(run.net, run.job.train)
+            run.accuracy = evaluation.training_accuracy(run.net, run.job.train, poll=keeper.poll)
     run.seconds_before = run.seconds
     run.best["weights"] = {}
     run.finished = True
@@ -298,7 +319,9 @@ def _memory_advice(config: TrainConfig) -> Iterator[None]:
         yield
     except (MemoryError, RuntimeError) as error:
         text = str(error)
-        full = isinstance(error, MemoryError | torch.OutOfMemoryError) or "t allocate" in text
+        full = isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+            said in text for said in ("t allocate", "ALLOC_FAILED")
+        )
         if not full:
             raise
         raise OutOfMemory(

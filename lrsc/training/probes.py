@@ -115,7 +115,8 @@ def _device(net: nn.Module) -> torch.device:
 @torch.no_grad()
 def _observe(net: nn.Module, split: Split) -> tuple[Tensor, Tensor]:
     """Representation (n x d) and logits (n x K) of a split in memory, in eval mode."""
-    parts = [models.penultimate(net, split.inputs(x)) for x in split.x[:].split(models.BATCH)]
+    size = models.pass_size(split.x.shape[1:])
+    parts = [models.penultimate(net, split.inputs(x)) for x in split.x[:].split(size)]
     return torch.cat([z for z, _ in parts]), torch.cat([logits for _, logits in parts])
 
 

@@ -23,6 +23,7 @@ class Job:
     """What the runs of one call share."""
 
     factory: Callable[[], nn.Module]
+    ready: bool
     dataset: BiasedDataset
     train: Split
     val: Split | None
@@ -54,6 +55,9 @@ class Run:
                 if p.dim() == 4:
                     p.data = p.data.contiguous(memory_format=torch.channels_last)
         models.check(self.net, job.dataset)
+        # a ready module is trained in place: it may have been trained before
+        fresh = not job.ready and job.checkpoints is not None
+        self.initial = checkpoint.digest(self.net.state_dict().values()) if fresh else ""
         self.optimizer = optimizers.build(config, self.net.parameters(), job.device.type)
         # on the CPU: one order, and the same crops and flips, on every device
         self.order = torch.Generator().manual_seed(seed + 0x5EED)
@@ -63,6 +67,8 @@ class Run:
         self.finite = torch.ones((), dtype=torch.bool, device=job.device)
         self.done = self.epochs = 0
         self.status, self.accuracy, self.finished = "cap", float("nan"), False
+        self.seen = 0  # samples of an epoch whose steps are done and whose end is not decided yet
+        self.probed = False  # for the last time
         self.best: dict[str, Any] = {"epoch": None, "accuracy": -1.0, "weights": {}}
         self.seconds_before = 0.0
         if distributed.rank():  # the same weights, but other noise than the first process'
@@ -75,20 +81,26 @@ class Run:
             return self.seconds_before
         return self.seconds_before + time.perf_counter() - self.started
 
-    _PLAIN = ("done", "epochs", "status", "accuracy", "finished", "best", "epoch_order")
+    _PLAIN = (
+        "done", "epochs", "status", "accuracy", "finished", "best", "epoch_order", "seen", "probed",
+    )  # fmt: skip
 
     def identity(self) -> dict[str, str]:
         """What a checkpoint must say to be one of this run."""
-        dataset = self.job.dataset
-        shapes = {name: tuple(p.shape) for name, p in self.net.named_parameters()}
+        job, train = self.job, self.job.train
+        rows = [t for t in (train.y, train.bias, train.x[:8], train.x[-8:]) if t is not None]
+        constants = [t for t in (train.mean, train.std) if t is not None]
+        shapes = {name: tuple(value.shape) for name, value in self.net.state_dict().items()}
         return checkpoint.identity(
             **{f"config.{k}": v for k, v in dataclasses.asdict(self.config).items()},
             seed=self.seed,
-            data=f"{dataset.name} {dataset.options} {dataset.source_id} {dataset.checksum}",
-            samples=len(self.job.train),
-            model=f"{type(self.net).__name__} {shapes}",
-            probes=self.job.every,
-            device=self.job.device.type,
+            data=f"{job.dataset.name} {job.dataset.options} {job.dataset.source_id}",
+            samples=f"{len(train)}, digest {checkpoint.digest(rows + constants)}",
+            augmentation=getattr(train.augment, "__qualname__", type(train.augment).__name__),
+            model=" ".join(f"{self.net} {shapes}".split()),
+            weights=f"digest {self.initial}",
+            probes=job.every,
+            device=job.device.type,
             processes=distributed.world(),
         )
 
@@ -128,4 +140,4 @@ class Run:
 
 def joined(name: str, parts: list[Tensor]) -> Tensor:
     """A curve from its parts."""
-    return torch.cat(parts) if name in PER_STEP else torch.stack(parts)
+    return torch.cat(parts) if name in PER_STEP else torch.stack([part.cpu() for part in parts])

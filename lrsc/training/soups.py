@@ -16,7 +16,7 @@ from lrsc import metrics
 from lrsc.config import CHOICES, TrainConfig
 from lrsc.datasets import BiasedDataset, Split
 from lrsc.errors import check_names
-from lrsc.models import BATCH, modes_kept, predict
+from lrsc.models import modes_kept, pass_size, predict
 from lrsc.training.loop import Trained, fit
 
 _BatchNorm = nn.modules.batchnorm._BatchNorm
@@ -196,7 +196,7 @@ def _measure_statistics(net: nn.Module, split: Split) -> None:
             module.reset_running_stats()
             module.momentum = None  # a cumulative mean
             module.train()
-        for x in split.batches(order.tensor_split(-(-len(split) // BATCH))):
+        for x in split.batches(order.tensor_split(-(-len(split) // pass_size(split.x.shape[1:])))):
             net(x)
     for module, momentum in zip(norms, momenta, strict=True):
         module.momentum = momentum

@@ -1,7 +1,7 @@
 """One update of a network: loss, gradients and optimiser as the config says."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -88,20 +88,3 @@ def _gradients(
         return torch.cat(found)
 
     return whole if config.accumulation == 1 else parts
-
-
-@contextlib.contextmanager
-def matmul_precision(precision: str, device: torch.device) -> Iterator[None]:
-    """TF32 on a GPU on or off, as the config says; as it was afterwards."""
-    if device.type != "cuda":
-        yield
-        return
-    kinds: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
-    before = [kind.allow_tf32 for kind in kinds]
-    try:
-        for kind in kinds:
-            kind.allow_tf32 = precision == "tf32"
-        yield
-    finally:
-        for kind, value in zip(kinds, before, strict=True):
-            kind.allow_tf32 = value

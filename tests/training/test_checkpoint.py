@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from torch import nn
 import lrsc
 from lrsc import TrainConfig
 from lrsc.datasets import augment
-from lrsc.training import checkpoint
+from lrsc.training import checkpoint, evaluation
 
 CONFIGS = {
     "plain": {},
@@ -98,6 +99,51 @@ def test_a_finished_run_is_read_and_not_trained(own_dataset, tmp_path):
     assert files == {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
 
 
+def test_near_learning_rates_have_files_of_their_own(own_dataset, tmp_path):
+    lrsc.fit(model, own_dataset, config(), lrs=[0.1234567, 0.1234568], checkpoints=tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("where", ["validation_accuracy", "training_accuracy", "training_loss"])
+@pytest.mark.parametrize("epoch", [1, 3])
+def test_a_signal_during_an_evaluation_loses_nothing(
+    own_dataset, tmp_path, monkeypatch, where, epoch
+):
+    settings = config(
+        validation_share=0.2, select_by="mean", batch_size=6, stop_at_accuracy=1e-6,
+        stop_at_loss=1e-6,
+    )  # fmt: skip
+    probes = {"probes": {"n": norm}, "probe_every": 5}
+    (whole,) = lrsc.fit(model, own_dataset, settings, **probes)
+    called, original = [], getattr(evaluation, where)
+
+    def interrupted(*args, **kwargs):
+        called.append(1)
+        if len(called) == epoch:
+            signal.raise_signal(signal.SIGTERM)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(evaluation, where, interrupted)
+    with pytest.raises(SystemExit) as stopped:
+        lrsc.fit(model, own_dataset, settings, checkpoints=tmp_path, **probes)
+    assert stopped.value.code == 143
+    (resumed,) = lrsc.fit(model, own_dataset, settings, checkpoints=tmp_path, **probes)
+    same(resumed, whole)
+
+
+def test_writing_takes_no_more_than_its_share_of_the_time(own_dataset, tmp_path, monkeypatch):
+    slow = checkpoint.save
+
+    def save(*args):
+        time.sleep(0.05)
+        slow(*args)
+
+    saved = []
+    monkeypatch.setattr(checkpoint, "save", lambda *args: (saved.append(1), save(*args)))
+    lrsc.fit(model, own_dataset, config(), checkpoints=tmp_path, checkpoint_seconds=1e-9)
+    assert len(saved) == 2  # the first, which tells how long one takes, and the last
+
+
 def test_recording_in_parts_changes_nothing(own_dataset, tmp_path, monkeypatch):
     whole = lrsc.fit(model, own_dataset, config())[0]
     monkeypatch.setattr("lrsc.training.loop._RECORDED", 3 * 8 * 3)  # three steps at a time
@@ -116,9 +162,32 @@ def test_a_checkpoint_of_another_run_is_refused_with_the_difference(own_dataset,
     lrsc.fit(model, own_dataset, config(), checkpoints=tmp_path)
     refused(own_dataset, tmp_path, r"config.momentum: checkpoint 0.0, now 0.5", momentum=0.5)
     wide = lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 3))  # noqa: E731
-    refused(own_dataset, tmp_path, r"model: checkpoint Sequential.*4, 3, 3, 3.*now", factory=wide)
-    other = dataclasses.replace(own_dataset, checksum="1")
+    refused(
+        own_dataset,
+        tmp_path,
+        r"model: checkpoint Sequential\( \(0\): Conv2d.*, now .*Flatten",
+        factory=wide,
+    )
+    other = dataclasses.replace(own_dataset, source_id="1")
     refused(other, tmp_path, r"data: checkpoint own")
+    smooth = lambda: nn.Sequential(*[nn.Tanh() if type(m) is nn.ReLU else m for m in model()])  # noqa: E731
+    refused(own_dataset, tmp_path, r"model: checkpoint .*ReLU.*, now .*Tanh", factory=smooth)
+    halves = dataclasses.replace(own_dataset.train, x=own_dataset.train.x // 2)
+    refused(
+        dataclasses.replace(own_dataset, train=halves), tmp_path, r"samples: checkpoint 60, dig"
+    )
+
+
+def test_other_initial_weights_are_another_run(own_dataset, tmp_path):
+    lrsc.fit(model, own_dataset, config(), checkpoints=tmp_path)
+
+    def larger():
+        net = model()
+        with torch.no_grad():
+            net[0].weight.mul_(2)
+        return net
+
+    refused(own_dataset, tmp_path, "weights: checkpoint digest", factory=larger)
 
 
 def test_a_checkpoint_of_other_code_is_refused(own_dataset, tmp_path, monkeypatch):
@@ -127,12 +196,15 @@ def test_a_checkpoint_of_other_code_is_refused(own_dataset, tmp_path, monkeypatc
     refused(own_dataset, tmp_path, r"lrsc: checkpoint .*, now 9\.9")
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "other content"])
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "other content", "one byte"])
 def test_a_damaged_checkpoint_is_refused_and_kept(own_dataset, tmp_path, damage):
     lrsc.fit(model, own_dataset, config(), checkpoints=tmp_path)
     (path,) = tmp_path.iterdir()
     whole = path.read_bytes()
-    if damage == "other content":
+    if damage == "one byte":
+        at = whole.index(torch.load(path)["state"]["model"]["5.weight"].numpy().tobytes())
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    elif damage == "other content":
         torch.save({"model": torch.zeros(1)}, path)
     else:
         path.write_bytes({"truncated": whole[:-300], "empty": b"", "text": b"no"}[damage])

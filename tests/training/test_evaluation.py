@@ -109,3 +109,16 @@ def test_a_loss_threshold_goes_on_beyond_full_accuracy():
     assert before > 0.02  # it stopped at the first epoch's end that met the threshold
     only = dataclasses.replace(longer, stop_at_accuracy=None)
     assert lrsc.fit(plain, dataset, only)[0].epochs == long.epochs
+
+
+def test_a_diverged_run_has_no_selected_epoch(own_dataset):
+    settings = config(validation_share=0.5, select_by="mean", lr=3e5, max_epochs=30)
+    (run,) = lrsc.fit(linear, own_dataset, dataclasses.replace(settings, l2=1.0))
+    assert run.status == "diverged" and run.selected_epoch is None
+
+
+def test_a_pass_holds_fewer_large_images():
+    assert lrsc.models.pass_size((3, 28, 28)) == 500 and lrsc.models.pass_size((43,), 1000) == 1000
+    assert (
+        lrsc.models.pass_size((3, 224, 224)) == 111 and lrsc.models.pass_size((3, 9999, 9999)) == 1
+    )

@@ -83,7 +83,7 @@ def test_equal_models_give_their_weights_bit_for_bit(own_dataset):
 
 @pytest.mark.parametrize(("n", "sizes"), [(60, [60]), (61, [31, 30]), (150, [50, 50, 50])])
 def test_statistics_are_means_over_one_pass_of_batches(monkeypatch, n, sizes):
-    monkeypatch.setattr(soups, "BATCH", 60)
+    monkeypatch.setattr(soups, "pass_size", lambda shape: 60)
     generator = torch.Generator().manual_seed(1)
     x = torch.randint(0, 256, (n, 3, 8, 8), generator=generator, dtype=torch.uint8)
     split = Split(x, torch.arange(n) % 3, mean=torch.full((3,), 0.5), std=torch.full((3,), 0.2))
@@ -111,7 +111,7 @@ def test_statistics_are_means_over_one_pass_of_batches(monkeypatch, n, sizes):
 
 def test_samples_in_the_order_of_their_classes_are_mixed(own_dataset, monkeypatch):
     """Batches of one class would have the deviation within classes, not that of the data."""
-    monkeypatch.setattr(soups, "BATCH", 30)
+    monkeypatch.setattr(soups, "pass_size", lambda shape: 30)
     x = torch.zeros(60, 3, 8, 8, dtype=torch.uint8)
     x[30:] = 255
     soup = uniform_soup([network(0), network(1)], Split(x, torch.arange(60) // 30))

@@ -146,3 +146,8 @@ def test_probe_names_and_intervals_are_checked(own_dataset):
     )
     assert run.curves["a_one"].shape == (4, 2) and run.curves["b"].shape == (3,)
     assert run.curves["a_step"].tolist() == [0, 4, 8, 12]
+
+
+def test_tf32_on_a_cpu_is_refused(own_dataset):
+    with pytest.raises(ValueError, match="precision='tf32' does nothing on device='cpu'"):
+        lrsc.fit(small, own_dataset, config(precision="tf32"), device="cpu")
