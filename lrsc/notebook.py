@@ -252,7 +252,7 @@ def show_benchmark(name: str, columns: Mapping[str, str]) -> None:
 
     def cell(field: str, heading: str, value: Any) -> str:
         if not isinstance(value, float):
-            return str(value)
+            return str(value).replace(" x ", " × ").replace(" ", "\u00a0")
         value *= 100 if heading.endswith("(%)") else 1
         return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 

@@ -1,5 +1,6 @@
 """What the notebooks share: the check of parameters, the evidence, tables and figures as HTML."""
 
+import json
 import re
 import sys
 
@@ -267,3 +268,17 @@ def test_a_card_says_where_a_data_set_is_from(name, options, says, monkeypatch):
     notebook.show_card(dataset)
     notebook.show_counts(dataset)
     assert all(text in shown[0] for text in says) and "`" not in shown[0]
+
+
+def test_a_benchmark_is_shown_as_measured(tmp_path, monkeypatch, displayed):
+    monkeypatch.setattr("lrsc.results.shipped_path", lambda name: tmp_path / f"{name}.nc")
+    columns = {"model": "Model", "ms": "Step (ms)", "share": "Of the peak (%)"}
+    notebook.show_benchmark("times", columns)
+    assert "Not measured yet" in displayed[0][-1]
+    rows = [{"model": "3 x 28", "ms": 1234.5, "share": 0.4567, "more": 1}]
+    found = {"machine": {"cores": 2, "torch": "9"}, "made_by": "python a.py", "rows": rows}
+    (tmp_path / "times.json").write_text(json.dumps(found))
+    notebook.show_benchmark("times", columns)
+    text = " ".join(text for _, text in displayed)
+    assert "1,234" in text and "45.7" in text and "3\u00a0×\u00a028" in text
+    assert "2 cores, torch 9" in text and "python a.py" in text
