@@ -5,7 +5,8 @@
 Colored MNIST, batch 100; `dynamics` on 500 fixed samples every 50 iterations and
 `attribution_shares` on 16 images every 500, the default sizes. Each round trains without and with
 the probes, in turn; the medians over rounds and of the rounds' ratios are printed, and the median
-milliseconds of one call of each probe. Fewer steps than 500 overstate the attribution's cost.
+milliseconds of one call of each probe; `share` is what these calls add to a step of the median
+length, which drift of the machine's speed between two trainings does not touch. Fewer steps than 500 overstate the attribution's cost.
 Target: at most 1.1 x. On two cores a round takes minutes (ResNet18). Without real data the
 embedded digits are used: the time does not depend on what the images show.
 """
@@ -75,12 +76,14 @@ def main() -> None:
         for _ in range(options.rounds):
             without.append(1000 * step_seconds(model, ds, {}, options.steps))
             recorded.append(1000 * step_seconds(model, ds, probes, options.steps))
+        call_ms = {name: 1000 * median(seconds) for name, seconds in calls.items()}
+        ms = median(without)
         rows.append({
-            "case": case, "source": ds.source_id, "ms": median(without),
-            "recorded_ms": median(recorded),
+            "case": case, "source": ds.source_id, "ms": ms, "recorded_ms": median(recorded),
             "rounds": options.rounds,
             "ratio": median(a / b for a, b in zip(recorded, without, strict=True)),
-            **{f"{name}_call_ms": 1000 * median(seconds) for name, seconds in calls.items()},
+            **{f"{name}_call_ms": value for name, value in call_ms.items()},
+            "share": sum(value / EVERY[name] for name, value in call_ms.items()) / ms,
         })  # fmt: skip
     show(rows, options.json, options.output)
 
