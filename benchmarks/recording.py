@@ -6,7 +6,8 @@ Colored MNIST, batch 100; `dynamics` on 500 fixed samples every 50 iterations an
 `attribution_shares` on 16 images every 500, the default sizes. Each round trains without and with
 the probes, in turn; the medians over rounds and of the rounds' ratios are printed, and the median
 milliseconds of one call of each probe; `share` is what these calls add to a step of the median
-length, which drift of the machine's speed between two trainings does not touch. Fewer steps than 500 overstate the attribution's cost.
+length, which drift of the machine's speed between two trainings does not touch. Fewer steps than
+500 overstate the attribution's cost.
 Target: at most 1.1 x. On two cores a round takes minutes (ResNet18). Without real data the
 embedded digits are used: the time does not depend on what the images show.
 """

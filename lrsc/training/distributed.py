@@ -6,6 +6,7 @@ Without a process group every function here is that of a single process and cost
 import contextlib
 import datetime
 import os
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -101,6 +102,8 @@ def parallel(net: nn.Module) -> Iterator[nn.Module]:
         module.__class__ = _BatchNorm  # same parameters, same state_dict
     device = next(net.parameters()).device
     try:
+        # channels_last and contiguous are the same layout for 1 x 1 kernels, which torch calls odd
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         yield nn.parallel.DistributedDataParallel(
             net, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
         )
