@@ -168,8 +168,11 @@ def show_choices(ds: xr.Dataset, variables: Sequence[str] = plots.MAIN, by: str 
         here = ds.isel(run=ds[by].values == choice)
         cells = [choice or "as decided", str(here.sizes["run"])]
         for name in variables:
-            values = dict(zip(*plots.by_lr(here, name)[:2], strict=True))
-            cells += [_mean_sd(name, values.get(lr, np.nan), 0, 1) for lr in lrs]
+            found = {lr: rest for lr, *rest in zip(*plots.by_lr(here, name), strict=True)}
+            for lr in lrs:
+                mean, sd = found.get(lr, (np.nan, np.nan))
+                runs = int(np.isfinite(here[name].values[here["lr"].values == lr]).sum())
+                cells.append(_mean_sd(name, mean, sd, runs))
         rows.append(cells)
     paper = _paper(ds) if by == "data" else None
     if paper:
@@ -180,7 +183,8 @@ def show_choices(ds: xr.Dataset, variables: Sequence[str] = plots.MAIN, by: str 
             cells += ends if len(ends) == len(lrs) == 2 else ["–"] * len(lrs)
         rows.append(cells)
     display(HTML(_html_table(heads, rows)))
-    display(Markdown(f"Means over seeds. {_caption(ds, None)}"))
+    text = "Mean over seeds ± standard deviation."
+    display(Markdown(f"{text} {_caption(ds, None)}"))
 
 
 def show_reference_prunability(dataset: str, model: str) -> None:
