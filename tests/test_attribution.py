@@ -2,6 +2,7 @@
 
 import math
 
+import captum.attr
 import numpy as np
 import pytest
 import torch
@@ -102,7 +103,6 @@ def test_batches_change_nothing_but_roundoff(batch, n):
 
 @pytest.mark.parametrize("model", ["resnet18", "fcn", "own"])
 def test_they_are_those_of_captum(model, digits):
-    captum = pytest.importorskip("captum.attr", reason="captum is not installed")
     if model == "own":
         net, (x, y) = convolutional(nn.ReLU), images()
     else:
@@ -111,7 +111,7 @@ def test_they_are_those_of_captum(model, digits):
             net = lrsc.models.build(model, digits.input_shape, 10)
         x, y = digits.train.inputs(digits.train.x[:2]), digits.train.y[:2]
     found = integrated_gradients(net, x, y, steps=10)
-    expected = captum.IntegratedGradients(net.eval()).attribute(x, target=y, n_steps=10)
+    expected = captum.attr.IntegratedGradients(net.eval()).attribute(x, target=y, n_steps=10)
     assert torch.allclose(found, expected, atol=1e-5 * float(expected.abs().max()))
 
 
