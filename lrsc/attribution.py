@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lrsc.metrics import checks
-from lrsc.models import modes_kept
+from lrsc.models import input_errors, modes_kept
 
 BATCH = 100  # points on paths that go through the network at a time, with gradient
 
@@ -119,14 +119,8 @@ def _check_broadcast(name: str, given: Tensor, to: Tensor, other: str) -> None:
 
 
 def _logits(model: nn.Module, x: Tensor) -> Tensor:
-    try:
+    with input_errors(x):
         logits = model(x)
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        raise ValueError(
-            f"the model does not take inputs of shape {tuple(x.shape[1:])}: {error}"
-        ) from error
     if logits.dim() != 2 or len(logits) != len(x):
         raise ValueError(
             f"the model returns shape {tuple(logits.shape)} for {len(x)} samples, expected "

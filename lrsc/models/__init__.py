@@ -15,8 +15,8 @@ from lrsc.models.precision import matmul_precision
 
 __all__ = [
     "BATCH", "BUILDERS", "VERSIONS", "SmallMapConv2d", "build", "check", "classifier", "evaluate",
-    "matmul_precision",
-    "modes_kept", "options_for", "pass_size", "penultimate", "predict", "representation",
+    "input_errors", "matmul_precision", "modes_kept", "options_for", "pass_size", "penultimate",
+    "predict", "representation",
 ]  # fmt: skip
 
 VERSIONS = {  # raised when the code changes what a seed trains
@@ -168,8 +168,15 @@ def check(net: nn.Module, dataset: BiasedDataset) -> None:
 
 
 def _logits(net: nn.Module, x: Tensor) -> Tensor:
-    try:
+    with input_errors(x):
         return evaluate(net, x)
+
+
+@contextlib.contextmanager
+def input_errors(x: Tensor) -> Iterator[None]:
+    """Inside, what torch says of inputs that a model does not take is a ValueError."""
+    try:
+        yield
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
