@@ -1,9 +1,12 @@
-"""Archives made for a test, and what stands in a folder."""
+"""Archives and published layouts made for a test, and what stands in a folder."""
 
 import io
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
+
+from lrsc.datasets import miniatures
 
 
 def packed(files: dict[str, bytes], form: str = "tar.gz") -> bytes:
@@ -29,3 +32,11 @@ def names(folder: Path) -> set[str]:
 def read(folder: Path) -> dict[str, bytes]:
     files = (p for p in folder.rglob("*") if p.is_file())
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in files}
+
+
+def published_form(name: str, root: Path) -> Path:
+    """root with 40 + 10 + 20 drawn images, rho 0.1, without a miniature's mark and masks."""
+    folder = miniatures.make(name, root, n=40, rho=0.1)
+    (folder / miniatures.MARK).unlink()
+    shutil.rmtree(folder / "masks")
+    return root

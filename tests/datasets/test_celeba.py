@@ -6,6 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
+from packing import published_form
 
 from lrsc.datasets import celeba, miniatures
 from lrsc.datasets.biased import stratified
@@ -17,12 +18,7 @@ ATTRIBUTES, PARTITION = "list_attr_celeba.txt", "list_eval_partition.txt"
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
-    """40 + 10 + 20 faces, rho 0.1, without the mark and the masks of a miniature."""
-    root = tmp_path_factory.mktemp("celeba")
-    folder = miniatures.make("celeba", root, n=40, rho=0.1)
-    (folder / miniatures.MARK).unlink()
-    shutil.rmtree(folder / "masks")
-    return root
+    return published_form("celeba", tmp_path_factory.mktemp("celeba"))
 
 
 @pytest.fixture

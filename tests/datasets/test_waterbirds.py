@@ -5,20 +5,16 @@ import shutil
 
 import pytest
 import torch
+from packing import published_form
 
-from lrsc.datasets import miniatures, waterbirds
+from lrsc.datasets import waterbirds
 from lrsc.datasets.images import decode
 from lrsc.errors import DataMissing
 
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
-    """40 + 10 + 20 birds, rho 0.1, without the mark and the masks of a miniature."""
-    root = tmp_path_factory.mktemp("waterbirds")
-    folder = miniatures.make("waterbirds", root, n=40, rho=0.1)
-    (folder / miniatures.MARK).unlink()
-    shutil.rmtree(folder / "masks")
-    return root
+    return published_form("waterbirds", tmp_path_factory.mktemp("waterbirds"))
 
 
 @pytest.fixture
