@@ -15,7 +15,7 @@ CHOICES = {  # valid names of TrainConfig's fields
     "optimizer": ("sgd", "adam", "adamw", "psgd_kron"),
     "schedule": ("constant", "step", "cosine", "wsd", "switch"),
     "select_by": ("mean", "worst_group"),
-    "precision": ("fp32", "tf32", "bf16"),
+    "precision": ("fp32", "tf32", "bf16", "fp64"),
 }
 
 
@@ -54,7 +54,8 @@ class TrainConfig:
     cross-entropy) that are given hold at the end of an epoch; None is not asked for.
     **Selection.** validation_share: share of the training samples set aside; select_by: 'mean' or
     'worst_group' accuracy on the validation split, by which the best epoch's weights are kept.
-    **precision:** 'fp32' (TF32 off), 'tf32', or 'bf16' (autocast; weights and metrics in fp32).
+    **precision:** 'fp32' (TF32 off), 'tf32', 'bf16' (autocast; weights and metrics in fp32), or
+    'fp64' (weights, losses and gradients in double precision, for comparisons).
 
     Raises ValueError naming the field for a value out of range, and both for two that contradict
     one another.

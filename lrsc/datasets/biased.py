@@ -53,16 +53,20 @@ class Split:
             raise ValueError("bias labels are missing in this split: give Split(..., bias=...)")
         return self.bias != self.y
 
-    def inputs(self, x: Tensor) -> Tensor:
-        """Raw samples (any subset of x's rows) -> the standardised float32 a network sees."""
-        if x.dtype == torch.uint8:
-            scale = 1 / 255
-            if self.mean is None or self.std is None:
-                return x.float().mul_(scale)
-            shape = (-1,) + (1,) * (x.dim() - 2)
-            factor = (scale / self.std).view(shape)
-            return x.float().mul_(factor).sub_((self.mean / self.std).view(shape))
-        return x.float()
+    def inputs(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        """Raw samples (any subset of x's rows) -> the standardised float32 a network sees.
+
+        out: a float32 tensor of the same shape to write them to, where there is one already.
+        """
+        found = x.float() if out is None else out.copy_(x)
+        if x.dtype != torch.uint8:
+            return found
+        scale = 1 / 255
+        if self.mean is None or self.std is None:
+            return found.mul_(scale)
+        shape = (-1,) + (1,) * (x.dim() - 2)
+        factor = (scale / self.std).view(shape)
+        return found.mul_(factor).sub_((self.mean / self.std).view(shape))
 
     def batches(self, indices: Iterable[Tensor]) -> Iterator[Tensor]:
         """The network's inputs at each tensor of indices; images on disk are decoded ahead."""

@@ -12,11 +12,12 @@ from lrsc.errors import check_names, unknown
 from lrsc.models.architectures import BUILDERS
 from lrsc.models.convolution import SmallMapConv2d
 from lrsc.models.precision import matmul_precision
+from lrsc.models.stacking import Stack, linear_layers, unbind
 
 __all__ = [
-    "BATCH", "BUILDERS", "VERSIONS", "SmallMapConv2d", "build", "check", "classifier", "evaluate",
-    "input_errors", "matmul_precision", "modes_kept", "options_for", "pass_size", "penultimate",
-    "predict", "representation",
+    "BATCH", "BUILDERS", "VERSIONS", "SmallMapConv2d", "Stack", "as_taken", "build", "check",
+    "classifier", "evaluate", "input_errors", "linear_layers", "matmul_precision", "modes_kept", "options_for",
+    "pass_size", "penultimate", "predict", "representation", "unbind",
 ]  # fmt: skip
 
 VERSIONS = {  # raised when the code changes what a seed trains
@@ -89,7 +90,13 @@ def classifier(model: nn.Module, layer: str | None = None) -> nn.Linear:
 def evaluate(net: nn.Module, x: Tensor) -> Tensor:
     """Logits of network inputs x in eval mode, without TF32; modes are left as they were."""
     with modes_kept(net), matmul_precision("fp32", x.device):
-        return net.eval()(x)
+        return net.eval()(as_taken(net, x))
+
+
+def as_taken(net: nn.Module, x: Tensor) -> Tensor:
+    """Network inputs in the network's precision: double where its weights are."""
+    first = next(net.parameters(), None)
+    return x.double() if first is not None and first.dtype == torch.float64 else x
 
 
 @contextlib.contextmanager

@@ -107,24 +107,78 @@ def _near(one: dict[str, str], other: dict[str, str], name: str) -> str:
     return ("..." if start else "") + text[start : common + 60] + "..."
 
 
+class Asked:
+    """The signal that asked the process to end, where one did while it was `listening`."""
+
+    signal: int | None = None
+
+    def stop(self) -> None:
+        """End the process as the signal would have, if one has come."""
+        asked = next((s for s in distributed.everyones(self.signal) if s is not None), None)
+        if asked == signal.SIGINT:
+            raise KeyboardInterrupt
+        if asked is not None:
+            raise SystemExit(128 + asked)
+
+
+@contextlib.contextmanager
+def listening(wanted: bool) -> Iterator[Asked]:
+    """Inside, if wanted, SIGTERM and Ctrl-C wait until someone calls `stop`; at the latest the end.
+
+    In a thread other than the main one signals stay as they are.
+    """
+    asked = Asked()
+    if not wanted or threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def note(number: int, frame) -> None:
+        asked.signal = number
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield asked
+        asked.stop()  # asked after the last step: the finished runs are kept
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
 class Keeper:
-    """Writes a run's checkpoint when it is time to, and ends the process when it is asked to.
+    """Writes a run's checkpoint when it is time to; nothing where it has no path.
 
     Never so often that writing takes more than 2 % of the time. Several processes agree every few
     steps, and the first one writes.
     """
 
-    def __init__(self, run: Any, path: Path, seconds: float | None, steps: int | None) -> None:
-        self.run, self.path, self.seconds, self.steps = run, path, seconds, steps
-        self.made_by = run.identity()
-        self.signal: int | None = None
+    def __init__(self, run: Any, path: Path | None, asked: Asked) -> None:
+        self.run, self.path, self.asked = run, path, asked
+        self.seconds, self.steps = run.job.checkpoint_seconds, run.job.checkpoint_steps
+        self.beside = 1  # runs that are trained at the same time, and written one after the other
         self.took = 0.0
         self.last = time.monotonic()
         self.began: tuple[int, float] | None = None
         self.agree_every, self.agreed = 1, (-1, False)
+        self.made_by = run.identity() if path else {}
+
+    def resume(self) -> None:
+        """Take the run on from its file, if there is one."""
+        if self.path is None:
+            return
+        state = load(self.path, self.made_by)
+        places = distributed.everyones(None if state is None else state["done"])
+        if len(set(places)) > 1:
+            raise Refused(
+                f"the processes find different checkpoints at {self.path}, after {places} steps: "
+                "give a folder that all of them share"
+            )
+        if state is not None:
+            self.run.resume(state)
 
     def due(self, step: int) -> bool:
         """Whether a checkpoint is to be written after this many steps."""
+        if self.path is None:
+            return False
         planned = self.steps is not None and step % self.steps == 0
         if planned or distributed.world() == 1:
             return planned or self._wanted()
@@ -135,12 +189,12 @@ class Keeper:
         return self.agreed[1]
 
     def _wanted(self) -> bool:
-        if self.signal is not None:
+        if self.asked.signal is not None:
             return True
         if self.seconds is None:
             return False
         passed = time.monotonic() - self.last
-        return passed >= self.seconds and passed >= LEAST_SHARE * self.took
+        return passed >= self.seconds and passed >= LEAST_SHARE * self.took * self.beside
 
     def _pace(self, step: int) -> None:
         """After some steps: agree as often as their time asks for, in all processes alike."""
@@ -151,86 +205,13 @@ class Keeper:
             every = max(1, min(AGREE_STEPS, int(AGREE_SECONDS / max(a_step, 1e-6))))
             self.agree_every = distributed.first_says(every)
 
-    def poll(self) -> None:
-        """Between two batches of an evaluation: write and stop if the process is asked to."""
-        if self.signal is not None and distributed.world() == 1:
-            self.save()
-            self.stop()
-
-    def write(self, step: int) -> None:
-        """Write if it is due, and end the process if it was asked to."""
-        if not self.due(step):
-            return
-        self.save()
-        self.stop()
-
-    def stop(self) -> None:
-        """End the process as the signal would have, if one has come."""
-        asked = next((s for s in distributed.everyones(self.signal) if s is not None), None)
-        if asked == signal.SIGINT:
-            raise KeyboardInterrupt
-        if asked is not None:
-            raise SystemExit(128 + asked)
-
     def save(self) -> None:
         """Write now."""
+        if self.path is None:
+            return
         started = time.monotonic()
         state = self.run.state()
         if distributed.rank() == 0:
             save(self.path, self.made_by, state)
         self.last = time.monotonic()
         self.took = self.last - started
-
-
-class _Nothing(Keeper):
-    """Keeps nothing: a run without checkpoints."""
-
-    def __init__(self) -> None:
-        pass
-
-    def due(self, step: int) -> bool:
-        return False
-
-    def poll(self) -> None:
-        pass
-
-    def save(self) -> None:
-        pass
-
-
-@contextlib.contextmanager
-def keeper(
-    run: Any, path: Path | None, seconds: float | None, steps: int | None
-) -> Iterator[Keeper]:
-    """Resume the run from its file, if there is one, and yield what writes it.
-
-    Inside, SIGTERM and Ctrl-C wait for the end of a step; in a thread other than the main one
-    signals stay as they are.
-    """
-    if path is None:
-        yield _Nothing()
-        return
-    found = Keeper(run, path, seconds, steps)
-    state = load(path, found.made_by)
-    places = distributed.everyones(None if state is None else state["done"])
-    if len(set(places)) > 1:
-        raise Refused(
-            f"the processes find different checkpoints at {path}, after {places} steps: give a "
-            "folder that all of them share"
-        )
-    if state is not None:
-        run.resume(state)
-    if threading.current_thread() is not threading.main_thread():
-        yield found
-        return
-
-    def note(number: int, frame) -> None:
-        found.signal = number
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield found
-        found.stop()  # asked after the last step: the finished run is kept
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)

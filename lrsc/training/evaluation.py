@@ -1,6 +1,6 @@
 """What a run is judged by at the end of an epoch: training and validation samples, eval mode."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from lrsc.datasets import BiasedDataset, Split
 from lrsc.training import distributed
 
 _SPLIT_SEED = 0x5A11
+FIRST = 100  # samples that tell most networks that have not converged
 
 
 def splits(dataset: BiasedDataset, config: TrainConfig) -> tuple[Split, Split | None]:
@@ -60,37 +61,63 @@ def _held_out(train: Split, share: float) -> tuple[Tensor, Tensor]:
     return mask.nonzero()[:, 0], held.sort().values
 
 
-@torch.inference_mode()
+Forward = Callable[[Tensor], Tensor]  # inputs (N x ...) -> logits of R networks (R x N x K)
+
+
+def forward_all(nets: Sequence[nn.Module]) -> Forward:
+    """Logits of several networks in eval mode, one network after the other."""
+    for net in nets:
+        net.eval()
+
+    return lambda x: torch.stack([net(models.as_taken(net, x)) for net in nets])
+
+
 def training_accuracy(
     net: nn.Module, split: Split, enough: float = 0.0, poll: Callable[[], None] = lambda: None
 ) -> float:
-    """Accuracy on all samples, eval mode; stops early, with an upper bound, below `enough`.
+    """Accuracy on all samples, eval mode; stops early, with an upper bound, below `enough`."""
+    return training_accuracies(lambda which: forward_all([net]), split, [enough], poll)[0]
 
-    The bound makes the check at the end of an epoch nearly free until the run converges: a target
-    of 100 % is missed at the first error.
+
+@torch.inference_mode()
+def training_accuracies(
+    forward_of: Callable[[list[int]], Forward],
+    split: Split,
+    enough: Sequence[float],
+    poll: Callable[[], None] = lambda: None,
+) -> list[float]:
+    """Accuracies of R networks on all samples, eval mode; forward_of gives that of some of them.
+
+    A network leaves early, with an upper bound, when it must fall below its `enough`. That makes
+    the check at the end of an epoch nearly free until the run converges: a target of 100 % is
+    missed at the first error. The host looks once a pass, for all networks.
     """
-    net.eval()
-    n, wrong = len(split), 0
-    order = _mine(split)
+    n, wrong = len(split), torch.zeros(len(enough), dtype=torch.int64, device=split.y.device)
+    left = list(range(len(enough)))
+    forward = forward_of(left)
+    order = _mine(split, first=FIRST)
     for part, x in zip(order, split.batches(order), strict=True):
         poll()
-        wrong += int((net(x).argmax(1) != split.y[part.to(split.y.device)]).sum())
-        if (n - wrong) / n < enough:
+        wrong[left] += (forward(x).argmax(2) != split.y[part.to(split.y.device)]).sum(1)
+        counts = wrong.tolist()
+        staying = [k for k in left if (n - counts[k]) / n >= enough[k]]
+        if not staying:
             break
-    wrong = int(distributed.total(torch.tensor(wrong, device=split.y.device)))
-    return (n - wrong) / n
+        if staying != left:
+            left, forward = staying, forward_of(staying)
+    return [(n - count) / n for count in distributed.total(wrong).tolist()]
 
 
 @torch.inference_mode()
 def training_loss(net: nn.Module, split: Split, poll: Callable[[], None] = lambda: None) -> float:
     """Mean cross-entropy (nat) on all samples, eval mode, summed in double precision."""
-    net.eval()
+    forward = forward_all([net])
     order = _mine(split)
     summed = torch.zeros((), dtype=torch.float64, device=split.y.device)
     for part, x in zip(order, split.batches(order), strict=True):
         poll()
         y = split.y[part.to(split.y.device)]
-        summed += F.cross_entropy(net(x).double(), y, reduction="sum")
+        summed += F.cross_entropy(forward(x)[0].double(), y, reduction="sum")
     return float(distributed.total(summed)) / len(split)
 
 
@@ -99,13 +126,13 @@ def validation_accuracy(
     net: nn.Module, split: Split, select_by: str | None, poll: Callable[[], None] = lambda: None
 ) -> float:
     """Accuracy on a validation split: of the worst (class, bias) group, else of all samples."""
-    net.eval()
+    forward = forward_all([net])
     order = _mine(split)
     right = torch.zeros(len(split), device=split.y.device)
     for part, x in zip(order, split.batches(order), strict=True):
         poll()
         part = part.to(split.y.device)
-        right[part] = (net(x).argmax(1) == split.y[part]).float()
+        right[part] = (forward(x)[0].argmax(1) == split.y[part]).float()
     right = distributed.total(right)
     if select_by != "worst_group" or split.bias is None:
         return float(right.double().mean())
@@ -113,7 +140,11 @@ def validation_accuracy(
     return float(metrics.worst_group_accuracy(predicted, split.y, split.bias))
 
 
-def _mine(split: Split) -> tuple[Tensor, ...]:
-    """Indices of the samples that this process looks at, a forward pass each."""
+def _mine(split: Split, first: int = 0) -> tuple[Tensor, ...]:
+    """Indices of the samples that this process looks at, a forward pass each.
+
+    first: samples of the first pass, where it is to be a short one.
+    """
     indices = torch.arange(distributed.rank(), len(split), distributed.world())
-    return indices.split(models.pass_size(split.x.shape[1:], 1000))
+    size = models.pass_size(split.x.shape[1:], 1000)
+    return (*indices[:first].split(size), *indices[first:].split(size))

@@ -28,40 +28,60 @@ class Job:
     train: Split
     val: Split | None
     batch: int
-    total: int
     probes: dict[str, Probe]
     every: dict[str, int]
-    checkpoints: Path | None
     checkpoint_seconds: float | None
     checkpoint_steps: int | None
     device: torch.device
-    progress: bool
+    asked: checkpoint.Asked
 
     @property
     def epoch(self) -> int:
         """Steps an epoch."""
         return len(self.train) // self.batch
 
+    def total(self, config: TrainConfig) -> int:
+        """Steps at which a run is capped."""
+        total = config.max_epochs * self.epoch
+        return min(total, config.max_steps) if config.max_steps else total
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """A run that is asked for; checkpoint: its file; name: what the caller knows it by."""
+
+    config: TrainConfig
+    seed: int
+    checkpoint: Path | None = None
+    name: Any = None
+    expected_steps: float | None = None  # for the time left; None is the cap
+
 
 class Run:
     """One run: what its steps need, and what changes along the way, which a checkpoint holds."""
 
-    def __init__(self, job: Job, config: TrainConfig, seed: int) -> None:
-        self.job, self.config, self.seed = job, config, seed
+    def __init__(self, job: Job, request: Request) -> None:
+        config, seed = request.config, request.seed
+        self.job, self.request, self.config, self.seed = job, request, config, seed
         self.started = time.perf_counter()
+        self.total = job.total(config)
+        self.dtype = torch.float64 if config.precision == "fp64" else torch.float32
         self.net = job.factory().to(job.device)
+        if self.dtype == torch.float64:
+            self.net.double()
         if job.device.type == "cpu":  # faster convolutions
             for p in self.net.parameters():
                 if p.dim() == 4:
                     p.data = p.data.contiguous(memory_format=torch.channels_last)
         models.check(self.net, job.dataset)
         # a ready module is trained in place: it may have been trained before
-        fresh = not job.ready and job.checkpoints is not None
+        fresh = not job.ready and request.checkpoint is not None
         self.initial = checkpoint.digest(self.net.state_dict().values()) if fresh else ""
         self.optimizer = optimizers.build(config, self.net.parameters(), job.device.type)
         # on the CPU: one order, and the same crops and flips, on every device
         self.order = torch.Generator().manual_seed(seed + 0x5EED)
         self.epoch_order = self.order.get_state()
+        self.chosen: Tensor | None = None  # samples of each step of the epoch
         self.curves: dict[str, list[Tensor]] = {}
         self.right = torch.zeros((), dtype=torch.int64, device=job.device)
         self.finite = torch.ones((), dtype=torch.bool, device=job.device)
@@ -71,6 +91,8 @@ class Run:
         self.probed = False  # for the last time
         self.best: dict[str, Any] = {"epoch": None, "accuracy": -1.0, "weights": {}}
         self.seconds_before = 0.0
+        self.noise: Any = None  # state of torch's generators, while others are at work
+        self.keeper = checkpoint.Keeper(self, request.checkpoint, job.asked)
         if distributed.rank():  # the same weights, but other noise than the first process'
             torch.manual_seed(seed + 0x1000003 * distributed.rank())
 
@@ -80,6 +102,57 @@ class Run:
         if self.finished:
             return self.seconds_before
         return self.seconds_before + time.perf_counter() - self.started
+
+    @property
+    def over(self) -> bool:
+        """Whether no step is left to do."""
+        return not self.seen and (self.done >= self.total or self.status != "cap")
+
+    @property
+    def left(self) -> int:
+        """Steps to the end of the epoch, the cap, or the next planned checkpoint."""
+        job = self.job
+        left = min(job.epoch - self.done % job.epoch, self.total - self.done)
+        often = job.checkpoint_steps
+        return min(left, often - self.done % often) if often and self.keeper.path else left
+
+    def parts(self, n: int) -> Tensor:
+        """Samples (n x batch) of the next n steps of this epoch; every process has its slice."""
+        job = self.job
+        first = self.done % job.epoch
+        if self.chosen is None or first == 0:
+            if first:  # resumed inside an epoch: its permutation is drawn again
+                self.order.set_state(self.epoch_order)
+            self.epoch_order = self.order.get_state()
+            chosen = torch.randperm(len(job.train), generator=self.order)[: job.epoch * job.batch]
+            self.chosen = distributed.share(chosen.view(job.epoch, job.batch).to(job.device), 1)
+        return self.chosen[first : first + n]
+
+    def advanced(self, n: int) -> None:
+        """n more steps are done."""
+        self.done += n
+        first = self.done % self.job.epoch
+        if first == 0 or self.done == self.total:
+            self.end_epoch()
+
+    def end_epoch(self) -> None:
+        """No more steps in this epoch: its end is to be decided."""
+        self.seen = (self.done % self.job.epoch or self.job.epoch) * self.job.batch
+
+    def probes_due(self, step: int) -> list[str]:
+        """Names of the probes that look at the network before this step's update."""
+        return [name for name, every in self.job.every.items() if step % every == 0]
+
+    def look(self, names: list[str], step: int) -> None:
+        """Call probes in eval mode."""
+        with models.modes_kept(self.net):
+            self.net.eval()
+            for name in names:
+                found = self.job.probes[name](self.net)
+                named = found if isinstance(found, Mapping) else {"": found}
+                for key, value in {"step": torch.tensor(step), **named}.items():
+                    curve = f"{name}_{key}" if key else name
+                    self.curves.setdefault(curve, []).append(torch.as_tensor(value).detach())
 
     _PLAIN = (
         "done", "epochs", "status", "accuracy", "finished", "best", "epoch_order", "seen", "probed",
@@ -109,8 +182,8 @@ class Run:
         cuda = torch.cuda.get_rng_state(self.job.device) if self.job.device.type == "cuda" else None
         return {name: getattr(self, name) for name in self._PLAIN} | {
             "seconds": self.seconds,
-            "model": self.net.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "model": _own(self.net.state_dict()),
+            "optimizer": _own(self.optimizer.state_dict()),
             "order": self.order.get_state(),
             "noise": distributed.everyones((torch.get_rng_state(), cuda)),
             "right": self.right,
@@ -141,3 +214,13 @@ class Run:
 def joined(name: str, parts: list[Tensor]) -> Tensor:
     """A curve from its parts."""
     return torch.cat(parts) if name in PER_STEP else torch.stack([part.cpu() for part in parts])
+
+
+def _own(state: Any) -> Any:
+    """The state with memory of its own: torch.save writes all that a view is a part of."""
+    if isinstance(state, Tensor):
+        whole = state.untyped_storage().nbytes() > state.numel() * state.element_size()
+        return state.clone() if whole else state
+    if isinstance(state, dict):
+        return {key: _own(value) for key, value in state.items()}
+    return state

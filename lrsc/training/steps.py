@@ -21,7 +21,7 @@ def step(
     optimizer: torch.optim.Optimizer,
     config: TrainConfig,
 ) -> Step:
-    """step(inputs, y, look) -> logits before the update (detached, float32).
+    """step(inputs, y, look) -> logits before the update (detached, not in half precision).
 
     parallel: the network as it is called, which is the network itself in a single process. look,
     where it is given, is called before the update, when every parameter has its gradient.
@@ -55,13 +55,13 @@ def _gradients(
     net: nn.Module, optimizer, config: TrainConfig
 ) -> Callable[[Tensor, Tensor], Tensor]:
     """Gradients of the batch's mean loss; a batch in parts adds up those of the parts."""
-    half = config.precision == "bf16"
+    half, double = config.precision == "bf16", config.precision == "fp64"
     # several processes exchange gradients with the batch's last part
     alone: Any = getattr(net, "no_sync", contextlib.nullcontext)
 
     def forward(x: Tensor) -> Tensor:
         if not half:
-            return net(x)
+            return net(x.double() if double else x)
         with torch.autocast(x.device.type, torch.bfloat16):
             return net(x).float()
 

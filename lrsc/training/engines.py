@@ -1,0 +1,168 @@
+"""Which engine trains a group of runs, in how many lanes, and how many side by side.
+
+`reference`: one run after the other, with all threads. `threads`: the reference loop in one
+single-threaded lane a core. `stacked`: fully connected networks in batched products, on the CPU in
+one lane a core, on a GPU as CUDA graphs. `graphs`: a CUDA graph for each run. What wins where was
+measured: benchmarks/replicas.py.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from lrsc import models
+from lrsc.config import TrainConfig
+from lrsc.errors import check_names
+from lrsc.training import distributed
+from lrsc.training.graphs import Graphs
+from lrsc.training.lanes import Engine, noise, seeded
+from lrsc.training.reference import Reference
+from lrsc.training.run import Job
+from lrsc.training.stacked import Stacked
+
+ENGINES = ("auto", "reference", "threads", "stacked", "graphs")
+CACHE = 4 * 2**20  # bytes of weights that a lane of the CPU works on at a time, if they are small
+MOST = 64  # replicas side by side in a lane
+SHARE = 0.8  # of the free memory that replicas may take
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How a group of runs is trained: `width` side by side in each of `lanes`."""
+
+    engine: str
+    lanes: int
+    width: int
+
+    def make(self, job: Job) -> Engine:
+        """The engine of one lane."""
+        kinds: dict[str, Callable[[Job], Engine]] = {"stacked": Stacked, "graphs": Graphs}
+        return kinds.get(self.engine, Reference)(job)
+
+
+def plan(
+    job: Job, configs: Sequence[TrainConfig], engine: str = "auto", replicas: int | None = None
+) -> Plan:
+    """Choose for runs of one job; engine and replicas (side by side, all lanes) override.
+
+    Raises ValueError for an engine that does not exist or cannot train these runs, with the
+    reason, and for replicas < 1.
+    """
+    check_names("engine", [engine], ENGINES)
+    if replicas is not None and (not isinstance(replicas, int) or replicas < 1):
+        raise ValueError(f"replicas must be a whole number >= 1 or None, found {replicas!r}")
+    alone = len(configs) == 1 or replicas == 1 or distributed.world() > 1
+    if engine == "reference" or job.ready or (engine == "auto" and alone):
+        return Plan("reference", 1, 1)
+    model = _look_at(job)
+    reasons = {name: _unfit(name, job, configs, model) for name in ENGINES[2:]}
+    if engine == "auto":
+        fit = [name for name in _preferred(job.device) if reasons[name] is None]
+        engine = fit[0] if fit else "reference"
+    elif reasons[engine] is not None:
+        raise ValueError(
+            f"engine={engine!r} cannot train these runs: {reasons[engine]}; use engine='auto'"
+        )
+    if engine == "reference":
+        return Plan("reference", 1, 1)
+    return _sized(engine, job, len(configs), replicas, model)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Model:
+    """What one training pass of a batch shows of a model."""
+
+    stackable: bool
+    noisy: bool
+    weights: int  # bytes
+    saved: int  # bytes that the forward pass keeps for the backward pass
+
+
+def _look_at(job: Job) -> _Model:
+    with seeded(0, job.device):
+        net = job.factory().to(job.device).train()
+        weights = sum(p.numel() * p.element_size() for p in net.parameters())
+        x = job.train.inputs(job.train.x[: job.batch].to(job.device))
+        before, kept = noise(job.device), dict[int, int]()
+
+        def keep(t: Tensor) -> Tensor:
+            kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+            return t
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+            result = net(x)
+        del result
+        after = noise(job.device)
+    noisy = any(a is not None and not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    own = {p.untyped_storage().data_ptr() for p in net.parameters()}
+    saved = sum(size for place, size in kept.items() if place not in own)
+    return _Model(_stackable(net), noisy, weights, saved)
+
+
+def _stackable(net: nn.Module) -> bool:
+    return models.linear_layers(net) is not None
+
+
+def _unfit(name: str, job: Job, configs: Sequence[TrainConfig], model: _Model) -> str | None:
+    """Why an engine cannot train these runs; None if it can."""
+    optimizers = {c.optimizer for c in configs}
+    if distributed.world() > 1:
+        return "several processes share each run"
+    if not isinstance(job.train.x, Tensor):
+        return "the images stream from disk"
+    if job.train.augment is not None:
+        return "the training samples are augmented"
+    if model.noisy:
+        return "the model draws random numbers in training"
+    if "psgd_kron" in optimizers:
+        return "optimizer='psgd_kron' draws random numbers"
+    if name == "threads" and job.device.type != "cpu":
+        return f"it is for the CPU, the device is {str(job.device)!r}"
+    if name == "graphs" and job.device.type != "cuda":
+        return f"CUDA graphs need a GPU, the device is {str(job.device)!r}"
+    if name == "stacked":
+        if not model.stackable:
+            return "the model is not a chain of linear layers with ReLUs between"
+        if optimizers != {"sgd"}:
+            return f"it knows SGD only, found optimizer={min(optimizers - {'sgd'})!r}"
+        if any(c.sam_rho or c.asam_rho for c in configs):
+            return "it knows no sharpness-aware minimisation (sam_rho, asam_rho)"
+        if any(c.accumulation > 1 for c in configs):
+            return "it takes each batch whole (accumulation=1)"
+    return None
+
+
+def _preferred(device: torch.device) -> tuple[str, ...]:
+    return ("stacked", "graphs") if device.type == "cuda" else ("stacked", "threads")
+
+
+def _sized(engine: str, job: Job, runs: int, replicas: int | None, model: _Model) -> Plan:
+    lanes = 1 if job.device.type == "cuda" else max(1, min(torch.get_num_threads(), runs))
+    each = 1
+    if engine == "graphs" or (engine == "stacked" and job.device.type == "cuda"):
+        each = MOST
+    elif engine == "stacked":
+        each = min(MOST, max(1, CACHE // model.weights))
+    # weights, gradients and up to two tensors of an optimiser; activations and their gradients
+    room = int(SHARE * free_memory(job.device) / (4 * model.weights + 2 * model.saved + 1))
+    most = max(1, min(runs, room, each * lanes)) if replicas is None else min(runs, replicas)
+    lanes = min(lanes, most)
+    return Plan(engine, lanes, -(-most // lanes) if engine != "threads" else 1)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on a device."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return _free_host()
+
+
+def _free_host() -> int:
+    try:
+        with open("/proc/meminfo") as file:
+            lines = dict(line.split(":", 1) for line in file)
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError, ValueError):
+        return 2**62  # not told on this system: an out-of-memory then makes the group smaller

@@ -1,0 +1,101 @@
+"""One progress display for all runs of a call."""
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from lrsc.training import distributed
+from lrsc.training.run import Run
+
+EVERY = 0.5  # seconds between two updates
+
+
+class Progress:
+    """Runs that are trained now, done and diverged, images a second, and the time left.
+
+    of: number of runs; steps: those that all are expected to take, of which the time left is an
+    estimate, and an upper bound where they are the caps (`bound`). Shown on stderr where that is a
+    terminal and show is set. Lanes may call it at the same time.
+    """
+
+    def __init__(
+        self, of: int, batch: int, steps: float, bound: bool, show: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:  # fmt: skip
+        self.of, self.batch, self.bound, self.clock = of, batch, bound, clock
+        self.expected = steps
+        self.running = self.done = self.diverged = self.steps = 0
+        self.began = self.shown = clock()
+        self.lock = threading.Lock()
+        self.bar = None
+        if show and sys.stderr.isatty() and not distributed.rank():
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=of, bar_format="{desc} |{bar}| {postfix}", leave=False)
+
+    def started(self, run: Run) -> None:
+        """One more run is trained."""
+        with self.lock:
+            self.running += 1
+            self.expected -= run.done  # steps of an earlier process
+
+    def step(self, runs: int) -> None:
+        """A step of so many runs is done."""
+        with self.lock:
+            self.steps += runs
+            now = self.clock()
+            if now - self.shown >= EVERY:
+                self.shown = now
+                self._show()
+
+    def ended(self, runs: Sequence[Run]) -> None:
+        """Runs have ended: what they did not need is not to be waited for."""
+        with self.lock:
+            self.running -= len(runs)
+            self.done += len(runs)
+            self.diverged += sum(run.status == "diverged" for run in runs)
+            for run in runs:
+                self.expected -= expected(run.request.expected_steps, run.total) - run.done
+            self._show()
+
+    def back(self, runs: int) -> None:
+        """Runs have left their places and wait again."""
+        with self.lock:
+            self.running = max(0, self.running - runs)
+
+    def close(self) -> None:
+        """Take the display away."""
+        if self.bar is not None:
+            self.bar.close()
+
+    @property
+    def text(self) -> str:
+        """What the display says."""
+        seconds = max(self.clock() - self.began, 1e-9)
+        rate = self.steps / seconds
+        parts = [f"{self.running} running, {self.done} of {self.of} done"]
+        if self.diverged:
+            parts.append(f"{self.diverged} diverged")
+        parts.append(f"{rate * self.batch:,.0f} images/s")
+        if rate and self.done < self.of:
+            left = max(self.expected - self.steps, 0) / rate
+            parts.append(f"{'at most' if self.bound else 'about'} {duration(left)} left")
+        return ", ".join(parts)
+
+    def _show(self) -> None:
+        if self.bar is not None:
+            self.bar.n = self.done
+            self.bar.set_postfix_str(self.text, refresh=True)
+
+
+def expected(steps: float | None, cap: int) -> float:
+    """Steps a run is expected to take: the caller's estimate, else its cap."""
+    return cap if steps is None else min(steps, cap)
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
