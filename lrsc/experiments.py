@@ -295,7 +295,7 @@ def _shipped(name: str) -> xr.Dataset | None:
     path = results.shipped_path(name)
     if not path.is_file():
         return None
-    return _with_origin(results.load(path), "shipped")
+    return _with_origin(results.completed(results.load(path)), "shipped")
 
 
 def _local(root: str | Path | None) -> xr.Dataset | None:
@@ -370,6 +370,13 @@ def _with_collapsed(found: xr.Dataset) -> np.ndarray:
         low = (rows == row) & (lr > best) & (accuracy < means[best] - COLLAPSE)
         status[low & (status != "diverged")] = "collapsed"
     return status
+
+
+def known_runs(root: str | Path | None = None) -> xr.Dataset | None:
+    """Epochs of all runs that are done, local or shipped, in long form; None if there are none."""
+    found = [f for f in (_local(root), *(_shipped(name) for name in EXPERIMENTS)) if f is not None]
+    keys = ["dataset", "model", "lr", "epochs"]
+    return xr.concat([f.reset_coords()[keys] for f in found], "run") if found else None
 
 
 def estimate_epochs(config: RunConfig, known: xr.Dataset | None) -> float:

@@ -7,7 +7,7 @@ module, and `lrsc.measure(model, dataset)` still has to work.
 import dataclasses
 import sys
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -71,10 +71,38 @@ def measure(
     if the model does not take the data set's inputs, or has no such layer.
     """
     seen = seen or observe(model, dataset, samples, device, layer)
-    measures = accuracy_measures(seen.logits, seen.test, dataset.train)
-    measures |= representation_measures(seen.z, seen.chosen.y, seen.chosen.bias)
-    pruned_on = seen.test if prune_samples is None else fixed_samples(seen.test, prune_samples)
-    return as_dataset(measures | pruning_measures(model, pruned_on, methods))
+    (found,) = measure_each(
+        [model], dataset, methods=methods, prune_samples=prune_samples, seen=[seen]
+    )
+    return found
+
+
+def measure_each(
+    networks: Sequence[nn.Module],
+    dataset: BiasedDataset,
+    *,
+    methods: Iterable[str] = pruning.METHODS,
+    prune_samples: int | None = None,
+    seen: "Sequence[Observed] | None" = None,
+) -> list[xr.Dataset]:
+    """`measure` of networks of one architecture, whose pruning curves are computed together.
+
+    Nothing is copied to the host before all is computed. Arguments and errors: as in `measure`.
+    """
+    seen = [observe(net, dataset) for net in networks] if seen is None else seen
+    if not networks:
+        return []
+    test = seen[0].test
+    pruned_on = test if prune_samples is None else fixed_samples(test, prune_samples)
+    pruned = pruning_measures(networks, pruned_on, methods)
+    return [
+        as_dataset(
+            accuracy_measures(what.logits, what.test, dataset.train)
+            | representation_measures(what.z, what.chosen.y, what.chosen.bias)
+            | {name: values[k] for name, values in pruned.items()}
+        )
+        for k, what in enumerate(seen)
+    ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,14 +172,16 @@ def representation_measures(z: Tensor, y: Tensor, bias: Tensor | None) -> dict[s
     return found
 
 
-def pruning_measures(model: nn.Module, split: Split, methods: Iterable[str]) -> dict[str, Tensor]:
-    """Pruning curves and prunabilities; `prunability` without suffix is the column method's."""
+def pruning_measures(
+    networks: Sequence[nn.Module], split: Split, methods: Iterable[str]
+) -> dict[str, Tensor]:
+    """Pruning curves and prunabilities, a row a network; without suffix those of `column`."""
     found = {}
     for method in methods:
-        curve = pruning.pruning_curve(model, split, (0.0, *pruning.KAPPAS), method)
+        curves = pruning.pruning_curves(networks, split, (0.0, *pruning.KAPPAS), method)
         suffix = "" if method == "column" else f"_{method}"
-        found[f"accuracy_pruned_{method}"] = curve[1:]
-        found[f"prunability{suffix}"] = (curve[1:] / curve[0]).mean()
+        found[f"accuracy_pruned_{method}"] = curves[:, 1:]
+        found[f"prunability{suffix}"] = (curves[:, 1:] / curves[:, :1]).mean(1)
     return found
 
 

@@ -21,7 +21,7 @@ _FROM_ATTRS = {
     "run_id": "", "status": "", "source_id": "", "checksum": "", "rho": np.nan, "n_train": 0,
     "n_test": 0, "device": "", "device_name": "", "threads": 0, "precision": "", "started": "",
     "wall_seconds": np.nan, "train_seconds": np.nan, "prune_samples": 0, "lrsc_version": "",
-    "commit": "", "torch_version": "", "config": "",
+    "commit": "", "torch_version": "", "engine": "", "replicas": 0, "config": "",
 }  # fmt: skip
 _LABELS = {"kappa", "class", "bias"}  # dimensions an experiment keeps; raw material has others
 
@@ -155,6 +155,16 @@ def combine(runs: Iterable[xr.Dataset]) -> xr.Dataset:
     kappa = next((r["kappa"] for r in runs if "kappa" in r.coords), None)
     coords = _coordinates(runs) | ({} if kappa is None else {"kappa": kappa})
     return xr.Dataset(variables, coords)
+
+
+def completed(found: xr.Dataset) -> xr.Dataset:
+    """An experiment of an older version, with the coordinates that were not known then, empty."""
+    missing = {k: empty for k, empty in _FROM_ATTRS.items() if k not in found.coords}
+    columns = {
+        k: np.full(found.sizes["run"], empty, object if isinstance(empty, str) else None)
+        for k, empty in missing.items()
+    }
+    return found.assign_coords({k: ("run", column) for k, column in columns.items()})
 
 
 def _coordinates(runs: list[xr.Dataset]) -> dict:

@@ -7,6 +7,8 @@ import logging
 import os
 import shutil
 import statistics
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -20,7 +22,15 @@ from torch import Tensor, nn
 from lrsc import datasets, experiments, measure, models, results
 from lrsc.config import RunConfig, TrainConfig, run_id
 from lrsc.errors import check_names
-from lrsc.training import Trained, distributed, fit, fixed_loss_ratio
+from lrsc.training import (
+    ENGINES,
+    Request,
+    Trained,
+    distributed,
+    fit,
+    fit_each,
+    fixed_loss_ratio,
+)
 from lrsc.training.checkpoint import Refused
 
 EXECUTORS = ("serial",)
@@ -45,130 +55,222 @@ def run(
     root: str | Path | None = None,
     data_root: str | Path | None = None,
     device: str | None = None,
+    engine: str = "auto",
+    replicas: int | None = None,
     raw: bool = False,
     on_result: Callable[[int, int, xr.Dataset], None] | None = None,
 ) -> Report:
-    """Train and measure every run that is not done yet, one after the other.
+    """Train and measure every run that is not done yet, runs of one model side by side.
 
     what: an experiment's name (in `profile`) or a list of RunConfigs. root: results folder.
-    raw: train runs that ship with the book too if their raw material is not here. on_result is
-    called with (number, of, result) after each run. All runs are checked before the first starts;
-    a run that another process is at is left to it. Raises ValueError before any work for names
-    or options that do not exist, DataMissing where real data are asked for and absent.
+    engine, replicas: as in `fit`, for the runs that can be trained together. raw: train runs that
+    ship with the book too if their raw material is not here. on_result is called with (number, of,
+    result) after each run, one at a time. All runs are checked before the first starts; a run that
+    another process is at is left to it. A run that was stopped goes on from its last checkpoint.
+    Of several processes (torchrun) all train each run, and the first measures and writes. Raises
+    ValueError before any work for names or options that do not exist, DataMissing where real data
+    are asked for and absent.
     """
     check_names("executor", [executor], EXECUTORS)
+    check_names("engine", [engine], ENGINES)
     configs = experiments.configs(what, profile) if isinstance(what, str) else list(what)
     if not configs:
         raise ValueError("no runs: give an experiment's name or at least one RunConfig")
-    named = [(identify(config, data_root), config) for config in configs]
+    named = {identify(config, data_root): config for config in configs}
     shipped = frozenset() if raw else shipped_ids()
-    trained, before, elsewhere = [], [], []
-    for number, (name, config) in enumerate(named, 1):
-        if distributed.first_says(name in shipped or _is_done(name, root)):
-            before.append(name)
-            continue
-        with _claim(results.run_path(name, root)) as mine:
-            if not mine:
-                elsewhere.append(name)
+    before = [n for n in named if distributed.first_says(n in shipped or _is_done(n, root))]
+    to_do = {name: config for name, config in named.items() if name not in before}
+    sweep = _Sweep(list(named), root, data_root, on_result)
+    expected = _expected_steps(to_do, root, data_root)
+    for group in _groups(to_do):
+        sweep.train(group, device, engine, replicas, expected)
+    return Report(
+        tuple(n for n in named if n in sweep.trained),
+        tuple(n for n in named if n in before or n in sweep.before),
+        tuple(n for n in named if n in sweep.elsewhere),
+    )
+
+
+def _groups(named: dict[str, RunConfig]) -> list[dict[str, RunConfig]]:
+    """Runs that train side by side: they differ in LR, seed, penalties, schedule and end only."""
+    groups: dict[tuple, dict[str, RunConfig]] = {}
+    for name, config in named.items():
+        t = config.train
+        key = (
+            config.dataset, config.data, config.source, config.model, config.model_options,
+            t.batch_size, t.validation_share, t.precision, t.accumulation, t.optimizer,
+            t.sam_rho > 0 or t.asam_rho > 0,
+        )  # fmt: skip
+        groups.setdefault(key, {})[name] = config
+    return list(groups.values())
+
+
+class _Sweep:
+    """Runs that are claimed, trained and written; lanes may finish some at the same time."""
+
+    def __init__(self, order: list[str], root, data_root, on_result) -> None:
+        self.order, self.root, self.data_root, self.on_result = order, root, data_root, on_result
+        self.trained: set[str] = set()
+        self.before: set[str] = set()
+        self.elsewhere: set[str] = set()
+        self.claims: dict[str, contextlib.ExitStack] = {}
+        self.started: dict[str, tuple[float, str]] = {}
+        self.writing = threading.Lock()
+
+    def train(
+        self, group: dict[str, RunConfig], device, engine: str, replicas, expected: dict[str, float]
+    ) -> None:
+        """All runs of a group."""
+        first = next(iter(group.values()))
+        dataset = load(first, self.data_root)
+        probes = {} if dataset.train.bias is None else {
+            "loss_ratio_fixed": fixed_loss_ratio(dataset)
+        }  # fmt: skip
+        try:
+            fit_each(
+                first.model, dataset, [config.train for config in group.values()],
+                self._requests(group, expected),
+                lambda ended: self._finish(ended, group, dataset),
+                model_options=dict(first.model_options), probes=probes, device=device,
+                engine=engine, replicas=replicas, refused=self._start_over,
+                expected_steps=sum(expected.values()) if expected else None,
+            )  # fmt: skip
+        finally:
+            for claim in self.claims.values():
+                claim.close()
+
+    def _requests(self, group: dict[str, RunConfig], expected: dict[str, float]):
+        """The group's runs as this process may train them, each claimed when it is asked for."""
+        for name, config in group.items():
+            claim = contextlib.ExitStack()
+            if not claim.enter_context(_claim(results.run_path(name, self.root))):
+                self.elsewhere.add(name)
                 continue
             # finished by another process while this one came here
-            if distributed.first_says(_is_done(name, root)):
-                before.append(name)
+            if distributed.first_says(_is_done(name, self.root)):
+                self.before.add(name)
+                claim.close()
                 continue
-            found = train_and_measure(config, root=root, data_root=data_root, device=device)
-            distributed.everyones(None)  # wait for the one that measures
-        trained.append(name)
-        if found is None:
-            continue
-        _log.info("run %d of %d: %s", number, len(named), summary(found))
-        if on_result is not None:
-            on_result(number, len(named), found)
-    return Report(tuple(trained), tuple(before), tuple(elsewhere))
+            self.claims[name] = claim
+            self.started[name] = (
+                time.perf_counter(),
+                datetime.now(UTC).isoformat(timespec="seconds"),
+            )
+            path = results.checkpoints_path(name, self.root)
+            file = path / f"lr-{config.train.lr!r}-seed-{config.seed}.pt"
+            yield Request(config.train, config.seed, file, name, expected.get(name))
 
-
-def train_and_measure(
-    config: RunConfig,
-    *,
-    root: str | Path | None = None,
-    data_root: str | Path | None = None,
-    device: str | None = None,
-) -> xr.Dataset | None:
-    """One run from its config to its result file: train, measure, write; returns the result.
-
-    A run that was stopped goes on from its last checkpoint. Of several processes (torchrun) all
-    train and the first measures, writes and returns the result, the others None.
-    """
-    started = time.perf_counter()
-    when = datetime.now(UTC).isoformat(timespec="seconds")
-    dataset = load(config, data_root)
-    has_bias = dataset.train.bias is not None
-    probes = {"loss_ratio_fixed": fixed_loss_ratio(dataset)} if has_bias else {}
-    name = identify(config, data_root)
-    checkpoints = results.checkpoints_path(name, root)
-    train = functools.partial(
-        fit,
-        config.model,
-        dataset,
-        config.train,
-        seeds=[config.seed],
-        model_options=dict(config.model_options),
-        probes=probes,
-        checkpoints=checkpoints,
-        device=device,
-    )
-    try:
-        (trained,) = train()
-    except Refused as error:  # of an older version of the code, or damaged
-        _log.warning("run %s starts over: %s", name, error)
+    def _start_over(self, request: Request, error: Refused) -> None:
+        """A checkpoint of an older version of the code, or damaged."""
+        _log.warning("run %s starts over: %s", request.name, error)
         if distributed.rank() == 0:
-            shutil.rmtree(checkpoints, ignore_errors=True)
+            shutil.rmtree(results.checkpoints_path(request.name, self.root), ignore_errors=True)
         distributed.everyones(None)
-        (trained,) = train()
-    if distributed.rank():  # one process measures and writes
-        return None
-    pruned_on = prune_samples(config, dataset)
-    found = result(trained, dataset, pruned_on)
-    where = next(trained.model.parameters()).device
-    found.attrs = {
-        "run_id": name,
-        "config": config.to_json(),
-        "status": trained.status,
-        "source_id": dataset.source_id,
-        "checksum": dataset.checksum,
-        "rho": dataset.rho,
-        "n_train": len(dataset.train),
-        "n_test": len(dataset.test),
-        "prune_samples": pruned_on,
-        "started": when,
-        "train_seconds": trained.seconds,
-        "wall_seconds": time.perf_counter() - started,
-        "processes": distributed.world(),
-    } | results.provenance(where, config.train.precision)
-    if config.train.select_by is not None:
-        found.attrs |= {
-            "selected_by": f"{config.train.select_by} accuracy on the validation split",
-            "selected_epoch": trained.selected_epoch or 0,
-        }
-    with results.atomic(results.weights_path(name, root)) as part:
-        torch.save({k: v.cpu() for k, v in trained.model.state_dict().items()}, part)
-    results.save(found, results.run_path(name, root))
-    shutil.rmtree(checkpoints, ignore_errors=True)
-    return found
+
+    def _finish(
+        self, ended: list[tuple[Request, Trained]], group: dict[str, RunConfig],
+        dataset: datasets.BiasedDataset,
+    ) -> None:  # fmt: skip
+        """Measure and write runs that have ended together; of several processes the first does."""
+        if distributed.rank() == 0:
+            trained = [run for _, run in ended]
+            pruned_on = prune_samples(next(iter(group.values())), dataset)
+            for (request, run), found in zip(
+                ended, result_each(trained, dataset, pruned_on), strict=True
+            ):
+                found.attrs = self._attributes(request, run, group, dataset, pruned_on)
+                self._write(request.name, run, found)
+        for request, _ in ended:
+            self.trained.add(request.name)
+            self.claims.pop(request.name).close()
+        distributed.everyones(None)  # wait for the one that measures
+
+    def _attributes(self, request: Request, run: Trained, group, dataset, pruned_on: int) -> dict:
+        started, when = self.started[request.name]
+        where = next(run.model.parameters()).device
+        found = {
+            "run_id": request.name,
+            "config": group[request.name].to_json(),
+            "status": run.status,
+            "source_id": dataset.source_id,
+            "checksum": dataset.checksum,
+            "rho": dataset.rho,
+            "n_train": len(dataset.train),
+            "n_test": len(dataset.test),
+            "prune_samples": pruned_on,
+            "started": when,
+            "train_seconds": run.seconds,
+            "wall_seconds": time.perf_counter() - started,
+            "processes": distributed.world(),
+            "engine": run.engine,
+            "replicas": run.replicas,
+        } | results.provenance(where, run.config.precision)
+        if run.config.select_by is not None:
+            found |= {
+                "selected_by": f"{run.config.select_by} accuracy on the validation split",
+                "selected_epoch": run.selected_epoch or 0,
+            }
+        return found
+
+    def _write(self, name: str, run: Trained, found: xr.Dataset) -> None:
+        with results.atomic(results.weights_path(name, self.root)) as part:
+            torch.save({k: v.cpu() for k, v in run.model.state_dict().items()}, part)
+        with self.writing:  # HDF5 is not made for several threads
+            results.save(found, results.run_path(name, self.root))
+            shutil.rmtree(results.checkpoints_path(name, self.root), ignore_errors=True)
+            number = self.order.index(name) + 1
+            _log.info("run %d of %d: %s", number, len(self.order), summary(found))
+            if self.on_result is not None:
+                self.on_result(number, len(self.order), found)
 
 
-def result(trained: Trained, dataset: datasets.BiasedDataset, prune_samples: int) -> xr.Dataset:
-    """Measures and raw material of a trained run; a diverged one has no measures of its network."""
+def _expected_steps(named: dict[str, RunConfig], root, data_root) -> dict[str, float]:
+    """Steps each run is likely to need, for the time left; nothing where no run of its row is done.
+
+    Looked up only where someone sees it.
+    """
+    if not named or not sys.stderr.isatty():
+        return {}
+    known = experiments.known_runs(root)
+    steps = {}
+    for name, config in named.items():
+        epochs = experiments.estimate_epochs(config, known)
+        if epochs == config.train.max_epochs:
+            return {}
+        n = len(load(config, data_root).train)
+        steps[name] = epochs * (n // min(config.train.batch_size, n))
+    return steps
+
+
+def result_each(
+    trained: Sequence[Trained], dataset: datasets.BiasedDataset, prune_samples: int
+) -> list[xr.Dataset]:
+    """Measures and raw material of trained runs of one model, their pruning curves together.
+
+    A diverged one has no measures of its network.
+    """
+    fine = [run for run in trained if run.status != "diverged"]
+    seen = [measure.observe(run.model, dataset) for run in fine]
+    measured = measure.measure_each(
+        [run.model for run in fine], dataset, prune_samples=prune_samples, seen=seen
+    )
+    of_network = {
+        id(run): xr.merge([found, raw_material(run.model, what)])
+        for run, found, what in zip(fine, measured, seen, strict=True)
+    }
+    return [
+        xr.merge([of_training(run), of_network.get(id(run), measure.nothing())]) for run in trained
+    ]
+
+
+def of_training(trained: Trained) -> xr.Dataset:
+    """What is known of a run from its training alone."""
     values: dict[str, float] = {"epochs": trained.epochs, "steps": trained.steps}
     values["train_accuracy"] = trained.train_accuracy
     for curve in ("loss_ratio", "loss_ratio_fixed"):
         if curve in trained.curves:
             values[f"max_{curve}"] = float(np.nanmax(trained.curves[curve].numpy(), initial=0.0))
-    parts = [measure.as_dataset(values), sampled_curves(trained)]
-    if trained.status == "diverged":
-        return xr.merge([*parts, measure.nothing()])
-    seen = measure.observe(trained.model, dataset)
-    measured = measure.measure(trained.model, dataset, prune_samples=prune_samples, seen=seen)
-    return xr.merge([*parts, measured, raw_material(trained.model, seen)])
+    return xr.merge([measure.as_dataset(values), sampled_curves(trained)])
 
 
 def raw_material(model: nn.Module, seen: measure.Observed) -> xr.Dataset:
@@ -325,8 +427,7 @@ def estimate(
     Step times are measured here; the number of epochs is that of the done run nearest in LR,
     and where there is none, the cap (`seconds` is then an upper bound: `bounded` is False).
     """
-    known = results.local_runs(root)
-    known_runs = results.combine(known) if known else None
+    known_runs = experiments.known_runs(root)
     shipped = shipped_ids()
     rows: dict[tuple, dict] = {}
     for config in configs:

@@ -16,8 +16,8 @@ from lrsc.models.stacking import Stack, linear_layers, unbind
 
 __all__ = [
     "BATCH", "BUILDERS", "VERSIONS", "SmallMapConv2d", "Stack", "as_taken", "build", "check",
-    "classifier", "evaluate", "input_errors", "linear_layers", "matmul_precision", "modes_kept", "options_for",
-    "pass_size", "penultimate", "predict", "representation", "unbind",
+    "classifier", "evaluate", "input_errors", "linear_layers", "matmul_precision", "modes_kept",
+    "options_for", "pass_size", "penultimate", "predict", "representation", "unbind",
 ]  # fmt: skip
 
 VERSIONS = {  # raised when the code changes what a seed trains

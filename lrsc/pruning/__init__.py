@@ -10,10 +10,11 @@ from lrsc.pruning.zeroing import (
     prunable,
     prune,
     pruning_curve,
+    pruning_curves,
     sparsity_of,
 )
 
 __all__ = [
     "KAPPAS", "METHODS", "SCOPES", "Cost", "Shrunk", "prunability", "prunable", "prune",
-    "pruning_curve", "rebuild", "shrink", "sparsity_of",
+    "pruning_curve", "pruning_curves", "rebuild", "shrink", "sparsity_of",
 ]  # fmt: skip

@@ -15,11 +15,20 @@ from torch import Tensor, nn
 
 from lrsc.datasets import Split
 from lrsc.errors import check_names
-from lrsc.models import classifier, predict
+from lrsc.models import (
+    Stack,
+    classifier,
+    input_errors,
+    linear_layers,
+    matmul_precision,
+    pass_size,
+    predict,
+)
 
 KAPPAS = tuple(k / 10 for k in range(1, 10))
 METHODS = ("column", "magnitude")
 SCOPES = ("global", "layer")
+_STACKED = 2**24  # bytes of weights of pruned networks that are computed together
 
 Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 
@@ -85,18 +94,66 @@ def pruning_curve(
     `prune`, for an empty split or list of kappas, and for inputs that the model does not take.
     SPEC section 5.
     """
+    return pruning_curves([model], split, kappas, method, scope)[0]
+
+
+def pruning_curves(
+    networks: Sequence[nn.Module],
+    split: Split,
+    kappas: Sequence[float] = KAPPAS,
+    method: str = "column",
+    scope: str = "global",
+) -> Tensor:
+    """`pruning_curve` of several networks of one architecture: networks x kappas, float64.
+
+    Small fully connected networks are computed together, over networks and kappas, in batched
+    products. Nothing is copied to the host. Errors: as `pruning_curve`.
+    """
     _check(kappas, method, scope)
     if len(split) == 0:
         raise ValueError("split holds 0 samples, expected at least 1")
-    rankings = _rankings(model, method, scope)
-    split = split.to(next(model.parameters()).device)
-    pruned = copy.deepcopy(model)
+    split = split.to(next(networks[0].parameters()).device)
+    todo = [(k, kappa) for k in range(len(networks)) for kappa in kappas]
+    rankings = [_rankings(net, method, scope) for net in networks]
+    at_once = _at_once(networks[0])
+    # copies into which pruned weights are written, again and again
+    places = [copy.deepcopy(networks[0]) for _ in range(min(at_once, len(todo)))]
     found = []
-    for kappa in kappas:
-        with torch.no_grad():
-            _set_to_zero(pruned, model, kappa, method, rankings)
-        found.append((predict(pruned, split).argmax(1) == split.y).double().mean())
-    return torch.stack(found)
+    for some in (todo[i : i + at_once] for i in range(0, len(todo), at_once)):
+        used = places[: len(some)]
+        for place, (k, kappa) in zip(used, some, strict=True):
+            with torch.no_grad():
+                _copy(networks[k], place)
+                _set_to_zero(place, networks[k], kappa, method, rankings[k])
+        found.append(_accuracies(used, split))
+    return torch.cat(found).view(len(networks), len(kappas))
+
+
+def _at_once(net: nn.Module) -> int:
+    """Pruned networks that are computed together: as many as _STACKED bytes of weights hold."""
+    if linear_layers(net) is None:
+        return 1
+    return max(1, _STACKED // sum(p.numel() * p.element_size() for p in net.parameters()))
+
+
+def _copy(source: nn.Module, target: nn.Module) -> None:
+    """Give the target all parameters and buffers of the source."""
+    for one, other in ((source.parameters(), target.parameters()),
+                       (source.buffers(), target.buffers())):  # fmt: skip
+        for value, place in zip(one, other, strict=True):
+            place.copy_(value)
+
+
+@torch.no_grad()
+def _accuracies(networks: list[nn.Module], split: Split) -> Tensor:
+    """Accuracy of each network on a split, float64, on its device."""
+    if len(networks) == 1:
+        return (predict(networks[0], split).argmax(1) == split.y).double().mean()[None]
+    stack = Stack(networks)
+    order = torch.arange(len(split)).split(pass_size(split.x.shape[1:]))
+    with input_errors(split.x[:1]), matmul_precision("fp32", split.y.device):
+        predicted = [stack.logits(x).argmax(2) for x in split.batches(order)]
+    return (torch.cat(predicted, 1) == split.y).double().mean(1)
 
 
 def _check(kappas: Sequence[float], method: str, scope: str = "global") -> None:

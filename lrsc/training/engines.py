@@ -95,7 +95,8 @@ def _look_at(job: Job) -> _Model:
             result = net(x)
         del result
         after = noise(job.device)
-    noisy = any(a is not None and not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    pairs = [(a, b) for a, b in zip(before, after, strict=True) if a is not None and b is not None]
+    noisy = any(not torch.equal(a, b) for a, b in pairs)
     own = {p.untyped_storage().data_ptr() for p in net.parameters()}
     saved = sum(size for place, size in kept.items() if place not in own)
     return _Model(_stackable(net), noisy, weights, saved)

@@ -1,10 +1,11 @@
-"""The graphs engine: every run's whole step a CUDA graph of its own, replayed on a stream of its own.
+"""The graphs engine: every run's whole step is a CUDA graph, replayed on a stream of its own.
 
 A small network on a large GPU waits for kernel launches; a replay is one launch, and the kernels
 of different runs fill the device together.
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -16,7 +17,7 @@ from lrsc.training.static import Static
 
 
 class Graphs:
-    """Any model without noise, SGD, Adam or AdamW; on a device other than a GPU nothing is captured."""
+    """Any model without noise; SGD, Adam or AdamW. Where there is no GPU nothing is captured."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
@@ -38,10 +39,9 @@ class Graphs:
         while done < n:
             for run in runs:
                 names = run.probes_due(run.done + done)
+                look = functools.partial(run.look, names, run.done + done) if names else None
                 with _on(self.statics[run], wait=False):
-                    self.statics[run].step(
-                        (lambda r=run, w=names, s=run.done + done: r.look(w, s)) if names else None
-                    )
+                    self.statics[run].step(look)
             done += 1
             if due(done):
                 break

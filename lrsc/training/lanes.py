@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lrsc import models
 from lrsc.errors import OutOfMemory
 from lrsc.metrics import loss_ratio
 from lrsc.training import distributed, evaluation

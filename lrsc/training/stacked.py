@@ -4,6 +4,7 @@ Forward and backward pass are written out. Where the update is plain SGD, it hap
 product that gives the gradient (w - lr g^T a), and no gradient is ever stored.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -32,9 +33,9 @@ class Stacked:
         self.static.load(parts, n)
         done = 0
         while done < n:
-            looks = {k: names for k, run in enumerate(runs)
-                     if (names := run.probes_due(run.done + done))}  # fmt: skip
-            self.static.step((lambda d=done, w=looks: self._look(w, d)) if looks else None)
+            due_now = {k: run.probes_due(run.done + done) for k, run in enumerate(runs)}
+            looking = {k: names for k, names in due_now.items() if names}
+            self.static.step(functools.partial(self._look, looking, done) if looking else None)
             done += 1
             if due(done):
                 break
@@ -73,8 +74,9 @@ class Stacked:
         self.l1 = of_runs([c.l1 for c in configs])
         self.momentum = of_runs([c.momentum for c in configs])
         self.gamma = of_runs([c.focal_gamma for c in configs])[:, :, 0]
-        self.with_l1, self.with_momentum = any(c.l1 for c in configs), any(
-            c.momentum for c in configs
+        self.with_l1, self.with_momentum = (
+            any(c.l1 for c in configs),
+            any(c.momentum for c in configs),
         )
         self.focal = any(c.focal_gamma for c in configs)
         self.plain = not (self.with_momentum or self.with_l1 or bool(self.decay.any()))
@@ -182,9 +184,7 @@ class Stacked:
     def _back(self, g: Tensor, i: int, inputs: list[Tensor]) -> Tensor:
         """Gradient with respect to the values before layer i's ReLU."""
         slope = self._product(g, self.stack.weights[i], self.slopes[i - 1])
-        return torch.ops.aten.threshold_backward.grad_input(
-            slope, inputs[i], 0, grad_input=slope
-        )
+        return torch.ops.aten.threshold_backward.grad_input(slope, inputs[i], 0, grad_input=slope)
 
     def _product(self, a: Tensor, b: Tensor, out: Tensor, bias: Tensor | None = None) -> Tensor:
         if self.half:

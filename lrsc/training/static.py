@@ -33,6 +33,8 @@ class Static:
         self.room = 0
         self.position = torch.zeros(1, dtype=torch.int64, device=device)
         x = job.train.x
+        assert isinstance(x, Tensor)  # `engines` leaves what streams from disk to the reference
+        self.samples = x
         self.raw = torch.empty((rows, *x.shape[1:]), dtype=x.dtype, device=device)
         self.inputs = (
             torch.empty(self.raw.shape, device=device) if x.dtype == torch.uint8 else self.raw
@@ -52,14 +54,12 @@ class Static:
         if self.stream is None or look is not None:
             self._one(look)
             return
-        if self.graph is None:
-            self._capture()
-        self.graph.replay()
+        (self.graph or self._capture()).replay()
 
     def _one(self, look: Callable[[], None] | None = None) -> None:
         index = self.order.index_select(0, self.position)[0]
         train = self.job.train
-        torch.index_select(train.x, 0, index, out=self.raw)
+        torch.index_select(self.samples, 0, index, out=self.raw)
         x = train.inputs(self.raw, out=self.inputs) if self.raw is not self.inputs else self.raw
         lrs = self.lrs.index_select(0, self.position)[0]
         logits = self.body(x, train.y.index_select(0, index), lrs, look)
@@ -76,7 +76,7 @@ class Static:
         )  # fmt: skip
         self.room, self.graph = n, None  # the places have moved
 
-    def _capture(self) -> None:
+    def _capture(self) -> torch.cuda.CUDAGraph:
         """Record the step: some calls to warm up, undone, then one that is not executed."""
         stream = self.stream
         assert stream is not None
@@ -93,9 +93,11 @@ class Static:
                 place.copy_(value)
             self.position.zero_()
         stream.synchronize()
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, stream=stream):
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=stream):
             self._one()
+        self.graph = graph
+        return graph
 
 
 def learning_rates(runs: Sequence[Run], n: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Engines against the reference loop: equal runs, places that are given on, memory that runs out."""
+"""Engines against the reference loop: equal runs, places given on, memory that runs out."""
 
 import dataclasses
 import os
@@ -14,7 +14,7 @@ from torch import nn
 import lrsc
 from lrsc import TrainConfig
 from lrsc.datasets import augment
-from lrsc.training import Request, engines, fixed_loss_ratio, lanes, stacked
+from lrsc.training import Request, engines, fixed_loss_ratio, stacked
 from lrsc.training.graphs import Graphs
 from lrsc.training.progress import Progress
 from lrsc.training.run import Run
@@ -35,16 +35,21 @@ def normalised():
     )
 
 
+def large():
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, 9000), nn.ReLU(), nn.Linear(9000, 3))
+
+
 def noisy():
     return nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.Dropout(0.5), nn.Linear(8, 3))
 
 
 def train(model, dataset, configs, engine, seeds=None, **options):
     """Runs of different settings in one group, in the order of the configs."""
-    requests = [Request(c, s, name=i) for i, (c, s) in enumerate(zip(configs, seeds or range(99)))]
+    seeds = seeds or range(len(configs))
+    requests = [Request(c, s, name=i) for i, (c, s) in enumerate(zip(configs, seeds, strict=True))]
     found = {}
     lrsc.training.fit_each(
-        model, dataset, configs, requests[: len(configs)],
+        model, dataset, configs, requests,
         lambda ended: found.update({request.name: run for request, run in ended}),
         engine=engine, keep=False, **options,
     )  # fmt: skip
@@ -446,7 +451,6 @@ def test_what_auto_chooses(own_dataset):
         crops = dataclasses.replace(own_dataset.train, augment=augment.random_resized_crop_flip)
         crops = dataclasses.replace(own_dataset, train=crops)
         assert chosen(dataset=crops).engine == "reference"
-        large = lambda: nn.Sequential(nn.Flatten(), nn.Linear(192, 9000), nn.ReLU(), nn.Linear(9000, 3))  # noqa: E731, E501
         assert chosen(large, n=24) == engines.Plan("stacked", 2, 1)
     finally:
         torch.set_num_threads(threads)
@@ -465,7 +469,10 @@ def test_fewer_replicas_where_memory_is_short(own_dataset, monkeypatch):
         ({"engine": "stacked", "model": normalised}, "not a chain of linear layers"),
         ({"engine": "threads", "model": noisy}, "draws random numbers in training"),
         ({"engine": "graphs"}, "need a GPU"),
-        ({"engine": "stacked", "config": {"optimizer": "adam"}}, "SGD only, found optimizer='adam'"),
+        (
+            {"engine": "stacked", "config": {"optimizer": "adam"}},
+            "SGD only, found",
+        ),
         ({"engine": "stacked", "config": {"sam_rho": 0.1}}, "sharpness-aware"),
         ({"replicas": 0}, "replicas must be a whole number >= 1"),
     ],
@@ -525,9 +532,7 @@ def test_the_display_counts_runs_and_the_time_left():
     assert shown.text == "2 running, 0 of 4 done, 2,000 images/s, at most 40 s left"
     runs[0].status, runs[0].done = "diverged", 100
     shown.ended([runs[0]])
-    assert shown.text == (
-        "1 running, 1 of 4 done, 1 diverged, 2,000 images/s, at most 32 s left"
-    )
+    assert shown.text == ("1 running, 1 of 4 done, 1 diverged, 2,000 images/s, at most 32 s left")
 
 
 def test_a_stack_gives_the_logits_of_its_networks(own_dataset):

@@ -327,9 +327,7 @@ def test_switched_runs_are_sgd_written_out(own_dataset):
 
 
 def test_what_the_runs_say_and_their_order(own_dataset):
-    runs = lr_switch(
-        small, own_dataset, CONFIG, (2, None, 0), seeds=[0, 1], engine="reference"
-    )
+    runs = lr_switch(small, own_dataset, CONFIG, (2, None, 0), seeds=[0, 1], engine="reference")
     assert [run.seed for run in runs] == [0, 1] * 3
     assert [(r.config.schedule, r.config.switch_at) for r in runs[::2]] == [
         ("switch", 2), ("constant", None), ("constant", None),
