@@ -63,4 +63,6 @@ def _device() -> torch.device:
 
 
 def _cell(value) -> str:
+    if value is None:
+        return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

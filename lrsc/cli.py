@@ -1,6 +1,7 @@
 """The command `lrsc`: data | run | sweep | measure | status | results | book."""
 
 import argparse
+import contextlib
 import json
 import logging
 import sys
@@ -69,6 +70,11 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--seeds", type=_numbers, help="instead of the plan's, as in 0,1,2")
     add.add_argument("--estimate", action="store_true", help="time it would take; trains nothing")
     add.add_argument("--raw", action="store_true", help="train shipped runs too, for raw material")
+    add.add_argument(
+        "--engine", default="auto",
+        help="what trains runs side by side: auto, reference (none), threads, stacked or graphs",
+    )  # fmt: skip
+    add.add_argument("--replicas", type=int, help="runs side by side (default what fits and helps)")
     _common(add, profile="quick")
     add.set_defaults(command=_sweep)
 
@@ -246,17 +252,23 @@ def _sweep(args) -> None:
     if args.estimate:
         _print_estimate(sweep.estimate(configs, **where))
     else:
-        _do_sweep(args, sweep, configs, raw=args.raw)
+        _do_sweep(args, sweep, configs, raw=args.raw, engine=args.engine, replicas=args.replicas)
 
 
-def _do_sweep(args, sweep, configs, raw: bool = False) -> None:
+def _do_sweep(args, sweep, configs, **options) -> None:
     from lrsc import results
     from lrsc.training import distributed
 
     device = distributed.start(args.device)
     if distributed.rank():
         logging.getLogger().setLevel(logging.WARNING)
-    report = sweep.run(configs, root=args.results, data_root=args.data_root, device=device, raw=raw)
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    shown = logging_redirect_tqdm() if sys.stderr.isatty() else contextlib.nullcontext()
+    with shown:  # lines of the log above the progress display
+        report = sweep.run(
+            configs, root=args.results, data_root=args.data_root, device=device, **options
+        )
     first = distributed.rank() == 0
     distributed.end()
     if not first:

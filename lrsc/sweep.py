@@ -10,7 +10,7 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from lrsc.training import (
     fixed_loss_ratio,
 )
 from lrsc.training.checkpoint import Refused
+from lrsc.training.progress import Progress
 
 EXECUTORS = ("serial",)
 DESK_PRUNE = 2000  # unbiased test images on which the desk profile prunes
@@ -80,10 +81,12 @@ def run(
     shipped = frozenset() if raw else shipped_ids()
     before = [n for n in named if distributed.first_says(n in shipped or _is_done(n, root))]
     to_do = {name: config for name, config in named.items() if name not in before}
-    sweep = _Sweep(list(named), root, data_root, on_result)
-    expected = _expected_steps(to_do, root, data_root)
-    for group in _groups(to_do):
-        sweep.train(group, device, engine, replicas, expected)
+    expected, bound = _expected_steps(to_do, root, data_root)
+    images = sum(steps * batch for steps, batch in expected.values())
+    with contextlib.closing(Progress(len(to_do), images, bound)) as progress:
+        sweep = _Sweep(list(named), root, data_root, on_result, expected, progress)
+        for group in _groups(to_do):
+            sweep.train(group, device, engine, replicas)
     return Report(
         tuple(n for n in named if n in sweep.trained),
         tuple(n for n in named if n in before or n in sweep.before),
@@ -108,8 +111,17 @@ def _groups(named: dict[str, RunConfig]) -> list[dict[str, RunConfig]]:
 class _Sweep:
     """Runs that are claimed, trained and written; lanes may finish some at the same time."""
 
-    def __init__(self, order: list[str], root, data_root, on_result) -> None:
+    def __init__(
+        self,
+        order: list[str],
+        root: str | Path | None,
+        data_root: str | Path | None,
+        on_result: Callable[[int, int, xr.Dataset], None] | None,
+        expected: dict[str, tuple[float, int]],
+        progress: Progress,
+    ) -> None:
         self.order, self.root, self.data_root, self.on_result = order, root, data_root, on_result
+        self.expected, self.progress = expected, progress
         self.trained: set[str] = set()
         self.before: set[str] = set()
         self.elsewhere: set[str] = set()
@@ -118,7 +130,7 @@ class _Sweep:
         self.writing = threading.Lock()
 
     def train(
-        self, group: dict[str, RunConfig], device, engine: str, replicas, expected: dict[str, float]
+        self, group: dict[str, RunConfig], device: str | None, engine: str, replicas: int | None
     ) -> None:
         """All runs of a group."""
         first = next(iter(group.values()))
@@ -129,26 +141,28 @@ class _Sweep:
         try:
             fit_each(
                 first.model, dataset, [config.train for config in group.values()],
-                self._requests(group, expected),
+                self._requests(group),
                 lambda ended: self._finish(ended, group, dataset),
                 model_options=dict(first.model_options), probes=probes, device=device,
                 engine=engine, replicas=replicas, refused=self._start_over,
-                expected_steps=sum(expected.values()) if expected else None,
+                progress=self.progress,
             )  # fmt: skip
         finally:
             for claim in self.claims.values():
                 claim.close()
 
-    def _requests(self, group: dict[str, RunConfig], expected: dict[str, float]):
+    def _requests(self, group: dict[str, RunConfig]) -> Iterator[Request]:
         """The group's runs as this process may train them, each claimed when it is asked for."""
         for name, config in group.items():
             claim = contextlib.ExitStack()
             if not claim.enter_context(_claim(results.run_path(name, self.root))):
                 self.elsewhere.add(name)
+                self.progress.left_out()
                 continue
             # finished by another process while this one came here
             if distributed.first_says(_is_done(name, self.root)):
                 self.before.add(name)
+                self.progress.left_out()
                 claim.close()
                 continue
             self.claims[name] = claim
@@ -158,7 +172,8 @@ class _Sweep:
             )
             path = results.checkpoints_path(name, self.root)
             file = path / f"lr-{config.train.lr!r}-seed-{config.seed}.pt"
-            yield Request(config.train, config.seed, file, name, expected.get(name))
+            steps = self.expected[name][0] if name in self.expected else None
+            yield Request(config.train, config.seed, file, name, steps)
 
     def _start_over(self, request: Request, error: Refused) -> None:
         """A checkpoint of an older version of the code, or damaged."""
@@ -224,22 +239,27 @@ class _Sweep:
                 self.on_result(number, len(self.order), found)
 
 
-def _expected_steps(named: dict[str, RunConfig], root, data_root) -> dict[str, float]:
-    """Steps each run is likely to need, for the time left; nothing where no run of its row is done.
+def _expected_steps(
+    named: dict[str, RunConfig], root: str | Path | None, data_root: str | Path | None
+) -> tuple[dict[str, tuple[float, int]], bool]:
+    """Steps that each run is likely to need, and its batch size; whether some are the run's cap.
 
-    Looked up only where someone sees it.
+    For the time left: looked up only where someone sees it.
     """
-    if not named or not sys.stderr.isatty():
-        return {}
-    known = experiments.known_runs(root)
-    steps = {}
+    if not sys.stderr.isatty():
+        return {}, True
+    known, bound = experiments.known_runs(root), False
+    lengths: dict[tuple, int] = {}
+    found: dict[str, tuple[float, int]] = {}
     for name, config in named.items():
+        key = config.dataset, config.data, config.source
+        if key not in lengths:
+            lengths[key] = len(load(config, data_root).train)
+        batch = min(config.train.batch_size, lengths[key])
         epochs = experiments.estimate_epochs(config, known)
-        if epochs == config.train.max_epochs:
-            return {}
-        n = len(load(config, data_root).train)
-        steps[name] = epochs * (n // min(config.train.batch_size, n))
-    return steps
+        bound |= epochs == config.train.max_epochs
+        found[name] = epochs * (lengths[key] // batch), batch
+    return found, bound
 
 
 def result_each(

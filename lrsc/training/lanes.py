@@ -247,7 +247,7 @@ class Trainer:
         keepers = [(run.keeper, run.done) for run in runs if run.keeper.path]
 
         def due(done: int) -> bool:
-            self.progress.step(len(runs))
+            self.progress.step(len(runs) * job.batch)
             return self.stopped.is_set() or any(k.due(before + done) for k, before in keepers)
 
         logits, chosen = engine.advance(runs, n, due)

@@ -132,8 +132,7 @@ def fit_each(
     device: torch.device | str | None = None,
     engine: str = "auto",
     replicas: int | None = None,
-    progress: bool = True,
-    expected_steps: float | None = None,
+    progress: bool | Progress = True,
     refused: Callable[[Request, Refused], None] | None = None,
     keep: bool = True,
 ) -> None:
@@ -142,7 +141,8 @@ def fit_each(
     configs: those of all runs, by which the engine is chosen; they agree in batch_size,
     validation_share and precision. requests: the runs, an iterator that is asked for the next one
     when there is a place. finish: called with runs that have ended together, in the thread that
-    trained them; what it raises ends the call. expected_steps: of all runs, for the time left.
+    trained them; what it raises ends the call. progress: whether to show one, or one that several
+    calls share.
     refused: called for a checkpoint of another run, which then starts over; None raises. keep:
     whether the requests name checkpoints, so that SIGTERM and Ctrl-C wait until they are written.
     """
@@ -152,17 +152,17 @@ def fit_each(
     )  # fmt: skip
     with _memory_advice(configs[0]):
         plan = engines.plan(job, configs, engine, replicas)
-    display = Progress(
-        len(configs), job.batch,
-        sum(job.total(c) for c in configs) if expected_steps is None else expected_steps,
-        expected_steps is None, progress,
-    )  # fmt: skip
+    if isinstance(progress, Progress):
+        display = progress
+    else:
+        images = job.batch * sum(job.total(c) for c in configs)
+        display = Progress(len(configs), images, bound=True, show=progress)
 
     def ended(runs: list[Run]) -> None:
         finish([(run.request, _trained(run, plan)) for run in runs])
 
     with (
-        contextlib.closing(display),
+        contextlib.nullcontext() if display is progress else contextlib.closing(display),
         _memory_advice(configs[0]),
         models.matmul_precision(configs[0].precision, job.device),
         checkpoint.listening(keep) as asked,

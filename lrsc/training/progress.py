@@ -14,36 +14,35 @@ EVERY = 0.5  # seconds between two updates
 class Progress:
     """Runs that are trained now, done and diverged, images a second, and the time left.
 
-    of: number of runs; steps: those that all are expected to take, of which the time left is an
-    estimate, and an upper bound where they are the caps (`bound`). Shown on stderr where that is a
-    terminal and show is set. Lanes may call it at the same time.
+    of: number of runs; images: samples that all are expected to see, of which the time left is an
+    estimate, and an upper bound where they are the runs' caps (`bound`). Shown on stderr where that
+    is a terminal and show is set. Lanes may call it at the same time.
     """
 
     def __init__(
-        self, of: int, batch: int, steps: float, bound: bool, show: bool = True,
+        self, of: int, images: float, bound: bool, show: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
-        self.of, self.batch, self.bound, self.clock = of, batch, bound, clock
-        self.expected = steps
-        self.running = self.done = self.diverged = self.steps = 0
+        self.of, self.expected, self.bound, self.clock = of, images, bound, clock
+        self.running = self.done = self.diverged = self.images = 0
         self.began = self.shown = clock()
         self.lock = threading.Lock()
         self.bar = None
         if show and sys.stderr.isatty() and not distributed.rank():
             from tqdm import tqdm
 
-            self.bar = tqdm(total=of, bar_format="{desc} |{bar}| {postfix}", leave=False)
+            self.bar = tqdm(total=of, bar_format="{desc} |{bar}|", leave=False)
 
     def started(self, run: Run) -> None:
         """One more run is trained."""
         with self.lock:
             self.running += 1
-            self.expected -= run.done  # steps of an earlier process
+            self.expected -= run.done * run.job.batch  # of an earlier process
 
-    def step(self, runs: int) -> None:
-        """A step of so many runs is done."""
+    def step(self, images: int) -> None:
+        """A step with so many samples, of all its runs, is done."""
         with self.lock:
-            self.steps += runs
+            self.images += images
             now = self.clock()
             if now - self.shown >= EVERY:
                 self.shown = now
@@ -56,8 +55,14 @@ class Progress:
             self.done += len(runs)
             self.diverged += sum(run.status == "diverged" for run in runs)
             for run in runs:
-                self.expected -= expected(run.request.expected_steps, run.total) - run.done
+                steps = expected(run.request.expected_steps, run.total) - run.done
+                self.expected -= steps * run.job.batch
             self._show()
+
+    def left_out(self) -> None:
+        """A run is not to be trained here after all."""
+        with self.lock:
+            self.of -= 1
 
     def back(self, runs: int) -> None:
         """Runs have left their places and wait again."""
@@ -73,20 +78,20 @@ class Progress:
     def text(self) -> str:
         """What the display says."""
         seconds = max(self.clock() - self.began, 1e-9)
-        rate = self.steps / seconds
+        rate = self.images / seconds
         parts = [f"{self.running} running, {self.done} of {self.of} done"]
         if self.diverged:
             parts.append(f"{self.diverged} diverged")
-        parts.append(f"{rate * self.batch:,.0f} images/s")
+        parts.append(f"{rate:,.0f} images/s")
         if rate and self.done < self.of:
-            left = max(self.expected - self.steps, 0) / rate
+            left = max(self.expected - self.images, 0) / rate
             parts.append(f"{'at most' if self.bound else 'about'} {duration(left)} left")
         return ", ".join(parts)
 
     def _show(self) -> None:
         if self.bar is not None:
             self.bar.n = self.done
-            self.bar.set_postfix_str(self.text, refresh=True)
+            self.bar.set_description_str(self.text, refresh=True)
 
 
 def expected(steps: float | None, cap: int) -> float:

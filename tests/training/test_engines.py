@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -516,18 +517,18 @@ def test_on_a_gpu_every_graphed_setting_equals_the_reference(own_dataset):
 
 def test_the_display_counts_runs_and_the_time_left():
     now = [0.0]
-    shown = Progress(of=4, batch=100, steps=1000, bound=True, show=False, clock=lambda: now[0])
+    shown = Progress(of=4, images=100_000, bound=True, show=False, clock=lambda: now[0])
 
     class Fake:
         def __init__(self, status="cap", done=0, total=250):
             self.status, self.done, self.total = status, done, total
-            self.request = Request(LONG, 0)
+            self.request, self.job = Request(LONG, 0), SimpleNamespace(batch=100)
 
     runs = [Fake(), Fake()]
     for run in runs:
         shown.started(run)
     for _ in range(100):
-        shown.step(2)
+        shown.step(200)
     now[0] = 10.0
     assert shown.text == "2 running, 0 of 4 done, 2,000 images/s, at most 40 s left"
     runs[0].status, runs[0].done = "diverged", 100
