@@ -44,6 +44,7 @@ bench: setup
 	$(BIN)/python benchmarks/streaming.py
 	$(BIN)/python benchmarks/models.py
 	$(BIN)/python benchmarks/precision.py
+	$(BIN)/python benchmarks/replicas.py
 	$(BIN)/python benchmarks/recording.py
 	$(BIN)/python benchmarks/shrinking.py
 

@@ -7,12 +7,15 @@ after the other with all threads: data on the device, one fused optimiser step, 
 synchronisation. Engines are timed in the middle of training, from `advance` alone; `processes` is
 the bare loop in one single-threaded process a core; `vmap` stacks the networks with torch.func.
 Each round times all of a case in turn; rates are medians over rounds, ratios medians of the
-rounds' ratios to the sequential loop. share_of_peak: arithmetic a second (counted by torch)
-against the largest matrix product of the same round. floor_*: steps a second at that peak, and at
-the measured copy bandwidth if each weight is read and written once. The rows of table 'growth'
-have 1 to 64 replicas. Rows of a GPU are empty where there is none. Targets: GPU, 24 replicas, 40 %
-of the peak for the ResNets, 60 % for the FCN, 50 times for parity; CPU 1.8 times for parity, 85 %
-of the peak for the FCN, and never slower than the sequential loop.
+rounds' ratios to the sequential loop.
+
+replicas: runs in the queue; how many of them are side by side is the engine's choice, but in the
+rows of table 'growth', where it is 1 to 64. share_of_peak: arithmetic a second (counted by torch)
+against the largest matrix product of all rounds. floor_*: steps a second at that peak, and at the
+measured copy bandwidth if each weight is read and written once. Rows of a GPU are empty where there
+is none. Targets: GPU, 24 replicas, 40 % of the peak for the ResNets, 60 % for the FCN, 50 times for
+parity; CPU 1.8 times for parity, 85 % of the peak for the FCN, never slower than the sequential
+loop.
 """
 
 import copy
@@ -139,36 +142,40 @@ def _rate(step, device: str, seconds: float) -> float:
 
 
 def engine(
-    ds: BiasedDataset, model: str, device: str, name: str, replicas: int, seconds: float, precision
-) -> float:
-    """Model-steps a second of an engine, all lanes at work at once."""
+    ds: BiasedDataset, model: str, device: str, name: str, runs: int, replicas: int | None,
+    seconds: float, precision: str,
+) -> float:  # fmt: skip
+    """Model-steps a second of an engine for so many runs, all lanes at work at once.
+
+    replicas: side by side, None as the engine's plan has it.
+    """
     config = lrsc.TrainConfig(lr=LR, batch_size=BATCH, precision=precision)
     job = loop._job(model, ds, [config], {}, {}, 200, None, None, device)
-    plan = engines.plan(job, [config] * replicas, name, None if name == "threads" else replicas)
+    plan = engines.plan(job, [config] * runs, name, replicas)
     lanes = []
     for k in range(plan.lanes):
-        runs = []
+        group = []
         for seed in range(plan.width):
             with seeded(seed, job.device):
-                runs.append(Run(job, Request(config, 100 * k + seed)))
-        lanes.append((plan.make(job), runs))
+                group.append(Run(job, Request(config, 100 * k + seed)))
+        lanes.append((plan.make(job), group))
     if len(lanes) == 1:
         with lrsc.models.matmul_precision(precision, job.device):
             rate = _rate(lambda i: _advance(*lanes[0]), device, seconds)
         return rate * plan.width
     gate, done, threads = threading.Barrier(len(lanes) + 1), [], torch.get_num_threads()
 
-    def work(made, runs) -> None:
+    def work(made, group) -> None:
         torch.set_num_threads(1)
         for _ in range(3):
-            _advance(made, runs)
+            _advance(made, group)
         gate.wait()
         end, n = time.perf_counter() + seconds, 0
         started = time.perf_counter()
         while time.perf_counter() < end or n < 3:
-            _advance(made, runs)
+            _advance(made, group)
             n += 1
-        done.append(n * len(runs) / (time.perf_counter() - started))
+        done.append(n * len(group) / (time.perf_counter() - started))
 
     workers = [threading.Thread(target=work, args=lane) for lane in lanes]
     for worker in workers:
@@ -244,14 +251,15 @@ def _without_statistics(net: torch.nn.Module) -> torch.nn.Module:
     return net
 
 
-def one(ds, model, device, name, replicas, seconds, precision="fp32") -> float:
+def one(ds, model, device, name, replicas, seconds, precision, fixed) -> float:
     if name == "sequential":
         return sequential(ds, model, device, seconds, precision)
     if name == "processes":
         return processes(ds, model, seconds)
     if name == "vmap":
         return stacked_by_vmap(ds, model, replicas, seconds)
-    return engine(ds, model, device, name, replicas, seconds, precision)
+    side_by_side = replicas if fixed else None
+    return engine(ds, model, device, name, replicas, side_by_side, seconds, precision)
 
 
 @dataclasses.dataclass
@@ -268,11 +276,12 @@ class Case:
 
     def rows(self, rounds: int) -> list[dict]:
         ds, rates, peaks = dataset(self.dataset), [], []
+        fixed = self.table == "growth" or self.device == "cuda"
         with lrsc.models.matmul_precision(self.precision, torch.device(self.device)):
             for _ in range(rounds):
                 peaks.append(peak(self.device, self.precision))
                 rates.append([
-                    one(ds, self.model, self.device, name, n, self.seconds, self.precision)
+                    one(ds, self.model, self.device, name, n, self.seconds, self.precision, fixed)
                     for name, n in self.entries
                 ])  # fmt: skip
             peaks.append(peak(self.device, self.precision))

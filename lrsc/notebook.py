@@ -242,10 +242,11 @@ def show_pruning_criteria() -> None:
     ))  # fmt: skip
 
 
-def show_benchmark(name: str, columns: Mapping[str, str]) -> None:
+def show_benchmark(name: str, columns: Mapping[str, str], **where: Any) -> None:
     """Display what a script in benchmarks/ measured (book/results/<name>.json) as a table.
 
-    columns: field of a row -> heading; a heading that ends with (%) has a share in percent.
+    columns: field of a row -> heading; a heading that ends with (%) has a share in percent. where:
+    fields that the rows shown must have.
     """
     from IPython.display import HTML, Markdown, display
 
@@ -255,17 +256,34 @@ def show_benchmark(name: str, columns: Mapping[str, str]) -> None:
     found = json.loads(path.read_text())
 
     def cell(field: str, heading: str, value: Any) -> str:
+        if value is None:
+            return "not measured"
         if not isinstance(value, float):
             return str(value).replace(" x ", " × ").replace(" ", "\u00a0")
         value *= 100 if heading.endswith("(%)") else 1
         return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
-    rows = [[cell(f, h, row[f]) for f, h in columns.items()] for row in found["rows"]]
+    chosen = [row for row in found["rows"] if all(row[k] == v for k, v in where.items())]
+    rows = [[cell(f, h, row[f]) for f, h in columns.items()] for row in chosen]
     display(HTML(_html_table(list(columns.values()), rows)))
     machine = ", ".join(f"{value} {name}" if name in ("cores", "threads") else f"{name} {value}"
                         for name, value in found["machine"].items())  # fmt: skip
     made = f"Made by `{found['made_by']}`." if "made_by" in found else ""
     display(Markdown(f"Measured on: {machine}. {made}"))
+
+
+def show_throughput(name: str, **where: Any) -> None:
+    """Display how steps a second grow with the runs side by side; where: as `show_benchmark`."""
+    path = results.shipped_path(name).with_suffix(".json")
+    if not path.is_file():
+        return _say_unmeasured()
+    found = json.loads(path.read_text())
+    rows = [row for row in found["rows"] if all(row[k] == v for k, v in where.items())]
+    caption = (
+        f"Training steps a second of all runs together. {found['machine']['device']}, "
+        f"{found['machine']['cores']} cores. Made by `{found['made_by']}`."
+    )
+    show(plots.throughput(rows), caption=caption)
 
 
 def show_examples(dataset, n: int = 10) -> None:

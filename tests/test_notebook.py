@@ -282,3 +282,28 @@ def test_a_benchmark_is_shown_as_measured(tmp_path, monkeypatch, displayed):
     text = " ".join(text for _, text in displayed)
     assert "1,234" in text and "45.7" in text and "3\u00a0×\u00a028" in text
     assert "2 cores, torch 9" in text and "python a.py" in text
+
+
+def test_rows_of_a_benchmark_can_be_chosen_and_gaps_are_said(tmp_path, monkeypatch, displayed):
+    monkeypatch.setattr("lrsc.results.shipped_path", lambda name: tmp_path / f"{name}.nc")
+    rows = [{"table": "a", "rate": 3.0}, {"table": "a", "rate": None}, {"table": "b", "rate": 7.0}]
+    found = {"machine": {"cores": 2, "device": "a CPU"}, "made_by": "python a.py", "rows": rows}
+    (tmp_path / "times.json").write_text(json.dumps(found))
+    notebook.show_benchmark("times", {"rate": "Rate"}, table="a")
+    text = " ".join(text for _, text in displayed)
+    assert "3" in text and "not measured" in text and "7" not in text
+
+
+def test_throughput_is_shown_with_machine_and_maker(tmp_path, monkeypatch, displayed):
+    monkeypatch.setattr("lrsc.results.shipped_path", lambda name: tmp_path / f"{name}.nc")
+    notebook.show_throughput("times", table="growth")
+    assert "Not measured yet" in displayed[0][-1]
+    row = {
+        "table": "growth", "dataset": "parity", "model": "fcn", "engine": "stacked", "replicas": 1,
+        "steps_per_second": 3.0, "floor_arithmetic": 9.0, "floor_bytes": 9.0,
+    }  # fmt: skip
+    found = {"machine": {"cores": 2, "device": "a CPU"}, "made_by": "python a.py", "rows": [row]}
+    (tmp_path / "times.json").write_text(json.dumps(found))
+    notebook.show_throughput("times", table="growth")
+    text = " ".join(text for _, text in displayed)
+    assert "a CPU, 2 cores" in text and "python a.py" in text

@@ -240,3 +240,33 @@ def test_a_caption_calls_a_stand_in_one():
     digits = ds.assign_coords(source_id=("run", np.full(ds.sizes["run"], "digits", object)))
     assert "stand-in" in plots.caption(digits)
     assert "stand-in" not in plots.caption(ds)
+
+
+def throughput_rows():
+    floors = {"floor_arithmetic": 900.0, "floor_bytes": 5000.0}
+    rows = [
+        {"engine": "sequential", "replicas": 1, "steps_per_second": 100.0},
+        {"engine": "stacked", "replicas": 4, "steps_per_second": 300.0},
+        {"engine": "stacked", "replicas": 1, "steps_per_second": 120.0},
+        {"engine": "stacked", "replicas": 8, "steps_per_second": None},
+    ]
+    return [{"dataset": "parity", "model": "fcn", **row, **floors} for row in rows]
+
+
+def test_throughput_draws_the_measured_rates_in_order_and_what_bounds_them():
+    figure = plots.throughput(throughput_rows())
+    (axes,) = figure.axes
+    lines = {line.get_label(): line for line in axes.lines}
+    assert lines["side by side"].get_xydata().tolist() == [[1, 120], [4, 300]]
+    for label, value in (
+        ("one after the other", 100), ("bound by arithmetic", 900), ("bound by bytes", 5000),
+    ):  # fmt: skip
+        assert set(lines[label].get_ydata()) == {value}
+    low, high = axes.get_ylim()
+    assert low < 100 and high > 5000
+    assert "120 at 1, 300 at 4 runs" in figure.get_label()
+
+
+def test_throughput_of_nothing_measured_is_an_error():
+    with pytest.raises(ValueError, match="no measured rows"):
+        plots.throughput([row | {"steps_per_second": None} for row in throughput_rows()])

@@ -28,7 +28,7 @@ from lrsc.models import (
 KAPPAS = tuple(k / 10 for k in range(1, 10))
 METHODS = ("column", "magnitude")
 SCOPES = ("global", "layer")
-_STACKED = 2**24  # bytes of weights of pruned networks that are computed together
+_STACKED = 2**21  # bytes of weights of pruned networks that are computed together
 
 Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 

@@ -25,16 +25,21 @@ from lrsc.training.stacked import Stacked
 ENGINES = ("auto", "reference", "threads", "stacked", "graphs")
 CACHE = 4 * 2**20  # bytes of weights that a lane of the CPU works on at a time, if they are small
 MOST = 64  # replicas side by side in a lane
+FEW = 3  # of small networks a lane is given so many, else the lanes wait for one interpreter
 SHARE = 0.8  # of the free memory that replicas may take
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """How a group of runs is trained: `width` side by side in each of `lanes`."""
+    """How a group of runs is trained: `width` side by side in each of `lanes`.
+
+    single: with one torch thread a lane, else all.
+    """
 
     engine: str
     lanes: int
     width: int
+    single: bool = False
 
     def make(self, job: Job) -> Engine:
         """The engine of one lane."""
@@ -149,8 +154,9 @@ def _sized(engine: str, job: Job, runs: int, replicas: int | None, model: _Model
     # weights, gradients and up to two tensors of an optimiser; activations and their gradients
     room = int(SHARE * free_memory(job.device) / (4 * model.weights + 2 * model.saved + 1))
     most = max(1, min(runs, room, each * lanes)) if replicas is None else min(runs, replicas)
-    lanes = min(lanes, most)
-    return Plan(engine, lanes, -(-most // lanes) if engine != "threads" else 1)
+    lanes = min(lanes, max(1, most // FEW) if each >= FEW else most)
+    single = engine == "threads" or ((lanes > 1 or each > 1) and job.device.type == "cpu")
+    return Plan(engine, lanes, -(-most // lanes) if engine != "threads" else 1, single)
 
 
 def free_memory(device: torch.device) -> int:

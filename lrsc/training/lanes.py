@@ -116,7 +116,8 @@ class Stopped(BaseException):
 class Trainer:
     """Trains all runs of a queue in some lanes.
 
-    engine: makes the engine of a lane; width: runs side by side in a lane; finish(runs): called in
+    engine: makes the engine of a lane; width: runs side by side in a lane; single: with one torch
+    thread a lane, as several lanes must have; finish(runs): called in
     its lane with runs that have ended together; refused(request, error): called for a checkpoint
     of another run, after which the run starts over, or None to raise.
     """
@@ -130,22 +131,27 @@ class Trainer:
         requests: Iterable[Request],
         finish: Callable[[list[Run]], None],
         progress: Progress,
+        single: bool = False,
         refused: Callable[[Request, Refused], None] | None = None,
     ) -> None:
         self.job, self.engine, self.lanes, self.width = job, engine, lanes, width
         self.finish, self.progress, self.refused = finish, progress, refused
+        self.single = single
         self.queue = Queue(requests, lanes)
         self.building = threading.Lock()
         self.stopped = threading.Event()
 
     def train(self) -> None:
         """Train all; what a lane raises ends the others too, and is raised."""
-        if self.lanes == 1:
-            self._lane()
-            return
         threads = torch.get_num_threads()
+        if self.lanes == 1:
+            try:
+                self._lane()
+            finally:
+                torch.set_num_threads(threads)
+            return
         pool = concurrent.futures.ThreadPoolExecutor(self.lanes, "lane")
-        futures = [pool.submit(self._single_threaded) for _ in range(self.lanes)]
+        futures = [pool.submit(self._lane) for _ in range(self.lanes)]
         try:
             concurrent.futures.wait(futures, return_when=concurrent.futures.FIRST_EXCEPTION)
         finally:
@@ -157,11 +163,9 @@ class Trainer:
         for error in sorted(errors, key=lambda e: isinstance(e, Stopped)):
             raise error
 
-    def _single_threaded(self) -> None:
-        torch.set_num_threads(1)  # of this thread and those that start after it
-        self._lane()
-
     def _lane(self) -> None:
+        if self.single:
+            torch.set_num_threads(1)  # of this thread, and of those that start after it
         engine, runs = self.engine(self.job), list[Run]()
         while not self.stopped.is_set():
             taken = self.queue.take(self.width - len(runs), wait=not runs)

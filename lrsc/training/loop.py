@@ -168,7 +168,9 @@ def fit_each(
         checkpoint.listening(keep) as asked,
     ):
         job = dataclasses.replace(job, asked=asked)
-        Trainer(job, plan.make, plan.lanes, plan.width, requests, ended, display, refused).train()
+        Trainer(
+            job, plan.make, plan.lanes, plan.width, requests, ended, display, plan.single, refused
+        ).train()
 
 
 def _job(

@@ -442,17 +442,17 @@ def test_what_auto_chooses(own_dataset):
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        assert chosen() == engines.Plan("stacked", 2, 2)
+        assert chosen() == engines.Plan("stacked", 1, 4, True)
         assert chosen(n=1) == engines.Plan("reference", 1, 1)
-        assert chosen(n=24) == engines.Plan("stacked", 2, 12)
-        assert chosen(n=24, replicas=3) == engines.Plan("stacked", 2, 2)
-        assert chosen(normalised) == engines.Plan("threads", 2, 1)
-        assert chosen(optimizer="adam") == engines.Plan("threads", 2, 1)
+        assert chosen(n=24) == engines.Plan("stacked", 2, 12, True)
+        assert chosen(n=24, replicas=3) == engines.Plan("stacked", 1, 3, True)
+        assert chosen(normalised) == engines.Plan("threads", 2, 1, True)
+        assert chosen(optimizer="adam") == engines.Plan("threads", 2, 1, True)
         assert chosen(noisy).engine == chosen(optimizer="psgd_kron").engine == "reference"
         crops = dataclasses.replace(own_dataset.train, augment=augment.random_resized_crop_flip)
         crops = dataclasses.replace(own_dataset, train=crops)
         assert chosen(dataset=crops).engine == "reference"
-        assert chosen(large, n=24) == engines.Plan("stacked", 2, 1)
+        assert chosen(large, n=24) == engines.Plan("stacked", 2, 1, True)
     finally:
         torch.set_num_threads(threads)
 
@@ -460,7 +460,7 @@ def test_what_auto_chooses(own_dataset):
 def test_fewer_replicas_where_memory_is_short(own_dataset, monkeypatch):
     monkeypatch.setattr(engines, "free_memory", lambda device: 10_000)
     job = lrsc.training.loop._job(chain, own_dataset, [LONG], {}, {}, 200, None, None, "cpu")
-    assert engines.plan(job, [LONG] * 8) == engines.Plan("stacked", 1, 1)
+    assert engines.plan(job, [LONG] * 8) == engines.Plan("stacked", 1, 1, True)
 
 
 @pytest.mark.parametrize(
