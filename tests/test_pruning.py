@@ -420,3 +420,18 @@ def test_inputs_that_the_model_does_not_take_are_refused(network):
     split = Split(torch.zeros(4, 1, 5, 5, dtype=torch.uint8), torch.arange(4))
     with pytest.raises(ValueError, match=r"does not take inputs of shape \(1, 5, 5\)"):
         pruning.pruning_curve(make(network), split)
+
+
+def test_curves_of_several_networks_are_those_of_each(digits):
+    torch.manual_seed(0)
+    nets = [models.build("fcn", digits.input_shape, 10, hidden=hidden) for hidden in [(24, 16)] * 3]
+    for method in pruning.METHODS:
+        found = pruning.pruning_curves(nets, digits.test, (0.0, 0.3, 0.7), method)
+        assert found.shape == (3, 3) and found.dtype == torch.float64
+        for net, curve in zip(nets, found, strict=True):
+            for kappa, accuracy in zip((0.0, 0.3, 0.7), curve, strict=True):
+                pruned = pruning.prune(net, kappa, method)
+                predicted = models.predict(pruned, digits.test).argmax(1)
+                assert float(accuracy) == pytest.approx(
+                    float((predicted == digits.test.y).double().mean()), abs=2 / len(digits.test)
+                )

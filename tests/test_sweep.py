@@ -259,3 +259,79 @@ def test_time_of_a_started_run_is_utc(tmp_path):
     (name,) = sweep.run([tiny()], root=tmp_path).trained
     started = results.load(results.run_path(name, tmp_path)).attrs["started"]
     assert started.startswith(time.strftime("%Y", time.gmtime())) and started.endswith("+00:00")
+
+
+def test_runs_of_one_model_train_together_and_others_in_groups_of_their_own(tmp_path, calls):
+    runs = [tiny(s, lr=lr) for lr in (0.1, 0.3) for s in (0, 1)]
+    runs += [tiny(0, optimizer="adam", lr=1e-3), tiny(0, batch_size=50), tiny(5, momentum=0.5)]
+    report = sweep.run(runs, root=tmp_path)
+    names = [sweep.identify(run) for run in runs]
+    assert report.trained == tuple(names) and len(calls) == len(runs)
+    found = {name: results.load(results.run_path(name, tmp_path)) for name in names}
+    engines = [found[name].attrs["engine"] for name in names]
+    assert engines == ["stacked"] * 4 + ["reference"] * 2 + ["stacked"]
+    alone = sweep.run(runs, root=tmp_path / "alone", engine="reference")
+    assert alone.trained == report.trained
+    for name in names:
+        other = results.load(results.run_path(name, tmp_path / "alone"))
+        for variable in ("unbiased_accuracy", "csi", "prunability", "curve_loss"):
+            np.testing.assert_allclose(found[name][variable], other[variable], atol=2e-2)
+        assert found[name]["epochs"] == other["epochs"]
+        assert not results.checkpoints_path(name, tmp_path).exists()
+
+
+def test_an_unknown_engine_is_refused_before_any_work(tmp_path, calls):
+    with pytest.raises(ValueError, match="'stacked'"):
+        sweep.run([tiny()], root=tmp_path, engine="stackt")
+    with pytest.raises(ValueError, match="need a GPU"):
+        sweep.run([tiny(0), tiny(1)], root=tmp_path, engine="graphs", device="cpu")
+    assert not calls
+
+
+GROUP = """
+import sys, torch
+torch.set_num_threads(2)
+from lrsc import RunConfig, TrainConfig, sweep
+data = {"n_train": 500, "n_noise": 5, "n_core": 3}
+runs = [RunConfig("parity", "fcn", TrainConfig(lr=1e-3, max_epochs=n, stop_at_accuracy=None), s,
+                  data=data)
+        for n in (2, 4000) for s in range(3)]
+from lrsc.training import checkpoint, loop
+job = loop._job
+loop._job = lambda *a: __import__("dataclasses").replace(job(*a), checkpoint_seconds=0.05)
+print(sweep.run(runs, root=sys.argv[1], on_result=lambda *a: print("one", flush=True)))
+"""
+
+
+def test_sigkill_of_a_group_loses_no_finished_run_and_the_others_go_on(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", GROUP, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    for _ in range(3):  # the short ones
+        assert process.stdout.readline() == "one\n"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        written = list((tmp_path / "checkpoints").glob("*/*.pt"))
+        if len(written) == 3:
+            break
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert len(list((tmp_path / "runs").glob("*.nc"))) == 3 and len(written) == 3
+    states = [torch.load(path)["state"] for path in written]
+    assert all(0 < state["done"] < 20_000 for state in states)
+    data = {"n_train": 500, "n_noise": 5, "n_core": 3}
+    long = TrainConfig(lr=1e-3, max_epochs=4000, stop_at_accuracy=None)
+    runs = [RunConfig("parity", "fcn", long, s, data=data) for s in range(3)]
+    report = sweep.run(runs, root=tmp_path)
+    assert len(report.trained) == 3 and not list((tmp_path / "checkpoints").glob("*"))
+    for name in report.trained:
+        found = results.load(results.run_path(name, tmp_path))
+        assert found["steps"] == 20_000 and found["curve_loss"][-1] < found["curve_loss"][0]
+
+
+def test_a_result_older_than_a_coordinate_still_opens(tmp_path, monkeypatch):
+    sweep.run([tiny()], root=tmp_path)
+    old = results.combine(results.local_runs(tmp_path)).drop_vars(["engine", "replicas"])
+    found = results.completed(old)
+    assert found["engine"].values.tolist() == [""] and found["replicas"].values.tolist() == [0]

@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import lrsc
 from lrsc.datasets import Split
 from lrsc.datasets.biased import biased_labels, stratified, unbiased_labels
 
@@ -66,3 +67,11 @@ def test_inputs_use_the_constants_of_the_split():
     x = torch.tensor([[[[0, 255]]]], dtype=torch.uint8)
     split = Split(x, torch.zeros(1).long(), mean=torch.tensor([0.5]), std=torch.tensor([0.25]))
     assert split.inputs(x).flatten().tolist() == pytest.approx([-2.0, 2.0])
+
+
+@pytest.mark.parametrize("name", ["colored_mnist", "parity"])
+def test_inputs_can_be_written_to_a_place(name):
+    split = lrsc.datasets.load(name, source="embedded", n_train=50).train
+    place = torch.empty(split.x.shape)
+    assert split.inputs(split.x, out=place) is place
+    assert torch.equal(place, split.inputs(split.x))
