@@ -46,6 +46,15 @@ def _log_spaced(low: float, high: float, n: int = 6, *more: float) -> tuple[floa
     return tuple(sorted(grid | set(more)))
 
 
+def _usual(dataset: str, model: str, low: float, high: float, **data: float) -> Row:
+    """A row of the semi-synthetic grid: table S1's range of LRs, and a third of it on a desk."""
+    cap = 1000 if model == "fcn" else 100
+    return Row(dataset, model, {
+        "desk": Plan(_log_spaced(low, high, 3), (0, 1, 2), cap // 2 if model == "fcn" else cap),
+        "paper": Plan(_log_spaced(low, high), (0, 1, 2), cap),
+    }, data)  # fmt: skip
+
+
 EXPERIMENTS: dict[str, tuple[Row, ...]] = {
     # figure 3; five seeds, since they cost seconds each
     "synthetic": (
@@ -67,6 +76,25 @@ EXPERIMENTS: dict[str, tuple[Row, ...]] = {
             "desk": Plan((0.001, 0.015, 0.15), (0, 1, 2), 100),
             "paper": Plan(_log_spaced(0.001, 0.25, 6, 0.15), (0, 1, 2), 100),
         }),
+        _usual("colored_mnist", "cnn", 0.01, 0.35),
+        _usual("colored_mnist", "resnet50", 0.001, 0.1),
+        _usual("colored_mnist", "wide_resnet101_2", 0.001, 0.25),
+        _usual("double_mnist", "fcn", 0.001, 0.5),
+        _usual("double_mnist", "cnn", 0.005, 0.4),
+        _usual("double_mnist", "resnet18", 0.001, 0.1),
+        _usual("double_mnist", "resnet50", 0.001, 0.1),
+        _usual("double_mnist", "wide_resnet101_2", 0.001, 0.1),
+        # the paper has more bias-conflicting samples for the FCN here
+        _usual("mnist_cifar", "fcn", 0.001, 0.01, rho=0.25),
+        _usual("mnist_cifar", "cnn", 0.001, 0.2),
+        _usual("mnist_cifar", "resnet18", 0.001, 0.25),
+        _usual("mnist_cifar", "resnet50", 0.005, 0.1),
+        _usual("mnist_cifar", "wide_resnet101_2", 0.005, 0.1),
+        _usual("corrupted_cifar10", "fcn", 0.0001, 0.005, rho=0.25),
+        _usual("corrupted_cifar10", "cnn", 0.001, 0.1),
+        _usual("corrupted_cifar10", "resnet18", 0.001, 0.5),
+        _usual("corrupted_cifar10", "resnet50", 0.001, 0.1),
+        _usual("corrupted_cifar10", "wide_resnet101_2", 0.001, 0.25),
     ),
     # what our readings of the paper change: SPEC's (decided) choices of data, varied one by one
     "choices": (
@@ -119,9 +147,11 @@ def configs(
     if model is not None:
         check_names(f"model of {name!r}", [model], dict.fromkeys(r.model for r in rows))
         rows = tuple(r for r in rows if r.model == model)
+    asked = " ".join([f"experiment {name!r}", *filter(None, (dataset, model))])
+    has = [p for p in PROFILES if any(p in r.plans for r in rows)]
     rows = tuple(r for r in rows if profile in r.plans)
     if not rows:
-        raise ValueError(f"experiment {name!r} has no runs in profile {profile!r}")
+        raise ValueError(f"{asked} has no runs in profile {profile!r}, only in {' and '.join(has)}")
     chosen = []
     for row in rows:
         plan = row.plans[profile]
@@ -270,7 +300,11 @@ def reference(dataset: str, model: str) -> dict[str, tuple[float, float]] | None
 
 
 _TABLE_NAMES = {
-    "parity": "Parity", "colored_mnist": "Colored MNIST", "fcn": "FCN", "resnet18": "ResNet18",
+    "parity": "Parity", "moon_star": "Moon-Star", "colored_mnist": "Colored MNIST",
+    "double_mnist": "Double MNIST", "mnist_cifar": "MNIST-CIFAR",
+    "corrupted_cifar10": "Cor. CIFAR-10", "celeba": "CelebA", "fcn": "FCN", "cnn": "CNN",
+    "resnet18": "ResNet18", "resnet50": "ResNet50", "wide_resnet101_2": "Wide ResNet101-2",
+    "swin_t": "Swin Transformer",
 }  # fmt: skip
 _TABLE_COLUMNS = {
     "lr": "lr", "unbiased_accuracy": "test_accuracy", "prunability": "prunability",

@@ -75,6 +75,33 @@ def evidence(experiment: str, dataset: str, model: str) -> xr.Dataset:
     return found
 
 
+def show_rest(experiment: str, besides: Sequence[tuple[str, str]]) -> None:
+    """Display the rows (data set, model) of an experiment that have no part of their own.
+
+    A table of the runs done in each profile that is evidence, then the curves of each measured row.
+    """
+    from IPython.display import HTML, Markdown, display
+
+    done: dict[tuple[str, str], dict[str, str]] = {}
+    for row in experiments.status():
+        key = row["dataset"], row["model"]
+        if row["experiment"] == experiment and row["profile"] != "quick" and key not in besides:
+            done.setdefault(key, {})[row["profile"]] = f"{row['done']} of {row['runs']}"
+    headings = ["Data set", "Model", "Desk profile", "Paper profile"]
+    cells = [
+        [plots.name_of(dataset), plots.name_of(model), *(of.get(p, "-") for p in ("desk", "paper"))]
+        for (dataset, model), of in done.items()
+    ]
+    display(HTML(_html_table(headings, cells)))
+    display(Markdown(f"Measure them with `lrsc sweep {experiment} --profile desk` (or `paper`)."))
+    for (dataset, model), of in done.items():
+        if any(not text.startswith("0 ") for text in of.values()):
+            display(Markdown(f"**{plots.name_of(dataset)}, {plots.name_of(model)}**"))
+            found = evidence(experiment, dataset, model)
+            show_curves(found)
+            show_curves(found, ("csi", "class_separation"))
+
+
 def summary(ds: xr.Dataset, planned: int) -> str:
     """Markdown: how much of a profile is measured, and what the main measures do over the LRs."""
     lrs = np.unique(ds["lr"].values)

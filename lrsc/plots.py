@@ -350,9 +350,10 @@ def throughput(rows: Sequence[Mapping[str, Any]]):
         axes.minorticks_off()
         shown = [*rates, *loop, *(value for value, _ in floors.values())]
         axes.set_ylim(min(shown) / 1.6, max(shown) * 1.6)
-        axes.set_title(_case_name(*case), fontsize=TEXT, loc="left")
+        title = ", ".join(map(name_of, case))
+        axes.set_title(title, fontsize=TEXT, loc="left")
         axes.set_ylabel("steps / s", fontsize=TEXT)
-        said.append(f"{_case_name(*case)}: {rates[0]:.3g} at {counts[0]}, "
+        said.append(f"{title}: {rates[0]:.3g} at {counts[0]}, "
                     f"{rates[-1]:.3g} at {counts[-1]} runs.")  # fmt: skip
     panels[-1].set_xlabel("runs side by side", fontsize=TEXT)
     handles, labels = panels[0].get_legend_handles_labels()
@@ -368,10 +369,18 @@ def throughput(rows: Sequence[Mapping[str, Any]]):
     return figure
 
 
-def _case_name(dataset: str, model: str) -> str:
-    names = {"parity": "Parity", "colored_mnist": "Colored MNIST", "fcn": "FCN"}
-    names |= {"resnet18": "ResNet18", "resnet50": "ResNet50", "cnn": "CNN"}
-    return f"{names.get(dataset, dataset)}, {names.get(model, model)}"
+NAMES = {
+    "parity": "Parity", "moon_star": "Moon-Star", "colored_mnist": "Colored MNIST",
+    "double_mnist": "Double MNIST", "mnist_cifar": "MNIST-CIFAR", "celeba": "CelebA",
+    "corrupted_cifar10": "Corrupted CIFAR-10", "waterbirds": "Waterbirds", "fcn": "FCN",
+    "cnn": "CNN", "resnet18": "ResNet18", "resnet50": "ResNet50",
+    "wide_resnet101_2": "Wide ResNet-101-2", "swin_t": "Swin-T",
+}  # fmt: skip
+
+
+def name_of(name: str) -> str:
+    """A data set or model as it is called in text."""
+    return NAMES.get(name, name)
 
 
 def _figure(rows: int, height: float):

@@ -63,7 +63,7 @@ def test_desk_runs_use_real_data_and_10_000_samples():
         (("semisynthetic",), "'semi_synthetic'"),
         (("synthetic", "papper"), "'paper'"),
         (("synthetic", "quick", "colored_mnist"), "Valid: parity"),
-        (("semi_synthetic", "quick", None, "resnet"), "'resnet18'"),
+        (("semi_synthetic", "quick", None, "resnet1"), "'resnet18'"),
         (("synthetic", "quick", None, None, []), "must not be empty"),
         (("synthetic", "quick", None, None, [-1]), "lr must be"),
         (("choices", "quick"), "has no runs in profile 'quick'"),
@@ -165,3 +165,22 @@ def test_reference_is_table_s1_in_fractions():
     assert ranges["unbiased_accuracy"] == pytest.approx((0.72727, 0.7611))
     assert ranges["prunability"] == (0.935, 0.968) and ranges["lr"] == (0.001, 0.5)
     assert experiments.reference("parity", "resnet18") is None
+
+
+def test_the_semi_synthetic_grid_is_the_papers():
+    """Four data sets, five models, six LRs over table S1's ranges, both ends included, 3 seeds."""
+    rows = experiments.EXPERIMENTS["semi_synthetic"]
+    assert len({(row.dataset, row.model) for row in rows}) == len(rows) == 20
+    for row in rows:
+        plan, known = row.plans["paper"], experiments.reference(row.dataset, row.model)
+        assert (min(plan.lrs), max(plan.lrs)) == known["lr"]
+        assert len(plan.lrs) >= 6 and plan.seeds == (0, 1, 2)
+        desk = row.plans["desk"]
+        assert len(desk.lrs) == 3 and len(desk.seeds) == 3
+    grid = experiments.configs("semi_synthetic", "paper", dataset="mnist_cifar", model="fcn")
+    assert {dict(config.data)["rho"] for config in grid} == {0.25} and len(grid) == 18
+
+
+def test_a_row_without_a_plan_says_which_profiles_it_has():
+    with pytest.raises(ValueError, match="double_mnist cnn has no runs .* only in desk and paper"):
+        experiments.configs("semi_synthetic", "quick", dataset="double_mnist", model="cnn")

@@ -89,8 +89,13 @@ def test_prose_holds_no_measured_number(path):
 def test_every_section_has_evidence_and_a_live_part(path):
     text = "\n".join(cell.source for cell in read(path).cells)
     assert "## Evidence" in text and "## Live" in text
+    rest = re.search(r"notebook\.show_rest\(\s*\"(\w+)\", (\[.*?\])\s*\)", text)
     for row in experiments.EXPERIMENTS[path.stem]:
-        assert f'notebook.evidence("{path.stem}", "{row.dataset}", "{row.model}")' in text
+        shown = f'notebook.evidence("{path.stem}", "{row.dataset}", "{row.model}")' in text
+        in_rest = rest and rest[1] == path.stem and (
+            (row.dataset, row.model) not in ast.literal_eval(rest[2])
+        )  # fmt: skip
+        assert shown != bool(in_rest), row
 
 
 def execute(what: str | Path, folder: Path, monkeypatch, **parameters) -> Path:
