@@ -165,7 +165,7 @@ def check(net: nn.Module, dataset: BiasedDataset) -> None:
     if not isinstance(net, nn.Module):
         raise ValueError(f"the model must be an nn.Module, found {type(net).__name__}")
     device = next(net.parameters()).device
-    x = dataset.train.inputs(dataset.train.x[:2].to(device))
+    x = dataset.train.inputs(dataset.train.x[:2]).to(device)
     logits = _logits(net, x)
     if logits.shape != (len(x), dataset.n_classes):
         raise ValueError(

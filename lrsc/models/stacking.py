@@ -26,6 +26,8 @@ def linear_layers(net: nn.Module) -> list[nn.Linear] | None:
         return None
     layers = [m for m in modules if isinstance(m, nn.Linear)]
     parameters = [p for layer in layers for p in layer.parameters()]
+    if any(p._backward_hooks or p._post_accumulate_grad_hooks for p in parameters):
+        return None
     alike = len({p.dtype for p in parameters} | {torch.float32, torch.float64}) == 2
     shared = len({id(p) for p in parameters}) < len(parameters)
     return layers if alike and not shared and all(p.requires_grad for p in parameters) else None

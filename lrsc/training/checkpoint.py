@@ -7,6 +7,7 @@ import pickle
 import signal
 import threading
 import time
+import weakref
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -152,7 +153,8 @@ class Keeper:
     """
 
     def __init__(self, run: Any, path: Path | None, asked: Asked) -> None:
-        self.run, self.path, self.asked = run, path, asked
+        # no cycle: a run that has ended is freed at once, with what it holds on the device
+        self.run, self.path, self.asked = weakref.proxy(run), path, asked
         self.seconds, self.steps = run.job.checkpoint_seconds, run.job.checkpoint_steps
         self.beside = 1  # runs that are trained at the same time, and written one after the other
         self.took = 0.0

@@ -81,6 +81,7 @@ class _Model:
 
     stackable: bool
     noisy: bool
+    synchronous: str  # what it does that waits for the device, on a GPU
     weights: int  # bytes
     saved: int  # bytes that the forward pass keeps for the backward pass
 
@@ -98,13 +99,29 @@ def _look_at(job: Job) -> _Model:
 
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
             result = net(x)
-        del result
         after = noise(job.device)
+        synchronous = _waits(lambda: net(x).sum().backward()) if x.is_cuda else ""
+        del result
     pairs = [(a, b) for a, b in zip(before, after, strict=True) if a is not None and b is not None]
     noisy = any(not torch.equal(a, b) for a, b in pairs)
     own = {p.untyped_storage().data_ptr() for p in net.parameters()}
     saved = sum(size for place, size in kept.items() if place not in own)
-    return _Model(_stackable(net), noisy, weights, saved)
+    return _Model(_stackable(net), noisy, synchronous, weights, saved)
+
+
+def _waits(call: Callable[[], None]) -> str:
+    """What torch says of a call that waits for the GPU, which no CUDA graph can hold."""
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        call()
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        return str(error).partition("\n")[0]
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+    return ""
 
 
 def _stackable(net: nn.Module) -> bool:
@@ -128,6 +145,8 @@ def _unfit(name: str, job: Job, configs: Sequence[TrainConfig], model: _Model) -
         return f"it is for the CPU, the device is {str(job.device)!r}"
     if name == "graphs" and job.device.type != "cuda":
         return f"CUDA graphs need a GPU, the device is {str(job.device)!r}"
+    if name == "graphs" and model.synchronous:
+        return f"its training step waits for the device ({model.synchronous})"
     if name == "stacked":
         if not model.stackable:
             return "the model is not a chain of linear layers with ReLUs between"

@@ -70,7 +70,9 @@ def _static(run: Run) -> Static:
         group["capturable"] = True
     scheduled = config.schedule != "constant"
     if scheduled:  # a place that the graph reads; a number would be part of the graph
-        group["lr"] = torch.tensor(config.lr, dtype=run.dtype, device=run.job.device)
+        cuda = run.job.device.type == "cuda"  # whose fused optimisers read the LR as float32
+        dtype = torch.float32 if cuda else run.dtype
+        group["lr"] = torch.tensor(config.lr, dtype=dtype, device=run.job.device)
 
     def body(x: Tensor, y: Tensor, lrs: Tensor, look: Callable[[], None] | None) -> Tensor:
         if scheduled:
@@ -80,7 +82,7 @@ def _static(run: Run) -> Static:
     def places() -> list[Tensor]:
         states = [run.optimizer.state[p] for p in run.net.parameters()]
         kept = [v for state in states for v in state.values() if isinstance(v, Tensor)]
-        return [*run.net.state_dict().values(), *kept]
+        return [*(p.detach() for p in run.net.parameters()), *run.net.buffers(), *kept]
 
     return Static(run.job, [run], body, places)
 

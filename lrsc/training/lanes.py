@@ -7,15 +7,17 @@ thread with a single torch thread: nothing waits at the barriers of a shared pro
 import collections
 import concurrent.futures
 import contextlib
+import gc
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lrsc.config import TrainConfig
 from lrsc.errors import OutOfMemory
 from lrsc.metrics import loss_ratio
 from lrsc.training import distributed, evaluation
@@ -138,7 +140,6 @@ class Trainer:
         self.finish, self.progress, self.refused = finish, progress, refused
         self.single = single
         self.queue = Queue(requests, lanes)
-        self.building = threading.Lock()
         self.stopped = threading.Event()
 
     def train(self) -> None:
@@ -151,14 +152,18 @@ class Trainer:
                 torch.set_num_threads(threads)
             return
         pool = concurrent.futures.ThreadPoolExecutor(self.lanes, "lane")
-        futures = [pool.submit(self._lane) for _ in range(self.lanes)]
+        futures: list[concurrent.futures.Future] = []
         try:
+            futures += [pool.submit(self._lane) for _ in range(self.lanes)]
             concurrent.futures.wait(futures, return_when=concurrent.futures.FIRST_EXCEPTION)
         finally:
             self.stopped.set()  # no lane goes on without the others
             self.queue.close()
             pool.shutdown()
             torch.set_num_threads(threads)
+            for item in self.queue.handed:  # a run between two lanes
+                if isinstance(item, Run):
+                    item.keeper.save()
         errors = [error for f in futures if (error := f.exception()) is not None]
         for error in sorted(errors, key=lambda e: isinstance(e, Stopped)):
             raise error
@@ -167,29 +172,42 @@ class Trainer:
         if self.single:
             torch.set_num_threads(1)  # of this thread, and of those that start after it
         engine, runs = self.engine(self.job), list[Run]()
+        item: Request | Run | None = None
         while not self.stopped.is_set():
             taken = self.queue.take(self.width - len(runs), wait=not runs)
             if not taken and not runs:
                 return
+            full = ""
             try:
-                for item in taken:
-                    runs.append(item if isinstance(item, Run) else self._start(item))
+                while taken:
+                    item = taken[0]
+                    runs.append(self._start(item) if isinstance(item, Request) else item)
+                    taken.pop(0)
                 ended = self._epoch(engine, runs)
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
-                engine.leave(runs)
-                again = [item.request if isinstance(item, Run) else item for item in runs + taken]
-                runs, engine = [], self.engine(self.job)
-                if not self._smaller(list(dict.fromkeys(again)), error):
+                full = str(error)
+            if full:  # not inside the handler: the traceback holds what is to be freed
+                waiting = [i.request if isinstance(i, Run) else i for i in [*runs, *taken]]
+                del engine
+                runs, item, taken = [], None, []
+                free(self.job.device)
+                if not self._smaller(waiting, full):
                     return
+                engine = self.engine(self.job)
                 continue
             runs = [run for run in runs if run not in ended]
             engine.leave(ended)
             if ended:
-                self.finish(ended)
-                self.progress.ended(ended)
-            self.job.asked.stop()
+                self._give_out(engine, ended, runs)
+            if distributed.world() > 1:
+                if ended:
+                    self.job.asked.stop()
+            elif self.job.asked.signal is not None:
+                for run in runs:
+                    run.keeper.save()
+                self.job.asked.stop()
             if self.queue.wanting and len(runs) > 1:
                 given = runs[len(runs) // 2 :]
                 runs = runs[: len(runs) // 2]
@@ -197,8 +215,23 @@ class Trainer:
                 self.queue.hand_over(given)
         raise Stopped
 
+    def _give_out(self, engine: Engine, ended: list[Run], others: list[Run]) -> None:
+        """Finish runs; once more, without what the others hold on the device, if it is full."""
+        full = False
+        try:
+            self.finish(ended)
+        except (MemoryError, RuntimeError) as error:
+            full = is_out_of_memory(error) and bool(others)
+            if not full:
+                raise
+        if full:
+            engine.leave(others)
+            free(self.job.device)
+            self.finish(ended)
+        self.progress.ended(ended)
+
     def _start(self, request: Request) -> Run:
-        with self.building, seeded(request.seed, self.job.device):
+        with self.job.lock, seeded(request.seed, self.job.device):
             run = Run(self.job, request)
             try:
                 run.keeper.resume()
@@ -215,25 +248,25 @@ class Trainer:
         for run in runs:
             run.keeper.beside = len(runs)
 
-        def save() -> None:
-            for run in runs:
-                run.keeper.save()
-            self.job.asked.stop()
-
         def poll() -> None:
+            if self.job.asked.signal is not None and distributed.world() == 1:
+                for run in runs:
+                    run.keeper.save()
+                self.job.asked.stop()
             if self.stopped.is_set():
                 raise Stopped
-            if self.job.asked.signal is not None and distributed.world() == 1:
-                save()
 
         with self._noise(runs):
             going = [run for run in runs if not run.seen and not run.over]
             if going:
                 self._advance(engine, going)
-                for run in going:
-                    if run.keeper.due(run.done):
-                        run.keeper.save()
-                self.job.asked.stop()
+                due = [run for run in going if run.keeper.due(run.done)]
+                if self.job.asked.signal is not None and distributed.world() == 1:
+                    due = runs
+                for run in due:
+                    run.keeper.save()
+                if due:
+                    self.job.asked.stop()
             decided = [run for run in runs if run.seen]
             if decided:
                 _end_of_epoch(engine, decided, poll)
@@ -261,19 +294,17 @@ class Trainer:
             if len(logits) == most and not run.seen and not run.finite:
                 run.end_epoch()
 
-    def _smaller(self, requests: list[Request], error: Exception) -> bool:
+    def _smaller(self, requests: list[Request], error: str) -> bool:
         """After an out-of-memory: fewer runs at once, those of this lane anew; whether it goes on.
 
         Finished runs are results already; the others start over, from their checkpoints where
         there are some.
         """
-        if self.job.device.type == "cuda":
-            torch.cuda.empty_cache()
         text = "out of memory with %d runs side by side: they start over, with %s"
         self.progress.back(len(requests))
-        if self.width == 1:
+        if len(requests) == 1:
             if not self.queue.retire(requests):
-                raise advice(error, requests[0].config) from error
+                raise advice(error, requests[0].config)
             _log.warning(text, len(requests), "a lane less")
             return False
         self.width = max(1, min(self.width, len(requests)) // 2)
@@ -395,14 +426,21 @@ def _finish(engine: Engine, runs: list[Run], poll: Callable[[], None]) -> None:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether it says that memory does not suffice: torch has several ways to."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
-        said in str(error) for said in ("t allocate", "ALLOC_FAILED")
+        said in str(error) for said in ("t allocate", "ALLOC_FAILED", "out of memory")
     )
 
 
-def advice(error: BaseException, config: Any) -> OutOfMemory:
+def free(device: torch.device) -> None:
+    """Give memory back that nothing holds any more."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def advice(error: str, config: TrainConfig) -> OutOfMemory:
     """The error a user sees, with the settings that need less memory."""
     return OutOfMemory(
-        f"out of memory in training: {str(error).partition(chr(10))[0]}\n"
+        f"out of memory in training: {error.partition(chr(10))[0]}\n"
         f"What needs less: a smaller batch_size (now {config.batch_size}), more parts of a "
         f"batch (accumulation, now {config.accumulation}; the update stays that of the whole "
         f"batch), or precision='bf16' (now {config.precision!r})."

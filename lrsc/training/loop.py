@@ -236,4 +236,4 @@ def _memory_advice(config: TrainConfig) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, OutOfMemory) or not is_out_of_memory(error):
             raise
-        raise advice(error, config) from error
+        raise advice(str(error), config) from error

@@ -1,6 +1,7 @@
 """The state of one run: what its steps need, and what a checkpoint holds."""
 
 import dataclasses
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -34,6 +35,8 @@ class Job:
     checkpoint_steps: int | None
     device: torch.device
     asked: checkpoint.Asked
+    # a factory and the probes are the user's, and torch's generators are everyone's
+    lock: threading.RLock = dataclasses.field(default_factory=threading.RLock)
 
     @property
     def epoch(self) -> int:
@@ -145,7 +148,7 @@ class Run:
 
     def look(self, names: list[str], step: int) -> None:
         """Call probes in eval mode."""
-        with models.modes_kept(self.net):
+        with self.job.lock, models.modes_kept(self.net):
             self.net.eval()
             for name in names:
                 found = self.job.probes[name](self.net)

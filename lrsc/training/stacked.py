@@ -57,6 +57,7 @@ class Stacked:
                 state.update({k: v.clone() for k, v in state.items() if isinstance(v, Tensor)})
         if any(run in self.runs for run in runs):
             self.runs = []
+            del self.static  # which holds this engine: no cycle keeps the stacks
 
     def _gather(self, runs: Sequence[Run]) -> None:
         """Stack the runs' weights and momentum, which from now on are views of the stacks."""
@@ -70,16 +71,15 @@ class Stacked:
             return torch.tensor(values, dtype=weight.dtype, device=weight.device)[:, None, None]
 
         configs = [run.config for run in runs]
-        self.decay = of_runs([c.weight_decay + c.l2 for c in configs])
+        self.decay = of_runs([c.weight_decay for c in configs])
+        self.l2 = of_runs([c.l2 for c in configs])
         self.l1 = of_runs([c.l1 for c in configs])
         self.momentum = of_runs([c.momentum for c in configs])
         self.gamma = of_runs([c.focal_gamma for c in configs])[:, :, 0]
-        self.with_l1, self.with_momentum = (
-            any(c.l1 for c in configs),
-            any(c.momentum for c in configs),
+        self.with_decay, self.with_l1, self.with_l2, self.with_momentum, self.focal = (
+            bool(t.any()) for t in (self.decay, self.l1, self.l2, self.momentum, self.gamma)
         )
-        self.focal = any(c.focal_gamma for c in configs)
-        self.plain = not (self.with_momentum or self.with_l1 or bool(self.decay.any()))
+        self.plain = not (self.with_decay or self.with_l1 or self.with_l2 or self.with_momentum)
         self.half = configs[0].precision == "bf16"
         self.velocities = self._velocities() if self.with_momentum else []
         self.gradients: list[Tensor] = []
@@ -168,11 +168,15 @@ class Stacked:
             if i:
                 g = self._back(g, i, inputs)
         for weight, gradient in zip(self.weights, self.gradients, strict=True):
-            gradient.addcmul_(weight, self.decay)
+            if self.with_l2:
+                gradient.addcmul_(weight, self.l2)
             if self.with_l1:
                 gradient.addcmul_(weight.sign(), self.l1)
 
     def _update(self, lrs: Tensor) -> None:
+        if self.with_decay:
+            for weight, gradient in zip(self.weights, self.gradients, strict=True):
+                gradient.addcmul_(weight, self.decay)
         moves = self.gradients
         if self.with_momentum:
             for velocity, gradient in zip(self.velocities, self.gradients, strict=True):

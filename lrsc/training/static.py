@@ -37,7 +37,7 @@ class Static:
         self.samples = x
         self.raw = torch.empty((rows, *x.shape[1:]), dtype=x.dtype, device=device)
         self.inputs = (
-            torch.empty(self.raw.shape, device=device) if x.dtype == torch.uint8 else self.raw
+            self.raw if x.dtype == torch.float32 else torch.empty(self.raw.shape, device=device)
         )
         self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
@@ -82,16 +82,17 @@ class Static:
         assert stream is not None
         stream.wait_stream(torch.cuda.current_stream(self.job.device))
         with torch.cuda.stream(stream):
-            before = [place.clone() for place in self.places()]
+            # the capture may come after steps with probes, which are not replayed
+            at, before = self.position.clone(), [place.clone() for place in self.places()]
             for _ in range(WARM):
-                self.position.zero_()
+                self.position.copy_(at)
                 self._one()
             after = self.places()
             for place in after[len(before) :]:  # an optimiser's state, which it has made: fresh
                 place.zero_()
             for place, value in zip(after, before, strict=False):
                 place.copy_(value)
-            self.position.zero_()
+            self.position.copy_(at)
         stream.synchronize()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=stream):

@@ -1,11 +1,14 @@
 """Engines against the reference loop: equal runs, places given on, memory that runs out."""
 
+import contextlib
 import dataclasses
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -19,6 +22,7 @@ from lrsc.training import Request, engines, fixed_loss_ratio, stacked
 from lrsc.training.graphs import Graphs
 from lrsc.training.progress import Progress
 from lrsc.training.run import Run
+from lrsc.training.static import Static
 
 LONG = TrainConfig(max_steps=100, stop_at_accuracy=None, batch_size=20, lr=0.05)
 
@@ -38,6 +42,12 @@ def normalised():
 
 def large():
     return nn.Sequential(nn.Flatten(), nn.Linear(192, 9000), nn.ReLU(), nn.Linear(9000, 3))
+
+
+def hooked():
+    layer = nn.Linear(4, 2)
+    layer.weight.register_hook(lambda g: g * 0)
+    return nn.Sequential(layer)
 
 
 def noisy():
@@ -173,6 +183,60 @@ def test_the_graphs_step_is_the_reference(own_dataset, graphs_anywhere):
         assert isinstance(b.model, nn.Sequential)
 
 
+class CaptureHere:
+    """What CUDA does at a capture, without it: the step is recorded, not done; a replay does it."""
+
+    def __init__(self, static):
+        self.static = static
+
+    def wait_stream(self, other):
+        pass
+
+    synchronize = record_stream = wait_stream
+
+    def replay(self):
+        type(self.static)._one(self.static)
+
+
+@pytest.fixture
+def captures_here(monkeypatch, graphs_anywhere):
+    original = Static.__init__
+
+    def with_stream(self, *args):
+        original(self, *args)
+        self.stream = CaptureHere(self)
+
+    @contextlib.contextmanager
+    def graph(made, stream):
+        made.static = stream.static
+        stream.static._one = lambda: None  # recorded
+        yield
+        del stream.static._one
+
+    monkeypatch.setattr(Static, "__init__", with_stream)
+    monkeypatch.setattr(CaptureHere, "synchronize", lambda self: None)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: CaptureHere(None))
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: CaptureHere(None))
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+
+
+@pytest.mark.parametrize(("engine", "model"), [("graphs", normalised), ("stacked", chain)])
+@pytest.mark.parametrize("every", [1, 7, 1000])
+def test_a_capture_changes_nothing_wherever_it_comes(
+    own_dataset, captures_here, engine, model, every
+):
+    """Probes look at step 0, so that the capture comes later; warm-up calls are undone."""
+    probes = {"probes": {"ratio": fixed_loss_ratio(own_dataset, 30)}, "probe_every": every}
+    settings = GRAPHED if engine == "graphs" else [{"momentum": 0.9}, {"l2": 0.1}, {"lr": 0.02}]
+    configs = [dataclasses.replace(LONG, precision="fp64", **v) for v in settings]
+    one = train(model, own_dataset, configs, "reference", **probes)
+    many = train(model, own_dataset, configs, engine, **probes)
+    for a, b in zip(one, many, strict=True):
+        for name in ("loss", "ratio", "ratio_step"):
+            torch.testing.assert_close(b.curves[name], a.curves[name], rtol=1e-4, atol=1e-7)
+
+
 def test_probes_see_each_run_its_own_gradient(own_dataset):
     def probe(net):
         gradients = [p.grad for p in net.parameters() if p.grad is not None]
@@ -182,7 +246,8 @@ def test_probes_see_each_run_its_own_gradient(own_dataset):
         }
 
     options = {"lrs": [0.02, 0.05], "seeds": [0, 1], "probes": {"p": probe}, "probe_every": 5}
-    one, many = (lrsc.fit(chain, own_dataset, LONG, **options, engine=e)
+    config = dataclasses.replace(LONG, weight_decay=0.5, l2=0.3, l1=0.01)
+    one, many = (lrsc.fit(chain, own_dataset, config, **options, engine=e)
                  for e in ("reference", "stacked"))  # fmt: skip
     for a, b in zip(one, many, strict=True):
         assert b.curves["p_step"].tolist() == [*range(0, 100, 5), 100]
@@ -425,6 +490,74 @@ def test_an_error_in_one_lane_ends_all(own_dataset):
     assert not [t for t in threading.enumerate() if t.name.startswith("lane")]
 
 
+@pytest.mark.parametrize("engine", ["stacked", "threads", "graphs"])
+def test_what_has_ended_is_freed_at_once(own_dataset, graphs_anywhere, engine, monkeypatch):
+    """Not when the garbage collector comes: on a GPU nothing tells it to."""
+    seen, original = [], Run.__init__
+
+    def remembered(self, *args):
+        original(self, *args)
+        seen.append(weakref.ref(self))
+
+    monkeypatch.setattr(Run, "__init__", remembered)
+    gc.collect()
+    gc.disable()
+    try:
+        lrsc.fit(chain, own_dataset, LONG, seeds=range(3), engine=engine)
+        assert len(seen) == 3 and not [run for run in seen if run() is not None]
+    finally:
+        gc.enable()
+
+
+def test_memory_of_a_group_is_free_when_a_smaller_one_begins(own_dataset, monkeypatch):
+    old, alive, advance = [], [], stacked.Stacked.advance
+
+    def limited(self, runs, n, due):
+        if len(runs) > 2:
+            old.append(weakref.ref(self))
+            old.extend(weakref.ref(run) for run in runs)
+            raise Full("CUDA out of memory. Tried to allocate 1 GiB")
+        alive.append(sum(ref() is not None for ref in old))
+        return advance(self, runs, n, due)
+
+    monkeypatch.setattr(stacked.Stacked, "advance", limited)
+    runs = lrsc.fit(chain, own_dataset, LONG, seeds=range(4), engine="stacked")
+    assert len(old) == 5 and len(runs) == 4 and set(alive) == {0}
+
+
+def test_memory_that_runs_out_while_measuring_is_tried_again_without_the_others(own_dataset):
+    configs = [dataclasses.replace(LONG, max_steps=n) for n in (3, 30, 30)]
+    tried, found = [], {}
+
+    def finish(ended):
+        tried.append([request.name for request, _ in ended])
+        if len(tried) == 1:
+            raise Full("CUDA out of memory. Tried to allocate 1 GiB")
+        found.update({request.name: run for request, run in ended})
+
+    lrsc.training.fit_each(
+        chain, own_dataset, configs, [Request(c, i, name=i) for i, c in enumerate(configs)],
+        finish, engine="stacked", keep=False,
+    )  # fmt: skip
+    assert tried == [[0], [0], [1, 2]] and sorted(found) == [0, 1, 2]
+    alone = train(chain, own_dataset, configs, "reference")
+    for number, run in found.items():
+        torch.testing.assert_close(
+            run.curves["loss"], alone[number].curves["loss"], rtol=1e-3, atol=0
+        )
+
+
+def test_a_signal_while_a_run_is_measured_keeps_the_others(own_dataset, tmp_path):
+    configs = [dataclasses.replace(LONG, max_steps=n) for n in (3, 3000, 3000)]
+    requests = [Request(c, i, tmp_path / f"{i}.pt", i) for i, c in enumerate(configs)]
+    with pytest.raises(SystemExit):
+        lrsc.training.fit_each(
+            chain, own_dataset, configs, requests,
+            lambda ended: signal.raise_signal(signal.SIGTERM), engine="stacked",
+        )  # fmt: skip
+    assert len(list(tmp_path.glob("*.pt"))) == 3
+
+
 def test_models_that_come_back_own_their_weights(own_dataset):
     runs = lrsc.fit(chain, own_dataset, LONG, seeds=[0, 1, 2], engine="stacked")
     for run in runs:
@@ -509,8 +642,12 @@ def test_on_a_gpu_every_graphed_setting_equals_the_reference(own_dataset):
     if not torch.cuda.is_available():
         pytest.skip("a GPU: CUDA graphs are captured and compared with the reference loop there")
     configs = [dataclasses.replace(LONG, **v) for v in GRAPHED]
-    one = train(normalised, own_dataset, configs, "reference", device="cuda")
-    many = train(normalised, own_dataset, configs, "graphs", device="cuda")
+    half = torch.full((3,), 0.5)  # standardised, with a probe at step 0: as a sweep has it
+    split = dataclasses.replace(own_dataset.train, mean=half, std=half)
+    dataset = dataclasses.replace(own_dataset, train=split, test=split)
+    probes = {"probes": {"ratio": fixed_loss_ratio(dataset, 30)}, "probe_every": 7}
+    one = train(normalised, dataset, configs, "reference", device="cuda", **probes)
+    many = train(normalised, dataset, configs, "graphs", device="cuda", **probes)
     for a, b in zip(one, many, strict=True):
         torch.testing.assert_close(b.curves["loss"], a.curves["loss"], rtol=1e-3, atol=1e-5)
 
@@ -556,6 +693,7 @@ def test_a_stack_gives_the_logits_of_its_networks(own_dataset):
         nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(4, 2))),
         nn.Sequential(nn.Linear(4, 2).half()),
         nn.Sequential(nn.Linear(4, 2).requires_grad_(False)),
+        hooked(),
         nn.Sequential(),
     ],
 )
