@@ -1,9 +1,9 @@
 """Which engine trains a group of runs, in how many lanes, and how many side by side.
 
 `reference`: one run after the other, with all threads. `threads`: the reference loop in one
-single-threaded lane a core. `stacked`: fully connected networks in batched products, on the CPU in
-one lane a core, on a GPU as CUDA graphs. `graphs`: a CUDA graph for each run. What wins where was
-measured: benchmarks/replicas.py.
+single-threaded lane a core. `stacked`: fully connected networks in batched products, small ones in
+one lane with all threads, large ones a network at a time in one lane a core; on a GPU as CUDA
+graphs. `graphs`: a CUDA graph for each run. What wins where was measured: benchmarks/replicas.py.
 """
 
 import dataclasses
@@ -23,9 +23,8 @@ from lrsc.training.run import Job
 from lrsc.training.stacked import Stacked
 
 ENGINES = ("auto", "reference", "threads", "stacked", "graphs")
-CACHE = 4 * 2**20  # bytes of weights that a lane of the CPU works on at a time, if they are small
+CACHE = 4 * 2**20  # bytes of weights for a core: of smaller networks several go together
 MOST = 64  # replicas side by side in a lane
-FEW = 3  # of small networks a lane is given so many, else the lanes wait for one interpreter
 SHARE = 0.8  # of the free memory that replicas may take
 
 
@@ -164,18 +163,16 @@ def _preferred(device: torch.device) -> tuple[str, ...]:
 
 
 def _sized(engine: str, job: Job, runs: int, replicas: int | None, model: _Model) -> Plan:
-    lanes = 1 if job.device.type == "cuda" else max(1, min(torch.get_num_threads(), runs))
-    each = 1
-    if engine == "graphs" or (engine == "stacked" and job.device.type == "cuda"):
-        each = MOST
-    elif engine == "stacked":
-        each = min(MOST, max(1, CACHE // model.weights))
+    cuda, threads = job.device.type == "cuda", torch.get_num_threads()
+    small = engine == "stacked" and 2 * model.weights <= CACHE
+    lanes = 1 if cuda or small else max(1, min(threads, runs))
+    each = MOST if cuda else min(MOST, CACHE * threads // model.weights) if small else 1
     # weights, gradients and up to two tensors of an optimiser; activations and their gradients
     room = int(SHARE * free_memory(job.device) / (4 * model.weights + 2 * model.saved + 1))
     most = max(1, min(runs, room, each * lanes)) if replicas is None else min(runs, replicas)
-    lanes = min(lanes, max(1, most // FEW) if each >= FEW else most)
-    single = engine == "threads" or ((lanes > 1 or each > 1) and job.device.type == "cpu")
-    return Plan(engine, lanes, -(-most // lanes) if engine != "threads" else 1, single)
+    lanes = min(lanes, most)
+    width = 1 if engine == "threads" else -(-most // lanes)
+    return Plan(engine, lanes, width, single=engine == "threads" or lanes > 1)
 
 
 def free_memory(device: torch.device) -> int:
