@@ -93,6 +93,7 @@ def test_overlapping_windows_of_max_pooling_are_complete(size, stride):
         assert float(completeness_error(net, x, y, found, baseline).max()) < 1e-10
 
 
+@pytest.mark.filterwarnings("ignore:Setting forward, backward hooks")  # as captum always says
 def test_it_is_captums_where_captum_takes_the_network():
     torch.manual_seed(0)
     net = nn.Sequential(

@@ -77,7 +77,7 @@ class _Ruled(nn.Module):
         super().__init__()
         self.module = module
         if hasattr(module, "inplace"):
-            module.inplace = False  # the values before it are needed
+            module.__dict__["inplace"] = False  # the values before it are needed
 
     def forward(self, x: Tensor) -> Tensor:
         rule = _MaxPool if isinstance(self.module, POOLS) else _Activation
