@@ -35,7 +35,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import lrsc
 from lrsc.datasets import BiasedDataset, Split
 from lrsc.training import Request, engines, loop
-from lrsc.training.lanes import seeded
+from lrsc.training.noise import seeded
 from lrsc.training.run import Run
 
 BATCH, N, LR = 100, 10_000, 1e-3

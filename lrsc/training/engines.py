@@ -16,8 +16,10 @@ from lrsc import models
 from lrsc.config import TrainConfig
 from lrsc.errors import check_names
 from lrsc.training import distributed
+from lrsc.training.epochs import Engine
 from lrsc.training.graphs import Graphs
-from lrsc.training.lanes import Engine, noise, seeded
+from lrsc.training.memory import free_memory
+from lrsc.training.noise import noise, seeded
 from lrsc.training.reference import Reference
 from lrsc.training.run import Job
 from lrsc.training.stacked import Stacked
@@ -173,19 +175,3 @@ def _sized(engine: str, job: Job, runs: int, replicas: int | None, model: _Model
     lanes = min(lanes, most)
     width = 1 if engine == "threads" else -(-most // lanes)
     return Plan(engine, lanes, width, single=engine == "threads" or lanes > 1)
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes that are free on a device."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return _free_host()
-
-
-def _free_host() -> int:
-    try:
-        with open("/proc/meminfo") as file:
-            lines = dict(line.split(":", 1) for line in file)
-        return int(lines["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return 2**62  # not told on this system: an out-of-memory then makes the group smaller

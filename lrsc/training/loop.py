@@ -14,7 +14,9 @@ from lrsc.datasets import BiasedDataset
 from lrsc.errors import OutOfMemory
 from lrsc.training import arguments, checkpoint, distributed, engines, evaluation
 from lrsc.training.checkpoint import Refused
-from lrsc.training.lanes import Trainer, advice, is_out_of_memory, seeded
+from lrsc.training.lanes import Trainer
+from lrsc.training.memory import advice, is_out_of_memory
+from lrsc.training.noise import seeded
 from lrsc.training.progress import Progress
 from lrsc.training.run import Job, Probe, Request, Run, joined
 

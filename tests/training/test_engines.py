@@ -467,23 +467,22 @@ def probe(net):
     return torch.zeros(())
 lrsc.fit(sys.argv[2], ds, lrsc.TrainConfig(lr=1e-3, max_epochs=100000, stop_at_accuracy=None),
          seeds=range(4), checkpoints=sys.argv[1], probes={"p": probe}, probe_every=100,
-         model_options={"hidden": (800, 800)})  # in two lanes
+         model_options={"hidden": (int(sys.argv[3]), 200)})
 """
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_keeps_all_runs_of_all_lanes(tmp_path, number):
-    process = subprocess.Popen(
-        [sys.executable, "-c", SIGNALLED, str(tmp_path), "fcn"], stdout=subprocess.PIPE, text=True,
-        stderr=subprocess.PIPE,
-    )  # fmt: skip
+@pytest.mark.parametrize(("width", "running"), [(200, 4), (3000, 2)])  # one lane; two, a run each
+def test_a_signal_keeps_all_runs_of_all_lanes(tmp_path, number, width, running):
+    command = [sys.executable, "-c", SIGNALLED, str(tmp_path), "fcn", str(width)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     for _ in range(6):
         assert process.stdout.readline() == "looking\n"
     os.kill(process.pid, number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 143 if number == signal.SIGTERM else "KeyboardInterrupt" in said
     states = [torch.load(path)["state"] for path in tmp_path.glob("*.pt")]
-    assert len(states) == 4 and all(state["done"] > 0 for state in states)
+    assert len(states) == running and all(state["done"] > 0 for state in states)
     assert all(len(state["curves"]["loss"]) == state["done"] for state in states)
 
 

@@ -12,7 +12,7 @@ from lrsc import TrainConfig
 from lrsc.datasets import Split
 from lrsc.training import fixed_loss_ratio
 from lrsc.training.evaluation import training_accuracy
-from lrsc.training.lanes import seeded
+from lrsc.training.noise import seeded
 
 SHORT = TrainConfig(lr=0.1, max_epochs=2, stop_at_accuracy=None)
 
