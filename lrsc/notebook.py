@@ -269,11 +269,11 @@ def show_pruning_criteria() -> None:
     ))  # fmt: skip
 
 
-def show_benchmark(name: str, columns: Mapping[str, str], **where: Any) -> None:
+def show_benchmark(name: str, columns: Mapping[str | tuple[str, ...], str], **where: Any) -> None:
     """Display what a script in benchmarks/ measured (book/results/<name>.json) as a table.
 
-    columns: field of a row -> heading; a heading that ends with (%) has a share in percent. where:
-    fields that the rows shown must have.
+    columns: field of a row, or several to be joined -> heading; a heading that ends with (%) has a
+    share in percent. where: fields that the rows shown must have. What is not measured is a dash.
     """
     from IPython.display import HTML, Markdown, display
 
@@ -282,16 +282,20 @@ def show_benchmark(name: str, columns: Mapping[str, str], **where: Any) -> None:
         return _say_unmeasured()
     found = json.loads(path.read_text())
 
-    def cell(field: str, heading: str, value: Any) -> str:
+    def one(heading: str, value: Any) -> str:
         if value is None:
-            return "not measured"
+            return "–"
         if not isinstance(value, float):
-            return str(value).replace(" x ", " × ").replace(" ", "\u00a0")
+            return plots.name_of(str(value)).replace(" x ", " × ").replace(" ", "\u00a0")
         value *= 100 if heading.endswith("(%)") else 1
         return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
+    def cell(fields: str | tuple[str, ...], heading: str, row: Mapping) -> str:
+        names = (fields,) if isinstance(fields, str) else fields
+        return ", ".join(one(heading, row[name]) for name in names)
+
     chosen = [row for row in found["rows"] if all(row[k] == v for k, v in where.items())]
-    rows = [[cell(f, h, row[f]) for f, h in columns.items()] for row in chosen]
+    rows = [[cell(f, h, row) for f, h in columns.items()] for row in chosen]
     display(HTML(_html_table(list(columns.values()), rows)))
     machine = ", ".join(f"{value} {name}" if name in ("cores", "threads") else f"{name} {value}"
                         for name, value in found["machine"].items())  # fmt: skip

@@ -374,7 +374,7 @@ NAMES = {
     "double_mnist": "Double MNIST", "mnist_cifar": "MNIST-CIFAR", "celeba": "CelebA",
     "corrupted_cifar10": "Corrupted CIFAR-10", "waterbirds": "Waterbirds", "fcn": "FCN",
     "cnn": "CNN", "resnet18": "ResNet18", "resnet50": "ResNet50",
-    "wide_resnet101_2": "Wide ResNet-101-2", "swin_t": "Swin-T",
+    "wide_resnet101_2": "Wide ResNet-101-2", "swin_t": "Swin-T", "cpu": "CPU", "cuda": "GPU",
 }  # fmt: skip
 
 

@@ -291,7 +291,10 @@ def test_rows_of_a_benchmark_can_be_chosen_and_gaps_are_said(tmp_path, monkeypat
     (tmp_path / "times.json").write_text(json.dumps(found))
     notebook.show_benchmark("times", {"rate": "Rate"}, table="a")
     text = " ".join(text for _, text in displayed)
-    assert "3" in text and "not measured" in text and "7" not in text
+    assert "3" in text and "–" in text and "7" not in text
+    displayed.clear()
+    notebook.show_benchmark("times", {("table", "rate"): "Both"}, table="b")
+    assert "b, 7" in displayed[0][-1]
 
 
 def test_throughput_is_shown_with_machine_and_maker(tmp_path, monkeypatch, displayed):
