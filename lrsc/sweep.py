@@ -26,6 +26,7 @@ from lrsc.training import (
     ENGINES,
     Request,
     Trained,
+    arguments,
     distributed,
     fit,
     fit_each,
@@ -74,6 +75,7 @@ def run(
     """
     check_names("executor", [executor], EXECUTORS)
     check_names("engine", [engine], ENGINES)
+    arguments.device(device)
     configs = experiments.configs(what, profile) if isinstance(what, str) else list(what)
     if not configs:
         raise ValueError("no runs: give an experiment's name or at least one RunConfig")

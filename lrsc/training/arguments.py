@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
+import torch
 from torch import nn
 
 from lrsc import models
@@ -20,6 +21,25 @@ def factory(model, dataset: BiasedDataset, model_options: Mapping) -> Callable[[
     if callable(model):
         return model
     raise ValueError(f"model must be a name, a factory or an nn.Module, found {model!r}")
+
+
+def device(given: torch.device | str | None) -> torch.device:
+    """The device asked for; a GPU where there is one, else the CPU, if none is.
+
+    Raises ValueError for a name that torch does not know, and for a GPU that is not here.
+    """
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    try:
+        found = torch.device(given or ("cuda" if gpus else "cpu"))
+    except RuntimeError as error:
+        text = f"device={str(given)!r} is unknown: use 'cpu', 'cuda' or 'cuda:0'"
+        raise ValueError(text) from error
+    if found.type == "cuda" and (found.index or 0) >= gpus:
+        raise ValueError(
+            f"device={str(given)!r} is not here: torch {torch.__version__} finds {gpus} GPUs; use "
+            "device='cpu', or install a driver and a torch built for it"
+        )
+    return found
 
 
 def some(name: str, values: Iterable | None, default) -> list:

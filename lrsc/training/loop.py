@@ -203,7 +203,7 @@ def _job(
             f"batch_size={batch} cannot be shared by {distributed.world()} processes in "
             f"accumulation={first.accumulation} parts: change one"
         )
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = arguments.device(device)
     if first.precision == "tf32" and device.type != "cuda":
         raise ValueError(f"precision='tf32' does nothing on device={str(device)!r}: use 'fp32'")
     if not isinstance(model, nn.Module):

@@ -632,6 +632,16 @@ def test_an_engine_that_cannot_is_refused_with_the_reason(own_dataset, arguments
         lrsc.fit(model, own_dataset, config, lrs=[0.1, 0.2], device="cpu", **arguments)
 
 
+@pytest.mark.parametrize(
+    ("device", "words"), [("cuda:99", "finds . GPUs"), ("cdua", "is unknown: use 'cpu', 'cuda'")]
+)
+def test_a_device_that_is_not_here_is_named(own_dataset, device, words):
+    with pytest.raises(ValueError, match=words):
+        lrsc.fit(chain, own_dataset, LONG, device=device)
+    with pytest.raises(ValueError, match=words):
+        lrsc.sweep.run("synthetic", device=device)
+
+
 def test_runs_of_one_group_must_agree_in_what_they_share(own_dataset):
     configs = [LONG, dataclasses.replace(LONG, batch_size=10)]
     with pytest.raises(ValueError, match="must agree in batch_size"):
