@@ -31,7 +31,7 @@ class Progress:
         if show and sys.stderr.isatty() and not distributed.rank():
             from tqdm import tqdm
 
-            self.bar = tqdm(total=of, bar_format="{desc} |{bar}|", leave=False)
+            self.bar = tqdm(total=1.0, bar_format="{desc} |{bar}|", leave=False)
 
     def started(self, run: Run) -> None:
         """One more run is trained."""
@@ -75,6 +75,13 @@ class Progress:
             self.bar.close()
 
     @property
+    def share(self) -> float:
+        """How much of the expected images is done; where nothing is expected, of the runs."""
+        if self.expected > 0:
+            return min(1.0, self.images / self.expected)
+        return self.done / max(self.of, 1)
+
+    @property
     def text(self) -> str:
         """What the display says."""
         seconds = max(self.clock() - self.began, 1e-9)
@@ -90,7 +97,7 @@ class Progress:
 
     def _show(self) -> None:
         if self.bar is not None:
-            self.bar.n = self.done
+            self.bar.n = self.share
             self.bar.set_description_str(self.text, refresh=True)
 
 

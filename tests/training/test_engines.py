@@ -115,6 +115,17 @@ def test_a_hundred_steps_of_single_precision_are_near(parity):
         assert torch.equal(b.curves["accuracy"], a.curves["accuracy"])
 
 
+def test_half_precision_rounds_where_the_reference_does(parity):
+    config = TrainConfig(max_steps=30, stop_at_accuracy=None, precision="bf16", lr=0.05)
+    one, many = (
+        lrsc.fit("fcn", parity, config, seeds=[0, 1], engine=e) for e in ("reference", "stacked")
+    )
+    full = lrsc.fit("fcn", parity, dataclasses.replace(config, precision="fp32"), seeds=[0, 1])
+    for a, b, c in zip(one, many, full, strict=True):
+        near = (a.curves["loss"] - b.curves["loss"]).abs().max()
+        assert near < 0.1 * (a.curves["loss"] - c.curves["loss"]).abs().max()
+
+
 @pytest.mark.parametrize("lr", [0.75, 5.0])
 def test_one_step_from_equal_state_at_any_learning_rate(parity, lr):
     config = TrainConfig(max_steps=1, stop_at_accuracy=None)
@@ -690,6 +701,7 @@ def test_the_display_counts_runs_and_the_time_left():
         shown.step(200)
     now[0] = 10.0
     assert shown.text == "2 running, 0 of 4 done, 2,000 images/s, at most 40 s left"
+    assert shown.share == pytest.approx(0.2)
     runs[0].status, runs[0].done = "diverged", 100
     shown.ended([runs[0]])
     assert shown.text == ("1 running, 1 of 4 done, 1 diverged, 2,000 images/s, at most 32 s left")
