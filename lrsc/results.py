@@ -1,6 +1,7 @@
 """Result files: one netCDF file a run, written atomically; long-form experiments; dense grids."""
 
 import contextlib
+import functools
 import importlib
 import logging
 import os
@@ -221,8 +222,12 @@ def provenance(device, precision: str = "fp32") -> dict:
     }
 
 
+@functools.cache
 def commit() -> str:
-    """Commit of the checkout that runs, '-dirty' if its library was changed since; else empty."""
+    """Commit of the checkout that runs, '-dirty' if its library was changed since; else empty.
+
+    Asked once in a process: what is committed while it runs is not what it runs.
+    """
     root = project_root()
     if not (root / ".git").exists():
         return ""

@@ -79,6 +79,7 @@ def run(
     configs = experiments.configs(what, profile) if isinstance(what, str) else list(what)
     if not configs:
         raise ValueError("no runs: give an experiment's name or at least one RunConfig")
+    results.commit()  # of the code as it is loaded, before anyone commits more
     named = {identify(config, data_root): config for config in configs}
     shipped = frozenset() if raw else shipped_ids()
     before = [n for n in named if distributed.first_says(n in shipped or _is_done(n, root))]
