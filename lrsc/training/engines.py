@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lrsc import models
 from lrsc.config import TrainConfig
@@ -107,7 +107,7 @@ def _look_at(job: Job) -> _Model:
     noisy = any(not torch.equal(a, b) for a, b in pairs)
     own = {p.untyped_storage().data_ptr() for p in net.parameters()}
     saved = sum(size for place, size in kept.items() if place not in own)
-    return _Model(_stackable(net), noisy, synchronous, weights, saved)
+    return _Model(models.linear_layers(net) is not None, noisy, synchronous, weights, saved)
 
 
 def _waits(call: Callable[[], None]) -> str:
@@ -123,10 +123,6 @@ def _waits(call: Callable[[], None]) -> str:
     finally:
         torch.cuda.set_sync_debug_mode(before)
     return ""
-
-
-def _stackable(net: nn.Module) -> bool:
-    return models.linear_layers(net) is not None
 
 
 def _unfit(name: str, job: Job, configs: Sequence[TrainConfig], model: _Model) -> str | None:

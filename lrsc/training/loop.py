@@ -144,9 +144,9 @@ def fit_each(
     validation_share and precision. requests: the runs, an iterator that is asked for the next one
     when there is a place. finish: called with runs that have ended together, in the thread that
     trained them; what it raises ends the call. progress: whether to show one, or one that several
-    calls share.
-    refused: called for a checkpoint of another run, which then starts over; None raises. keep:
-    whether the requests name checkpoints, so that SIGTERM and Ctrl-C wait until they are written.
+    calls share. refused: called for a checkpoint of another run, which then starts over; None
+    raises. keep: whether the requests name checkpoints, so that SIGTERM and Ctrl-C wait until they
+    are written.
     """
     job = _job(
         model, dataset, configs, model_options or {}, probes or {}, probe_every,
