@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -38,6 +39,8 @@ class Row:
     plans: dict[str, Plan]
     data: dict = dataclasses.field(default_factory=dict)  # options of the data set
     train: dict = dataclasses.field(default_factory=dict)  # fields of TrainConfig
+    # probes (training.PROBES) and the iterations between two calls; a tenth of them in quick runs
+    record: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 def _log_spaced(low: float, high: float, n: int = 6, *more: float) -> tuple[float, ...]:
@@ -55,6 +58,8 @@ def _usual(dataset: str, model: str, low: float, high: float, **data: float) -> 
     }, data)  # fmt: skip
 
 
+_STANDARD_LRS = (0.001, 0.1)  # low and high on CIFAR-10, where table S1 has no row
+
 EXPERIMENTS: dict[str, tuple[Row, ...]] = {
     # figure 3; five seeds, since they cost seconds each
     "synthetic": (
@@ -62,6 +67,11 @@ EXPERIMENTS: dict[str, tuple[Row, ...]] = {
             "quick": Plan((0.01, 0.1, 0.75), (0, 1), 60),
             "desk": Plan(_log_spaced(0.01, 0.75), (0, 1, 2), 1000),
             "paper": Plan(_log_spaced(0.01, 0.75), (0, 1, 2, 3, 4), 1000),
+        }, record={"attribution": 100}),
+        # figure 15
+        Row("moon_star", "fcn", {
+            "quick": Plan((0.01, 0.75), (0,), 10),
+            "paper": Plan(_log_spaced(0.01, 0.75), (0, 1, 2), 1000),
         }),
     ),
     # figures 4 and 5: table S1's ranges, and the LRs of the comparison with other trainers
@@ -95,6 +105,43 @@ EXPERIMENTS: dict[str, tuple[Row, ...]] = {
         _usual("corrupted_cifar10", "resnet18", 0.001, 0.5),
         _usual("corrupted_cifar10", "resnet50", 0.001, 0.1),
         _usual("corrupted_cifar10", "wide_resnet101_2", 0.001, 0.25),
+    ),
+    # figures 9, 12, 13, 17, 18: what happens along training, at a low and a high LR
+    "mechanism": (
+        Row("colored_mnist", "fcn", {
+            "quick": Plan((0.02, 0.2), (0, 1), 40),
+            "desk": Plan((0.02, 0.1), (0, 1, 2), 500),
+        }, record={"dynamics": 50}),
+        Row("double_mnist", "fcn", {
+            "desk": Plan((0.0224, 0.1), (0, 1), 500),
+        }, record={"dynamics": 50, "attribution": 200, "neurons": 20}),
+        Row("colored_mnist", "resnet18", {
+            "desk": Plan((0.001, 0.15), (0, 1, 2), 100),
+            "paper": Plan((0.001, 0.15), (0, 1, 2), 100),
+        }, record={"dynamics": 50}),
+        Row("cifar10", "resnet18", {
+            "desk": Plan(_STANDARD_LRS, (0, 1, 2), 100),
+            "paper": Plan(_STANDARD_LRS, (0, 1, 2), 100),
+        }, record={"dynamics": 100}),
+        # halves, on which the conflicting samples of the other half are found
+        *(
+            Row("cifar10", "resnet18", {
+                "desk": Plan(_STANDARD_LRS, (10, 11), 100),
+                "paper": Plan(_STANDARD_LRS, (10, 11), 100),
+            }, {"half": half})
+            for half in ("A", "B")
+        ),
+    ),
+    # figures 8, 10, 14, 35, 36: no spurious feature is known here
+    "standard_classification": (
+        Row("cifar10", "resnet18", {
+            "quick": Plan((0.01, 0.1), (0, 1), 4),
+            "desk": Plan((0.001, 0.01, 0.1), (0, 1, 2), 100),
+            "paper": Plan(_log_spaced(0.001, 0.25, 6, 0.1), tuple(range(10)), 100),
+        }, record={"dynamics": 100}),
+        Row("cifar100", "resnet18", {
+            "paper": Plan(_log_spaced(0.001, 0.25, 6, 0.1), tuple(range(10)), 100),
+        }),
     ),
     # what our readings of the paper change: SPEC's (decided) choices of data, varied one by one
     "choices": (
@@ -169,6 +216,32 @@ def configs(
     return chosen
 
 
+def recording(config: RunConfig) -> dict[str, int]:
+    """Probes that a sweep records of a run, and the iterations between two calls.
+
+    All that any experiment with a row of this data set, model and settings asks for: one run
+    serves several figures.
+    """
+    found: dict[str, int] = {}
+    for row in itertools.chain.from_iterable(EXPERIMENTS.values()):
+        if row.record and _is_of(config, row):
+            found |= row.record
+    if config.source == "embedded":
+        found = {probe: max(1, every // 10) for probe, every in found.items()}
+    return found
+
+
+def _is_of(config: RunConfig, row: Row) -> bool:
+    """Whether a run differs from those of a row in LR, seed, cap and size of the data only."""
+    if (config.dataset, config.model) != (row.dataset, row.model) or config.model_options:
+        return False
+    batch = 16 if config.dataset in LARGE_IMAGES else 100
+    usual: dict = {"lr": config.train.lr, "max_epochs": config.train.max_epochs}
+    data = {k: v for k, v in config.data if k != "n_train"}
+    train = TrainConfig(**(usual | {"batch_size": batch} | row.train))
+    return data == row.data and config.train == train
+
+
 def run_config(
     dataset: str,
     model: str,
@@ -218,8 +291,9 @@ def open_experiment(
     Runs that are not done yet are absent; `collapsed` is decided here, by comparison with the
     other LRs. Raises ValueError if nothing is measured.
     """
-    runs = [found for found in [_shipped(name), _local(root)] if found is not None]
     check_names("experiment", [name], EXPERIMENTS)
+    sources = [_shipped(name), _local(root, recorded(name))]
+    runs = [found for found in sources if found is not None]
     chosen = []
     for row_dataset, row_model in _pairs(name):
         if dataset not in (None, row_dataset) or model not in (None, row_model):
@@ -246,7 +320,8 @@ def open_runs(runs: Iterable[RunConfig], root: str | Path | None = None) -> xr.D
     Raises ValueError if none is.
     """
     runs = list(runs)
-    sources = [_local(root), *(_shipped(name) for name in EXPERIMENTS)]
+    probes = {probe for config in runs for probe in recording(config)}
+    sources = [_local(root, probes), *(_shipped(name) for name in EXPERIMENTS)]
     found = _select([s for s in sources if s is not None], runs, profile_of(runs[0]))
     if found is None:
         raise ValueError("none of these runs is done: pass them to lrsc.sweep.run first")
@@ -263,7 +338,8 @@ def profile_of(config: RunConfig) -> str:
 def export(name: str, root: str | Path | None = None) -> Path:
     """Write book/results/<name>.nc: measures (not raw material) of all local and shipped runs."""
     check_names("experiment", [name], EXPERIMENTS)
-    runs = [found for found in [_shipped(name), _local(root)] if found is not None]
+    sources = [_shipped(name), _local(root, recorded(name))]
+    runs = [found for found in sources if found is not None]
     kept = []
     for profile in PROFILES[1:]:  # quick runs are never evidence
         wanted = [c for d, m in _pairs(name) for c in _planned(name, profile, d, m)]
@@ -332,11 +408,16 @@ def _shipped(name: str) -> xr.Dataset | None:
     return _with_origin(results.completed(results.load(path)), "shipped")
 
 
-def _local(root: str | Path | None) -> xr.Dataset | None:
+def recorded(name: str) -> tuple[str, ...]:
+    """Probes whose curves belong to an experiment."""
+    return tuple(dict.fromkeys(probe for row in EXPERIMENTS[name] for probe in row.record))
+
+
+def _local(root: str | Path | None, recorded: Iterable[str] = ()) -> xr.Dataset | None:
     runs = results.local_runs(root)
     if not runs:
         return None
-    return _with_origin(results.combine(runs), "local")
+    return _with_origin(results.combine(runs, recorded), "local")
 
 
 def _with_origin(found: xr.Dataset, origin: str) -> xr.Dataset:

@@ -15,7 +15,7 @@ import xarray as xr
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lrsc import metrics, models, pruning
+from lrsc import attribution, metrics, models, pruning
 from lrsc.datasets import BiasedDataset, Split
 
 SAMPLES = 1000  # random test inputs on which representations are measured (paper, supplement C)
@@ -39,6 +39,17 @@ VARIABLES = {
     "prunability_magnitude": ("1", "mean over kappa of accuracy after / before magnitude pruning"),
     "accuracy_pruned_column": ("1", "unbiased accuracy after column pruning of a share kappa"),
     "accuracy_pruned_magnitude": ("1", "unbiased accuracy after magnitude pruning"),
+    "attribution_entropy": ("nat", "entropy of the Integrated Gradients map, mean over samples"),
+    "attribution_core": ("1", "share of Integrated Gradients on the core region"),
+    "attribution_spurious": ("1", "share of Integrated Gradients on the spurious region"),
+    "attribution_noise": ("1", "share of Integrated Gradients outside both regions"),
+    "deeplift_entropy": ("nat", "entropy of the DeepLIFT map, mean over samples"),
+    "deeplift_core": ("1", "share of DeepLIFT on the core region"),
+    "deeplift_spurious": ("1", "share of DeepLIFT on the spurious region"),
+    "deeplift_noise": ("1", "share of DeepLIFT outside both regions"),
+    "completeness_error": ("1", "mean |sum of Integrated Gradients - logit difference|, in logits"),
+    "completeness_error_deeplift": ("1", "mean |sum of DeepLIFT - logit difference|, in logits"),
+    "attribution_agreement": ("1", "rank correlation of the maps of both methods, mean"),
     "train_accuracy": ("1", "accuracy on the training set, eval mode"),
     "max_loss_ratio": ("1", "largest bias-conflicting share of a mini-batch's loss in training"),
     "max_loss_ratio_fixed": ("1", "the same on 1000 fixed training samples, every 200 steps"),
@@ -183,6 +194,33 @@ def pruning_measures(
         found[f"accuracy_pruned_{method}"] = curves[:, 1:]
         found[f"prunability{suffix}"] = (curves[:, 1:] / curves[:, :1]).mean(1)
     return found
+
+
+def attribution_measures(
+    model: nn.Module, split: Split
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Integrated Gradients and DeepLIFT of the true labels of a split, and what they say.
+
+    Returns the measures, means over samples, and each method's maps (N x H x W, or N x d): signed,
+    each divided by its largest absolute value. Shares of regions only where the split has masks.
+    SPEC section 5.
+    """
+    x = split.inputs(split.x[:])
+    found, maps = {}, {}
+    for name, method, prefix, suffix in (
+        ("integrated_gradients", attribution.integrated_gradients, "attribution", ""),
+        ("deeplift", attribution.deeplift, "deeplift", "_deeplift"),
+    ):
+        a = method(model, x, split.y)
+        found[f"{prefix}_entropy"] = attribution.entropy(a).nanmean()
+        for region, mask in split.regions.items():
+            found[f"{prefix}_{region}"] = attribution.share(a, mask).nanmean()
+        error = attribution.completeness_error(model, x, split.y, a)
+        found[f"completeness_error{suffix}"] = error.mean()
+        maps[name] = attribution.normalised_maps(a)
+    sizes = (a.flatten(1).abs() for a in maps.values())
+    found["attribution_agreement"] = metrics.rank_correlation(*sizes).nanmean()
+    return found, maps
 
 
 def as_dataset(measures: dict) -> xr.Dataset:

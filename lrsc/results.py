@@ -131,23 +131,29 @@ def local_runs(root: str | Path | None = None) -> list[xr.Dataset]:
     return [found for path in paths if (found := load_run(path)) is not None]
 
 
-def combine(runs: Iterable[xr.Dataset]) -> xr.Dataset:
+def combine(runs: Iterable[xr.Dataset], recorded: Iterable[str] = ()) -> xr.Dataset:
     """Runs' results -> long form: dimension `run`, what identifies a run as coordinates.
 
     Variables keep the dimensions kappa, class and bias, filled up with NaN; raw material (other
-    dimensions) is left out. Raises ValueError for no runs.
+    dimensions) is left out, but for the curves of the probes named in `recorded`. Raises
+    ValueError for no runs.
     """
     runs = list(runs)
     if not runs:
         raise ValueError("no results to combine: run a sweep first (lrsc sweep)")
-    sizes = {d: max(r.sizes.get(d, 0) for r in runs) for d in sorted(_LABELS)}
+    prefixes = tuple(f"{probe}_" for probe in recorded)
     names = list(dict.fromkeys(
-        n for r in runs for n, v in r.data_vars.items() if set(v.dims) <= _LABELS
+        str(n) for r in runs for n, v in r.data_vars.items()
+        if set(v.dims) <= _LABELS or str(n).removeprefix("curve_").startswith(prefixes)
     ))  # fmt: skip
+    dims = {str(d) for r in runs for n in names if n in r for d in r[n].dims} | _LABELS
+    sizes = {d: max(r.sizes.get(d, 0) for r in runs) for d in sorted(dims)}
     variables = {}
     for name in names:
         example = next(r[name] for r in runs if name in r)
-        array = np.full((len(runs), *(sizes[str(d)] for d in example.dims)), np.nan)
+        curve = name.startswith(prefixes) or name.startswith("curve_")
+        shape = len(runs), *(sizes[str(d)] for d in example.dims)
+        array = np.full(shape, np.nan, np.float32 if curve else None)
         for i, run in enumerate(runs):
             if name in run:
                 place: tuple = (i, *(slice(n) for n in run[name].shape))

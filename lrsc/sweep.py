@@ -24,6 +24,8 @@ from lrsc.config import RunConfig, TrainConfig, run_id
 from lrsc.errors import check_names
 from lrsc.training import (
     ENGINES,
+    PROBES,
+    Probe,
     Request,
     Trained,
     arguments,
@@ -36,6 +38,7 @@ from lrsc.training.checkpoint import Refused
 from lrsc.training.progress import Progress
 
 EXECUTORS = ("serial",)
+ATTRIBUTED = 100  # of the fixed test inputs, on which attributions are computed
 DESK_PRUNE = 2000  # unbiased test images on which the desk profile prunes
 _log = logging.getLogger(__name__)
 
@@ -82,12 +85,16 @@ def run(
     results.commit()  # of the code as it is loaded, before anyone commits more
     named = {identify(config, data_root): config for config in configs}
     shipped = frozenset() if raw else shipped_ids()
-    before = [n for n in named if distributed.first_says(n in shipped or _is_done(n, root))]
+    # raw material: also what is recorded along training
+    asked = {n: tuple(experiments.recording(c)) if raw else () for n, c in named.items()}
+    before = [
+        n for n in named if distributed.first_says(n in shipped or _is_done(n, root, asked[n]))
+    ]
     to_do = {name: config for name, config in named.items() if name not in before}
     expected, bound = _expected_steps(to_do, root, data_root)
     images = sum(steps * batch for steps, batch in expected.values())
     with contextlib.closing(Progress(len(to_do), images, bound)) as progress:
-        sweep = _Sweep(list(named), root, data_root, on_result, expected, progress)
+        sweep = _Sweep(asked, root, data_root, on_result, expected, progress)
         for group in _groups(to_do):
             sweep.train(group, device, engine, replicas)
     return Report(
@@ -105,7 +112,7 @@ def _groups(named: dict[str, RunConfig]) -> list[dict[str, RunConfig]]:
         key = (
             config.dataset, config.data, config.source, config.model, config.model_options,
             t.batch_size, t.validation_share, t.precision, t.accumulation, t.optimizer,
-            t.sam_rho > 0 or t.asam_rho > 0,
+            t.sam_rho > 0 or t.asam_rho > 0, tuple(experiments.recording(config).items()),
         )  # fmt: skip
         groups.setdefault(key, {})[name] = config
     return list(groups.values())
@@ -116,14 +123,15 @@ class _Sweep:
 
     def __init__(
         self,
-        order: list[str],
+        asked: dict[str, tuple[str, ...]],
         root: str | Path | None,
         data_root: str | Path | None,
         on_result: Callable[[int, int, xr.Dataset], None] | None,
         expected: dict[str, tuple[float, int]],
         progress: Progress,
     ) -> None:
-        self.order, self.root, self.data_root, self.on_result = order, root, data_root, on_result
+        self.asked, self.root, self.data_root, self.on_result = asked, root, data_root, on_result
+        self.order = list(asked)
         self.expected, self.progress = expected, progress
         self.trained: set[str] = set()
         self.before: set[str] = set()
@@ -138,15 +146,19 @@ class _Sweep:
         """All runs of a group."""
         first = next(iter(group.values()))
         dataset = load(first, self.data_root)
-        probes = {} if dataset.train.bias is None else {
-            "loss_ratio_fixed": fixed_loss_ratio(dataset)
-        }  # fmt: skip
+        recording = experiments.recording(first)
+        probes: dict[str, Probe] = {name: PROBES[name](dataset) for name in recording}
+        every = dict(recording)
+        if dataset.train.bias is not None:
+            probes["loss_ratio_fixed"] = fixed_loss_ratio(dataset)
+            every["loss_ratio_fixed"] = 200
         try:
             fit_each(
                 first.model, dataset, [config.train for config in group.values()],
                 self._requests(group),
                 lambda ended: self._finish(ended, group, dataset),
-                model_options=dict(first.model_options), probes=probes, device=device,
+                model_options=dict(first.model_options), probes=probes, probe_every=every,
+                device=device,
                 engine=engine, replicas=replicas, refused=self._start_over,
                 progress=self.progress,
             )  # fmt: skip
@@ -163,7 +175,7 @@ class _Sweep:
                 self.progress.left_out()
                 continue
             # finished by another process while this one came here
-            if distributed.first_says(_is_done(name, self.root)):
+            if distributed.first_says(_is_done(name, self.root, self.asked[name])):
                 self.before.add(name)
                 self.progress.left_out()
                 claim.close()
@@ -278,7 +290,7 @@ def result_each(
         [run.model for run in fine], dataset, prune_samples=prune_samples, seen=seen
     )
     of_network = {
-        id(run): xr.merge([found, raw_material(run.model, what)])
+        id(run): xr.merge([found, raw_material(run.model, what), attributions(run.model, what)])
         for run, found, what in zip(fine, measured, seen, strict=True)
     }
     return [
@@ -329,6 +341,21 @@ def raw_material(model: nn.Module, seen: measure.Observed) -> xr.Dataset:
         name: (dims, value.cpu().numpy(), {"units": "1", "long_name": about})
         for name, (dims, value, about) in variables.items()
     })  # fmt: skip
+
+
+def attributions(model: nn.Module, seen: measure.Observed) -> xr.Dataset:
+    """What the network looks at on fixed test samples, and the maps themselves."""
+    chosen = seen.chosen.take(torch.arange(min(ATTRIBUTED, len(seen.chosen))))
+    found, maps = measure.attribution_measures(model, chosen)
+    about = "signed attribution map of fixed test inputs, divided by its largest value, "
+    dims = ("attributed", *("row", "column")[: maps["integrated_gradients"].dim() - 1])
+    variables = {
+        f"map_{method}": (
+            dims, a.half().cpu().numpy(), {"units": "1", "long_name": about + method}
+        )
+        for method, a in maps.items()
+    }  # fmt: skip
+    return measure.as_dataset(found).assign(variables)
 
 
 def sampled_curves(trained: Trained) -> xr.Dataset:
@@ -402,14 +429,15 @@ def prune_samples(config: RunConfig, dataset: datasets.BiasedDataset) -> int:
     return min(DESK_PRUNE, len(dataset.test)) if desk else len(dataset.test)
 
 
-def _is_done(name: str, root: str | Path | None) -> bool:
+def _is_done(name: str, root: str | Path | None, probes: Iterable[str]) -> bool:
     """`is_done` as the first process of a run sees it: it alone sets damaged files aside."""
-    return distributed.rank() == 0 and is_done(name, root)
+    return distributed.rank() == 0 and is_done(name, root, probes)
 
 
-def is_done(name: str, root: str | Path | None = None) -> bool:
-    """Whether a run's result stands and can be read."""
-    return results.load_run(results.run_path(name, root)) is not None
+def is_done(name: str, root: str | Path | None = None, probes: Iterable[str] = ()) -> bool:
+    """Whether a run's result stands and can be read, and holds the curves of these probes."""
+    found = results.load_run(results.run_path(name, root))
+    return found is not None and all(f"{probe}_step" in found for probe in probes)
 
 
 @functools.cache

@@ -62,7 +62,7 @@ def test_desk_runs_use_real_data_and_10_000_samples():
     [
         (("semisynthetic",), "'semi_synthetic'"),
         (("synthetic", "papper"), "'paper'"),
-        (("synthetic", "quick", "colored_mnist"), "Valid: parity"),
+        (("synthetic", "quick", "colored_mnist"), "Valid: moon_star, parity"),
         (("semi_synthetic", "quick", None, "resnet1"), "'resnet18'"),
         (("synthetic", "quick", None, None, []), "must not be empty"),
         (("synthetic", "quick", None, None, [-1]), "lr must be"),
@@ -154,7 +154,8 @@ def test_open_runs_finds_shipped_runs_too(tmp_path):
 def test_status_counts(tmp_path):
     put(tmp_path, quick(1, 0.2), quick(2, 0.06, status="diverged"))
     rows = experiments.status("quick", tmp_path)
-    (row,) = [r for r in rows if r["model"] == "fcn" and r["dataset"] == "colored_mnist"]
+    wanted = ("semi_synthetic", "colored_mnist", "fcn")
+    (row,) = [r for r in rows if (r["experiment"], r["dataset"], r["model"]) == wanted]
     assert (row["done"], row["diverged"]) == (2, 1) and row["missing"] == row["runs"] - 2
     with pytest.raises(ValueError, match="profile"):
         experiments.status("fast", tmp_path)

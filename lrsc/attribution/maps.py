@@ -7,6 +7,16 @@ from lrsc.attribution.checks import broadcasts
 from lrsc.metrics import checks
 
 
+def normalised_maps(a: Tensor) -> Tensor:
+    """Signed maps divided by their largest absolute values: N x H x W for images, or N x d.
+
+    Channels are summed. NaN for a map of zeros.
+    """
+    summed = _summed(a)
+    largest = summed.abs().flatten(1).amax(1)
+    return (summed / largest.view(-1, *(1 for _ in summed.shape[1:]))).to(_precision(a))
+
+
 def entropy(a: Tensor) -> Tensor:
     """Entropy in nats of each sample's map divided by its sum: 0 (one place) to log(places).
 
@@ -28,15 +38,19 @@ def share(a: Tensor, mask: Tensor | None) -> Tensor:
 
 def _shares(a: Tensor) -> Tensor:
     """Maps divided by their sums, N x places, in float64: neither sums nor small maps are lost."""
+    size = _summed(a).abs().flatten(1)
+    return size / size.sum(1, keepdim=True)
+
+
+def _summed(a: Tensor) -> Tensor:
+    """Signed maps in float64, summed over channels."""
     checks.tensor("a", a)
     if a.dim() not in (2, 4):
         raise ValueError(
             f"a has shape {tuple(a.shape)}, expected attributions of images, N x C x H x W, or of "
             "vectors, N x d; for one sample take a[None]"
         )
-    a = a.double()
-    size = (a.sum(1) if a.dim() == 4 else a).abs().flatten(1)
-    return size / size.sum(1, keepdim=True)
+    return a.double().sum(1) if a.dim() == 4 else a.double()
 
 
 def _region(mask: Tensor | None, a: Tensor) -> Tensor:

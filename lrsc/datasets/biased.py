@@ -1,6 +1,7 @@
 """A data set with bias labels, and the exact allocation of bias values to samples."""
 
 import dataclasses
+import functools
 import logging
 from collections.abc import Callable, Iterable, Iterator
 
@@ -52,6 +53,15 @@ class Split:
         if self.bias is None:
             raise ValueError("bias labels are missing in this split: give Split(..., bias=...)")
         return self.bias != self.y
+
+    @property
+    def regions(self) -> dict[str, Tensor]:
+        """Masks of the regions that are known, core and spurious, and of the rest, `noise`."""
+        masks = {"core": self.core_mask, "spurious": self.spurious_mask}
+        known = {name: mask for name, mask in masks.items() if mask is not None}
+        if known:
+            known["noise"] = ~functools.reduce(torch.bitwise_or, known.values())
+        return known
 
     def inputs(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         """Raw samples (any subset of x's rows) -> the standardised float32 a network sees.

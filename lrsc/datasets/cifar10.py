@@ -8,8 +8,10 @@ import torch
 from lrsc.datasets import cifar
 from lrsc.datasets.biased import BiasedDataset, Split, stratified
 from lrsc.datasets.sources import Source
+from lrsc.errors import check_names
 
 VERSION = 1
+HALVES = ("A", "B")
 MEAN, STD = (0.491, 0.482, 0.447), (0.247, 0.243, 0.262)
 
 
@@ -18,17 +20,29 @@ def find(root: Path, source: str) -> Source:
     return cifar.find("cifar10", root, source)
 
 
-def build(source: Source, seed: int = 0, n_train: int | None = None) -> BiasedDataset:
-    """N x 3 x 32 x 32 uint8, 50 000 + 10 000, standardised by fixed constants; SPEC section 2."""
-    return plain("cifar10", source, (MEAN, STD), cifar.CIFAR10_NAMES, seed, n_train, VERSION)
+def build(
+    source: Source, seed: int = 0, n_train: int | None = None, half: str | None = None
+) -> BiasedDataset:
+    """N x 3 x 32 x 32 uint8, 50 000 + 10 000, standardised by fixed constants; SPEC section 2.
+
+    half: 'A' or 'B' of the training samples, which `n_train` has chosen; drawn at random within
+    classes, so that what one half teaches can be tried on the other.
+    """
+    constants, names = (MEAN, STD), cifar.CIFAR10_NAMES
+    return plain("cifar10", source, constants, names, seed, n_train, VERSION, half)
 
 
-def plain(name, source, constants, class_names, seed, n_train, version) -> BiasedDataset:
+def plain(name, source, constants, class_names, seed, n_train, version, half) -> BiasedDataset:
     """A data set of images without bias labels."""
     x, y, x_test, y_test = source.content
     mean, std = (torch.tensor(values) for values in constants)
     if n_train is not None:
         chosen = stratified(y, n_train, np.random.default_rng([version, seed]))
+        x, y = x[chosen], y[chosen]
+    if half is not None:
+        check_names("half", [half], HALVES)
+        first = stratified(y, (len(y) + 1) // 2, np.random.default_rng([version, seed, 1]))
+        chosen = first if half == "A" else np.setdiff1d(np.arange(len(y)), first)
         x, y = x[chosen], y[chosen]
     train, test = (
         Split(torch.from_numpy(np.array(a)), torch.from_numpy(b.astype(np.int64)),

@@ -1,7 +1,8 @@
 """Metrics of SPEC section 5: pure functions of tensors, on the device where these are."""
 
 from lrsc.metrics.compressibility import compressibility, pq_index, sparsity
-from lrsc.metrics.mechanism import aligned_to_conflicting, loss_ratio
+from lrsc.metrics.mechanism import aligned_to_conflicting, loss_entropy, loss_ratio
+from lrsc.metrics.ranks import rank_correlation
 from lrsc.metrics.representation import active_neurons, class_selectivity, class_separation
 from lrsc.metrics.robustness import (
     accuracy,
@@ -12,6 +13,6 @@ from lrsc.metrics.robustness import (
 
 __all__ = [
     "accuracy", "active_neurons", "adjusted_average", "aligned_to_conflicting",
-    "class_selectivity", "class_separation", "compressibility", "group_accuracies", "loss_ratio",
-    "pq_index", "sparsity", "worst_group_accuracy",
+    "class_selectivity", "class_separation", "compressibility", "group_accuracies", "loss_entropy",
+    "loss_ratio", "pq_index", "rank_correlation", "sparsity", "worst_group_accuracy",
 ]  # fmt: skip

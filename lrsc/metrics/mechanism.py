@@ -29,8 +29,17 @@ def aligned_to_conflicting(losses: Tensor, conflicting: Tensor) -> Tensor:
     return aligned / (torch.where(conflicting, losses, 0.0).sum(-1) / conflicting.sum(-1))
 
 
+def loss_entropy(losses: Tensor) -> Tensor:
+    """Entropy in nats of the losses of a row divided by their sum: 0 to log(batch).
+
+    Low where few samples carry the loss; it needs no bias labels. NaN for a row of zeros. The
+    label-free counterpart of `loss_ratio` (fig. 13, SPEC section 5).
+    """
+    losses = _losses(losses)
+    return torch.special.entr(losses / losses.sum(-1, keepdim=True)).sum(-1)
+
+
 def _checked(losses: Tensor, conflicting: Tensor | None) -> tuple[Tensor, Tensor]:
-    losses = tensor("losses", losses)
     if conflicting is None:
         raise ValueError(
             "conflicting is None, expected a bool a sample (bias label differs from class label); "
@@ -38,9 +47,19 @@ def _checked(losses: Tensor, conflicting: Tensor | None) -> tuple[Tensor, Tensor
         )
     if tensor("conflicting", conflicting).dtype != torch.bool:
         raise ValueError(f"conflicting holds {conflicting.dtype}, expected bool; use bias != y")
-    if losses.dim() == 0 or conflicting.shape not in (losses.shape, losses.shape[-1:]):
+    losses = _losses(losses)
+    if conflicting.shape not in (losses.shape, losses.shape[-1:]):
         raise ValueError(
             f"losses have shape {tuple(losses.shape)} and conflicting {tuple(conflicting.shape)}, "
             "expected (..., batch) and the same or (batch,); give losses with reduction='none'"
         )
-    return losses if losses.dtype == torch.float64 else losses.float(), conflicting
+    return losses, conflicting
+
+
+def _losses(losses: Tensor) -> Tensor:
+    if tensor("losses", losses).dim() == 0:
+        raise ValueError(
+            "losses has no axis, expected per-sample losses of shape (..., batch); compute them "
+            "with reduction='none'"
+        )
+    return losses if losses.dtype == torch.float64 else losses.float()

@@ -16,8 +16,8 @@ from lrsc.models.stacking import Stack, linear_layers, unbind
 
 __all__ = [
     "BATCH", "BUILDERS", "VERSIONS", "SmallMapConv2d", "Stack", "as_taken", "build", "check",
-    "classifier", "evaluate", "input_errors", "linear_layers", "matmul_precision", "modes_kept",
-    "options_for", "pass_size", "penultimate", "predict", "representation", "unbind",
+    "classifier", "evaluate", "feeding", "input_errors", "linear_layers", "matmul_precision",
+    "modes_kept", "options_for", "pass_size", "penultimate", "predict", "representation", "unbind",
 ]  # fmt: skip
 
 VERSIONS = {  # raised when the code changes what a seed trains
@@ -89,6 +89,10 @@ def classifier(model: nn.Module, layer: str | None = None) -> nn.Linear:
 @torch.no_grad()
 def evaluate(net: nn.Module, x: Tensor) -> Tensor:
     """Logits of network inputs x in eval mode, without TF32; modes are left as they were."""
+    return _in_eval_mode(net, x)
+
+
+def _in_eval_mode(net: nn.Module, x: Tensor) -> Tensor:
     with modes_kept(net), matmul_precision("fp32", x.device):
         return net.eval()(as_taken(net, x))
 
@@ -118,13 +122,30 @@ def representation(net: nn.Module, x: Tensor, layer: str | None = None) -> Tenso
     return penultimate(net, x, layer)[0]
 
 
-def penultimate(net: nn.Module, x: Tensor, layer: str | None = None) -> tuple[Tensor, Tensor]:
+def feeding(net: nn.Module) -> nn.Linear | nn.Conv2d:
+    """The last linear layer or convolution before the classifier, in module order.
+
+    Its rows or filters are the penultimate neurons of the models here. Raises ValueError for a
+    network of a single layer.
+    """
+    last = classifier(net)
+    with_weights = [m for m in net.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    before = with_weights[: with_weights.index(last)]
+    if not before:
+        raise ValueError("the model has one layer only: no neurons come before its classifier")
+    return before[-1]
+
+
+def penultimate(
+    net: nn.Module, x: Tensor, layer: str | None = None, gradients: bool = False
+) -> tuple[Tensor, Tensor]:
     """Representation (N x d, input of the last linear layer) and logits (N x K), in eval mode.
 
     x are network inputs, already standardised. layer: dotted module name of the linear layer whose
     input is the representation, where it is not the last one; more than two dimensions are
-    flattened to N x d. One forward pass; the model is left in the mode it was in. Raises
-    ValueError for a layer that is absent, not linear or not used. SPEC section 3.
+    flattened to N x d. One forward pass; the model is left in the mode it was in. gradients:
+    whether gradients can be taken of what comes back, where they are enabled. Raises ValueError for
+    a layer that is absent, not linear or not used. SPEC section 3.
     """
     seen: list[Tensor] = []
     hook = classifier(net, layer).register_forward_pre_hook(
@@ -132,7 +153,8 @@ def penultimate(net: nn.Module, x: Tensor, layer: str | None = None) -> tuple[Te
         with_kwargs=True,
     )
     try:
-        logits = evaluate(net, x)
+        with torch.set_grad_enabled(gradients):
+            logits = _in_eval_mode(net, x)
     finally:
         hook.remove()
     if not seen:

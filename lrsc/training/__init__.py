@@ -2,11 +2,15 @@
 
 from lrsc.training.engines import ENGINES
 from lrsc.training.loop import Trained, fit, fit_each
-from lrsc.training.probes import attribution_shares, dynamics, fixed_loss_ratio
-from lrsc.training.run import Request
+from lrsc.training.probes import attribution_shares, dynamics, fixed_loss_ratio, neurons
+from lrsc.training.run import Probe, Request
 from lrsc.training.soups import greedy_soup, lr_switch, uniform_soup
 
 __all__ = [
+    "PROBES", "Probe",
     "ENGINES", "Request", "Trained", "attribution_shares", "dynamics", "fit", "fit_each",
-    "fixed_loss_ratio", "greedy_soup", "lr_switch", "uniform_soup",
+    "fixed_loss_ratio", "greedy_soup", "lr_switch", "neurons", "uniform_soup",
 ]  # fmt: skip
+
+# what a sweep can record along training: name -> function of the data set that makes the probe
+PROBES = {"dynamics": dynamics, "attribution": attribution_shares, "neurons": neurons}

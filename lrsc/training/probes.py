@@ -5,7 +5,6 @@ once. They change neither weights nor gradients, and never wait for the device.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterable
 
 import torch
@@ -15,7 +14,7 @@ from torch.nn import functional as F
 from lrsc import attribution, models
 from lrsc.datasets import BiasedDataset, Split
 from lrsc.datasets.images import batches
-from lrsc.metrics import loss_ratio
+from lrsc.metrics import loss_entropy, loss_ratio
 from lrsc.metrics.representation import selectivity_of_groups
 
 
@@ -44,8 +43,10 @@ def dynamics(dataset: BiasedDataset, n: int = 500) -> Callable[[nn.Module], dict
     bias-conflicting / total loss. `logit_norm`: mean L2 norm of the logits. `csi`, `bsi`: class-
     and bias-selectivity of the penultimate layer's neurons, d values each. `parameter_norm`,
     `gradient_norm`: L2 norm of each parameter and of its .grad, the gradient on the iteration's
-    mini-batch (NaN where there is none), in the order of net.named_parameters(). For a data set
-    without bias labels only `logit_norm`, `csi`, `parameter_norm` and `gradient_norm`.
+    mini-batch (NaN where there is none), in the order of net.named_parameters(). `sample_loss`
+    (nat), `sample_margin` (logit of the label minus the largest other; right where > 0): of each
+    fixed sample; `loss_entropy` (nat): of these losses. For a data set without bias labels all but
+    the `ba_`, `bc_`, `loss_ratio` and `bsi`.
 
     Raises ValueError where the samples show one class, or one bias value, only. SPEC section 5.
     """
@@ -63,6 +64,7 @@ def dynamics(dataset: BiasedDataset, n: int = 500) -> Callable[[nn.Module], dict
         found["logit_norm"] = torch.linalg.vector_norm(logits, dim=1).mean()
         found |= {n: selectivity_of_groups(z.abs(), *pair) for n, pair in groups.items()}
         parameters = [p for _, p in net.named_parameters()]
+        found |= _by_sample(logits, split.y)
         found["parameter_norm"] = _norms(parameters, split.y.device)
         found["gradient_norm"] = _norms([p.grad for p in parameters], split.y.device)
         return found
@@ -81,11 +83,8 @@ def attribution_shares(
     section 5 (fig. 3).
     """
     split = _fixed(dataset.train, n)
-    if not (masks := _regions(split)):
-        raise ValueError(
-            f"data set {dataset.name!r} has no masks of core or spurious regions in its training "
-            "split, expected at least one: Split(..., core_mask=..., spurious_mask=...)"
-        )
+    if not (masks := split.regions):
+        raise ValueError(_no_masks(dataset.name, "core or spurious"))
     for mask in masks.values():  # raises for masks that do not fit the samples
         attribution.share(split.inputs(split.x[:]), mask)
 
@@ -93,10 +92,63 @@ def attribution_shares(
         nonlocal split
         split = split.to(_device(net))
         a = attribution.path_integral(net, split.inputs(split.x[:]), split.y, steps)
-        regions = _regions(split)
-        return {name: attribution.share(a, mask).nanmean() for name, mask in regions.items()}
+        return {name: attribution.share(a, mask).nanmean() for name, mask in split.regions.items()}
 
     return probe
+
+
+def neurons(dataset: BiasedDataset, n: int = 8) -> Callable[[nn.Module], dict[str, Tensor]]:
+    """Probe: how each penultimate neuron is updated, and how far it looks at the spurious region.
+
+    `gradient_norm`: L2 norm of the gradient of each neuron's incoming weights on the iteration's
+    mini-batch (d values; NaN where there is none). `spurious_share`: share inside spurious_mask of
+    |gradient of the neuron x input|, mean over those of n fixed training samples on which it is
+    active (d values; NaN for none); in a ReLU network without biases, which is linear along the
+    ray to the sample, this is Integrated Gradients of the neuron. Raises ValueError for a data set
+    without spurious_mask. Fig. 18 (bottom); SPEC section 5.
+    """
+    split = _fixed(dataset.train, n)
+    if split.spurious_mask is None:
+        raise ValueError(_no_masks(dataset.name, "spurious"))
+
+    def probe(net: nn.Module) -> dict[str, Tensor]:
+        nonlocal split
+        split = split.to(_device(net))
+        gradient = models.feeding(net).weight.grad
+        z, shares = _neuron_shares(net, split.inputs(split.x[:]), split.regions["spurious"])
+        missing = torch.full((z.shape[1],), torch.nan, device=z.device)
+        norms = missing if gradient is None else gradient.flatten(1).norm(dim=1)
+        return {"gradient_norm": norms, "spurious_share": shares}
+
+    return probe
+
+
+_NEURONS = 64  # whose gradients with respect to the inputs are in memory at a time
+
+
+def _neuron_shares(net: nn.Module, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Representation (n x d), and of each neuron the mean share of |gradient x input| in a mask."""
+    with torch.inference_mode(False), torch.enable_grad():
+        x = x.clone().requires_grad_()
+        z = models.penultimate(net, x, gradients=True)[0]
+        found = []
+        for some in torch.arange(z.shape[1], device=z.device).split(_NEURONS):
+            chosen = torch.zeros(len(some), *z.shape, device=z.device)
+            chosen[torch.arange(len(some)), :, some] = 1
+            (g,) = torch.autograd.grad(z, x, chosen, is_grads_batched=True, retain_graph=True)
+            a = (g * x.detach()).flatten(0, 1)
+            inside = mask.expand(len(x), *mask.shape[1:]).repeat(
+                len(some), *(1 for _ in mask.shape[1:])
+            )
+            found.append(attribution.share(a, inside).view(len(some), len(x)).nanmean(1))
+    return z.detach(), torch.cat(found)
+
+
+def _no_masks(name: str, kind: str) -> str:
+    return (
+        f"data set {name!r} has no masks of {kind} regions in its training split, expected at "
+        f"least one: Split(..., core_mask=..., spurious_mask=...)"
+    )
 
 
 def _fixed(split: Split, n: int) -> Split:
@@ -132,6 +184,13 @@ def _by_bias(logits: Tensor, split: Split) -> dict[str, Tensor]:
     return found
 
 
+def _by_sample(logits: Tensor, y: Tensor) -> dict[str, Tensor]:
+    losses = F.cross_entropy(logits, y, reduction="none")
+    others = logits.scatter(1, y[:, None], -torch.inf).amax(1)
+    margin = logits.gather(1, y[:, None])[:, 0] - others
+    return {"sample_loss": losses, "sample_margin": margin, "loss_entropy": loss_entropy(losses)}
+
+
 def _groups(kind: str, labels: Tensor, dataset: BiasedDataset) -> tuple[Tensor, Tensor]:
     """Each sample's group, counted from 0, and the groups' sizes."""
     _, of_sample, counts = labels.unique(return_inverse=True, return_counts=True)
@@ -153,12 +212,3 @@ def _norm(values: Tensor) -> Tensor:
     if values.dim() > 1:
         values = torch.linalg.vector_norm(values, dim=tuple(range(1, values.dim())))
     return torch.linalg.vector_norm(values)
-
-
-def _regions(split: Split) -> dict[str, Tensor]:
-    """Masks of the regions that the split knows, and of the rest, `noise`."""
-    masks = {"core": split.core_mask, "spurious": split.spurious_mask}
-    known = {name: mask for name, mask in masks.items() if mask is not None}
-    if known:
-        known["noise"] = ~functools.reduce(torch.bitwise_or, known.values())
-    return known

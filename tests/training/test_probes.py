@@ -15,7 +15,10 @@ from lrsc.datasets.images import Images
 from lrsc.training.probes import attribution_shares, dynamics, fixed_loss_ratio
 
 BY_BIAS = {"ba_loss", "bc_loss", "ba_accuracy", "bc_accuracy", "loss_ratio", "bsi"}
-ALWAYS = {"logit_norm", "csi", "parameter_norm", "gradient_norm"}
+ALWAYS = {
+    "logit_norm", "csi", "parameter_norm", "gradient_norm", "sample_loss", "sample_margin",
+    "loss_entropy",
+}  # fmt: skip
 
 
 def network(shape=(3, 8, 8), classes: int = 3, hidden: int = 12) -> nn.Module:

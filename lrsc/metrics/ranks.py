@@ -1,0 +1,31 @@
+"""Rank correlation, of many pairs of rows at once."""
+
+import torch
+from torch import Tensor
+
+from lrsc.metrics.checks import tensor
+
+
+def rank_correlation(x: Tensor, y: Tensor) -> Tensor:
+    """Spearman's rank correlation of each row of x with that of y, in [-1, 1]; ties share ranks.
+
+    x, y: (..., n), the same shape; shape (...) comes back, float64. NaN where a row is constant or
+    holds NaN. Raises ValueError for shapes that differ or fewer than two values. Spearman 1904.
+    """
+    if tensor("x", x).shape != tensor("y", y).shape or x.dim() == 0 or x.shape[-1] < 2:
+        raise ValueError(
+            f"x has shape {tuple(x.shape)} and y {tuple(y.shape)}, expected the same (..., n) with "
+            "n >= 2: one pair of values each"
+        )
+    a, b = (_centred_ranks(v) for v in (x, y))
+    return (a * b).sum(-1) / (a.square().sum(-1) * b.square().sum(-1)).sqrt()
+
+
+def _centred_ranks(values: Tensor) -> Tensor:
+    ordered = values.sort(-1).values.contiguous()
+    values = values.contiguous()
+    first = torch.searchsorted(ordered, values)
+    last = torch.searchsorted(ordered, values, right=True)
+    ranks = (first + last).double() / 2
+    ranks = torch.where(values.isnan().any(-1, keepdim=True), torch.nan, ranks)
+    return ranks - ranks.mean(-1, keepdim=True)
