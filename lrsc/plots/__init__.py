@@ -1,0 +1,31 @@
+"""Figures, one function a kind: each takes results or data and returns a matplotlib Figure.
+
+A Figure made here is not known to pyplot, so it is freed with its last reference and many of them
+raise no warning. Its label holds a sentence for those who cannot see it: ``figure.get_label()``.
+All figures are 5 inches wide with text of 10 points or more, which is legible on a phone.
+"""
+
+from lrsc.plots.curves import normalised_curves, plain_curves, pruning_curves
+from lrsc.plots.frame import SMALL, TEXT, WIDTH
+from lrsc.plots.samples import examples
+from lrsc.plots.speed import throughput
+from lrsc.plots.words import (
+    MAIN,
+    NAMES,
+    REGIONS,
+    STYLES,
+    by_lr,
+    caption,
+    is_percent,
+    name_of,
+    number,
+    source,
+    style,
+    trend,
+)
+
+__all__ = [
+    "MAIN", "NAMES", "REGIONS", "SMALL", "STYLES", "TEXT", "WIDTH", "by_lr", "caption", "examples",
+    "is_percent", "name_of", "normalised_curves", "number", "plain_curves", "pruning_curves",
+    "source", "style", "throughput", "trend",
+]  # fmt: skip

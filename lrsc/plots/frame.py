@@ -1,0 +1,46 @@
+"""The frame of a figure: its size, panels, the axis of learning rates."""
+
+import numpy as np
+import xarray as xr
+
+WIDTH = 5.0  # inches
+TEXT, SMALL = 11, 10  # points
+
+
+def new_figure(rows: int, height: float):
+    """A figure of stacked panels, each ``height`` inches high."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, height * rows + 0.9), layout="constrained", dpi=100)
+    panels = figure.subplots(rows, 1, squeeze=False)[:, 0]
+    for axes in panels:
+        axes.grid(color="0.9", lw=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=SMALL)
+    return figure, panels
+
+
+def lr_axis(axes, ds: xr.Dataset, labelled: bool = True) -> None:
+    """Log axis with a tick at each LR, labels only as dense as they are legible."""
+    lrs = np.unique(ds["lr"].values)
+    axes.set_xscale("log")
+    span = max(np.log(lrs[-1] / lrs[0]), np.log(4.0))
+    centre = np.sqrt(lrs[0] * lrs[-1])
+    axes.set_xlim(centre * np.exp(-0.54 * span), centre * np.exp(0.54 * span))
+    shown = [lrs[-1]]
+    for lr in lrs[-2::-1]:  # from the top, where the effects are
+        far = np.log(shown[-1] / lr) > 0.13 * span
+        if far:
+            shown.append(lr)
+    axes.set_xticks(lrs, [f"{lr:.3g}" if lr in shown else "" for lr in lrs])
+    axes.set_xticks([], minor=True)
+    if labelled:
+        axes.set_xlabel("learning rate (log axis)", fontsize=TEXT)
+    else:
+        axes.tick_params(labelbottom=False)
+
+
+def say_empty(axes, text: str = "no run has a value") -> None:
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", fontsize=TEXT)
+    axes.set_yticks([])

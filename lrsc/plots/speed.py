@@ -1,0 +1,64 @@
+"""Figures of what the benchmarks measure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lrsc.plots.frame import SMALL, TEXT, new_figure
+from lrsc.plots.words import name_of
+
+
+def throughput(rows: Sequence[Mapping[str, Any]]):
+    """Training steps a second against the number of runs side by side, a panel a model.
+
+    ``rows``: as benchmarks/replicas.py prints them; those of engine 'sequential' are the loop that
+    trains one run after the other, drawn as a line across. ``floor_arithmetic`` and
+    ``floor_bytes``: what no training can exceed. Raises ValueError for no measured rows.
+    """
+    rows = [row for row in rows if row["steps_per_second"] is not None]
+    if not rows:
+        raise ValueError("no measured rows: run benchmarks/replicas.py first")
+    cases = list(dict.fromkeys((row["dataset"], row["model"]) for row in rows))
+    figure, panels = new_figure(len(cases), 2.3)
+    said = []
+    for axes, case in zip(panels, cases, strict=True):
+        of_case = [row for row in rows if (row["dataset"], row["model"]) == case]
+        loop = [row["steps_per_second"] for row in of_case if row["engine"] == "sequential"]
+        side = sorted(
+            (row["replicas"], row["steps_per_second"])
+            for row in of_case
+            if row["engine"] != "sequential"
+        )
+        counts, rates = [n for n, _ in side], [rate for _, rate in side]
+        floors = {
+            "bound by arithmetic": (of_case[0]["floor_arithmetic"], "--"),
+            "bound by bytes": (of_case[0]["floor_bytes"], ":"),
+        }
+        axes.plot(counts, rates, "o-", color="#0072B2", label="side by side")
+        if loop:
+            axes.axhline(loop[0], color="#D55E00", lw=1.6, label="one after the other")
+        for label, (value, dashes) in floors.items():
+            axes.axhline(value, color="0.35", ls=dashes, lw=1.2, label=label)
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        axes.set_xlim(0.8, 80)
+        axes.set_xticks([1, 2, 4, 8, 16, 32, 64], ["1", "2", "4", "8", "16", "32", "64"])
+        axes.minorticks_off()
+        shown = [*rates, *loop, *(value for value, _ in floors.values())]
+        axes.set_ylim(min(shown) / 1.6, max(shown) * 1.6)
+        title = ", ".join(map(name_of, case))
+        axes.set_title(title, fontsize=TEXT, loc="left")
+        axes.set_ylabel("steps / s", fontsize=TEXT)
+        said.append(f"{title}: {rates[0]:.3g} at {counts[0]}, "
+                    f"{rates[-1]:.3g} at {counts[-1]} runs.")  # fmt: skip
+    panels[-1].set_xlabel("runs side by side", fontsize=TEXT)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(
+        handles, labels, loc="outside upper left", ncols=2, fontsize=SMALL, frameon=False,
+        borderaxespad=0.2,
+    )  # fmt: skip
+    figure.set_label(
+        f"{len(cases)} stacked line plots, log axes: training steps a second against the number of "
+        "runs side by side, with the rate of one run after the other and two upper bounds. "
+        + " ".join(said)
+    )
+    return figure

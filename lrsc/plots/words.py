@@ -1,0 +1,149 @@
+"""What figures, tables and captions say: names, numbers, means over seeds, sources."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+
+from lrsc import datasets, errors
+
+MAIN = ("unbiased_accuracy", "prunability", "activation_compressibility")
+
+# name -> (label, colour of Okabe and Ito's colour-blind-safe set, marker)
+STYLES = {
+    "unbiased_accuracy": ("Unbiased accuracy", "#0072B2", "o"),
+    "prunability": ("Prunability", "#D55E00", "s"),
+    "activation_compressibility": ("Activation compressibility", "#009E73", "^"),
+    "csi": ("Class selectivity", "#CC79A7", "D"),
+    "class_separation": ("Class separation", "#E69F00", "v"),
+    "worst_group_accuracy": ("Worst-group accuracy", "#56B4E9", "P"),
+    "adjusted_average": ("Adjusted average accuracy", "#332288", "X"),
+    "train_accuracy": ("Training accuracy", "#999933", "h"),
+    "prunability_magnitude": ("Prunability (magnitude)", "#882255", "p"),
+    "sparsity": ("Sparsity", "#117733", "<"),
+    "pq_index": ("PQ-index", "#AA4499", ">"),
+    "bsi": ("Bias selectivity", "#555555", "d"),
+    "max_loss_ratio": ("Largest loss ratio (mini-batch)", "#44AA99", "*"),
+    "max_loss_ratio_fixed": ("Largest loss ratio (fixed sample)", "#661100", "H"),
+}
+REGIONS = {"core": "#0072B2", "spurious": "#D55E00", "noise": "#666666"}
+NAMES = {
+    "parity": "Parity", "moon_star": "Moon-Star", "colored_mnist": "Colored MNIST",
+    "double_mnist": "Double MNIST", "mnist_cifar": "MNIST-CIFAR", "celeba": "CelebA",
+    "corrupted_cifar10": "Corrupted CIFAR-10", "waterbirds": "Waterbirds", "fcn": "FCN",
+    "cnn": "CNN", "resnet18": "ResNet18", "resnet50": "ResNet50",
+    "wide_resnet101_2": "Wide ResNet-101-2", "swin_t": "Swin-T", "cpu": "CPU", "cuda": "GPU",
+}  # fmt: skip
+
+
+def caption(ds: xr.Dataset, command: str | None = None, link: str | None = None) -> str:
+    """Markdown caption of a figure made from ``ds``, from the results' own attributes.
+
+    ``command`` makes the results again; ``link`` is the address of the result file as seen from
+    the page (default: the file's path, not linked).
+    """
+    check(ds, (), one_pair=False)
+    coordinate = {name: np.unique(ds[name].values) for name in ("seed", "n_train", "source_id")}
+    parts = [
+        "source " + ", ".join(source(str(value)) for value in coordinate["source_id"]),
+        "training samples " + ", ".join(f"{int(value):,}" for value in coordinate["n_train"]),
+        "seeds " + ", ".join(str(int(value)) for value in coordinate["seed"]),
+        f"{ds.sizes['run']} runs",
+        "profile " + ", ".join(np.unique(ds["profile"].values)),
+        "device " + ", ".join(np.unique(ds["device"].values)),
+        f"{ds.attrs.get('origin', 'local')} results",
+    ]
+    for status in ("diverged", "collapsed", "cap"):
+        count = int((ds["status"].values == status).sum())
+        if count:
+            parts.append(f"{count} {'stopped at the cap' if status == 'cap' else status}")
+    text = "; ".join(parts) + "."
+    text = text[0].upper() + text[1:]
+    file = str(ds.attrs.get("file", ""))
+    if file:
+        text += f" Result file: [{file}]({link})." if link else f" Result file: `{file}`."
+    return text + (f" Made again by `{command}`." if command else "")
+
+
+def source(source_id: str) -> str:
+    """A source_id for readers: a stand-in is called one."""
+    stand_in = " (embedded stand-in, not the paper's data)"
+    return f"`{source_id}`" + (stand_in if datasets.is_stand_in(source_id) else "")
+
+
+def name_of(name: str) -> str:
+    """A data set or model as it is called in text."""
+    return NAMES.get(name, name)
+
+
+def style(ds: xr.Dataset, name: str) -> tuple[str, str, str]:
+    """Label, colour and marker of a variable; one without its own takes its ``long_name``."""
+    label = str(ds[name].attrs.get("long_name", name.replace("_", " "))) if name in ds else name
+    return STYLES.get(name, (label, "#000000", "o"))
+
+
+def is_percent(name: str) -> bool:
+    """Whether a variable, stored as a fraction, is shown in percent: accuracies are."""
+    return "accuracy" in name or name == "adjusted_average"
+
+
+def by_lr(ds: xr.Dataset, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """LRs, and at each the mean and standard deviation over the runs that have a value.
+
+    Without a value the mean is NaN; with fewer than two the deviation is 0.
+    """
+    values, lr = ds[name].values, ds["lr"].values
+    lrs = np.unique(lr)
+    groups = [values[(lr == each) & np.isfinite(values)] for each in lrs]
+    mean = np.array([group.mean() if len(group) else np.nan for group in groups])
+    sd = np.array([group.std(ddof=1) if len(group) > 1 else 0.0 for group in groups])
+    return lrs, mean, sd
+
+
+def trend(ds: xr.Dataset, name: str) -> str:
+    """One sentence: the mean of a variable at the lowest and at the highest LR that has one."""
+    label = style(ds, name)[0]
+    lrs, mean, _ = by_lr(ds, name)
+    known = np.flatnonzero(np.isfinite(mean))
+    if not len(known):
+        return f"{label}: no run has a value."
+    first, last = known[0], known[-1]
+    text = f"{label}: {number(name, mean[first])} at learning rate {lrs[first]:g}"
+    if last > first:
+        text += f", {number(name, mean[last])} at {lrs[last]:g}"
+    return text + "."
+
+
+def number(name: str, value: float) -> str:
+    """A value as the reader sees it: ``61.2 %`` for an accuracy, ``0.612`` otherwise."""
+    return f"{100 * value:.1f} %" if is_percent(name) else f"{value:.3f}"
+
+
+def range_of(name: str, mean: np.ndarray) -> str:
+    low, high = np.nanmin(mean), np.nanmax(mean)
+    if high == low:
+        return number(name, low)
+    return f"{number(name, low).removesuffix(' %')} to {number(name, high)}"
+
+
+def pair(ds: xr.Dataset) -> str:
+    return f"data set {ds['dataset'].values[0]}, model {ds['model'].values[0]}"
+
+
+def check(ds: xr.Dataset, variables: Sequence[str], one_pair: bool = True) -> None:
+    if ds.sizes.get("run", 0) == 0:
+        raise ValueError(
+            "ds holds no run (dimension 'run' is empty or missing): open an experiment that has "
+            "been measured, or select less narrowly"
+        )
+    for name in variables:
+        if name not in ds.data_vars:
+            raise errors.unknown("variable", name, [str(v) for v in ds.data_vars])
+    found = sorted(set(zip(ds["dataset"].values, ds["model"].values, strict=True)))
+    if one_pair and len(found) > 1:
+        names = ", ".join(f"{dataset} with {model}" for dataset, model in found)
+        raise ValueError(
+            f"ds holds several data sets or models ({names}), a figure shows one: select it, as in "
+            f"ds.isel(run=(ds.dataset.values == {str(found[0][0])!r}) "
+            f"& (ds.model.values == {str(found[0][1])!r}))"
+        )
