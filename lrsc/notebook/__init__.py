@@ -1,0 +1,29 @@
+"""What the book's notebooks share: checked parameters, and results shown as figures and tables."""
+
+from lrsc.notebook.data import show_card, show_counts, show_examples
+from lrsc.notebook.display import MEASURES, show, table
+from lrsc.notebook.inputs import NAMES, parameters
+from lrsc.notebook.sections import (
+    evidence,
+    show_curves,
+    show_pruning,
+    show_report,
+    show_rest,
+    show_table,
+    summary,
+)
+from lrsc.notebook.studies import (
+    show_benchmark,
+    show_choices,
+    show_pruned_accuracy,
+    show_pruning_criteria,
+    show_reference_prunability,
+    show_throughput,
+)
+
+__all__ = [
+    "MEASURES", "NAMES", "evidence", "parameters", "show", "show_benchmark", "show_card",
+    "show_choices", "show_counts", "show_curves", "show_examples", "show_pruned_accuracy",
+    "show_pruning", "show_pruning_criteria", "show_reference_prunability", "show_report",
+    "show_rest", "show_table", "show_throughput", "summary", "table",
+]  # fmt: skip

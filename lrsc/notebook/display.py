@@ -1,0 +1,113 @@
+"""How results are displayed: figures with captions, tables, and what is not measured."""
+
+import base64
+import html
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import xarray as xr
+
+from lrsc import experiments, plots
+
+MEASURES = (*plots.MAIN, "csi", "class_separation")
+
+
+def show(*figures, caption: str) -> None:
+    """Display figures, side by side where there is room, and a Markdown caption under them.
+
+    A figure's label becomes its alternative text.
+    """
+    from IPython.display import HTML, Markdown, display
+
+    images = "".join(_image(figure) for figure in figures)
+    row = "display:flex;flex-wrap:wrap;gap:1rem;align-items:flex-start;margin-bottom:0.7rem"
+    display(HTML(f'<div style="{row}">{images}</div>'), Markdown(caption))
+
+
+def table(
+    ds: xr.Dataset,
+    reference: Mapping[str, tuple[float, float]] | None = None,
+    variables: Sequence[str] = MEASURES,
+) -> str:
+    """HTML table, LR x measures; accuracies in percent, as their heads say.
+
+    ``reference``: variable -> (low, high), and ``lr``: the paper's ranges, as a last row.
+    """
+    heads = ["Learning rate", "Runs"]
+    for name in variables:
+        heads.append(plots.style(ds, name)[0] + (" (%)" if plots.is_percent(name) else ""))
+    columns = {name: plots.by_lr(ds, name) for name in variables}
+    rows = []
+    for i, lr in enumerate(np.unique(ds["lr"].values)):
+        here = ds.isel(run=ds["lr"].values == lr)
+        valid = int(np.isfinite(here[variables[0]].values).sum())
+        cells = [f"{lr:g}", f"{valid}\u00a0of\u00a0{here.sizes['run']}"]
+        for name, (_, mean, sd) in columns.items():
+            cells.append(mean_sd(name, mean[i], sd[i], valid))
+        rows.append(cells)
+    if reference:
+        ranges = [
+            " to ".join(plain(name, value) for value in reference[name])
+            if name in reference
+            else "–"
+            for name in variables
+        ]
+        low, high = reference["lr"]
+        rows.append([f"paper: {low:g} to {high:g}", "≥\u00a03 each", *ranges])
+    return html_table(heads, rows)
+
+
+def caption_of(ds: xr.Dataset, command: str | None) -> str:
+    """Caption with a link to a shipped file, as seen from a page in notebooks/."""
+    file = str(ds.attrs.get("file", ""))
+    if command is None:
+        options = "".join(f" --{n} {ds[n].values[0]}" for n in ("profile", "dataset", "model"))
+        command = f"lrsc sweep {ds.attrs['experiment']}{options}" + (" --raw" if file else "")
+    return plots.caption(ds, command, f"../{file}" if file else None)
+
+
+def paper_range(ds: xr.Dataset) -> dict | None:
+    """Table S1's ranges, where the results are of the paper's own data."""
+    if (ds["profile"].values == "quick").all():
+        return None
+    return experiments.reference(str(ds["dataset"].values[0]), str(ds["model"].values[0]))
+
+
+def say_unmeasured() -> None:
+    from IPython.display import Markdown, display
+
+    display(Markdown("*Not measured yet.*"))
+
+
+def _image(figure) -> str:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=180)
+    data = base64.b64encode(file.getvalue()).decode()
+    alt = html.escape(figure.get_label(), quote=True)
+    size = "flex:1 1 320px;min-width:0;width:100%;max-width:560px;height:auto"
+    return f'<img src="data:image/png;base64,{data}" alt="{alt}" style="{size}">'
+
+
+def plain(name: str, value: float) -> str:
+    return plots.number(name, value).removesuffix(" %")
+
+
+def mean_sd(name: str, mean: float, sd: float, runs: int) -> str:
+    if not np.isfinite(mean):
+        return "–"
+    return plain(name, mean) + (f"\u00a0±\u00a0{plain(name, sd)}" if runs > 1 else "")
+
+
+def html_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f'<th scope="col">{html.escape(text)}</th>' for text in heads)
+    body = "".join(
+        f'<tr><th scope="row">{html.escape(first)}</th>'
+        + "".join(f"<td>{html.escape(text)}</td>" for text in rest)
+        + "</tr>"
+        for first, *rest in rows
+    )
+    return (
+        '<div style="overflow-x:auto"><table class="table" style="font-size:0.85em">'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )

@@ -1,0 +1,127 @@
+"""What every section shows: the evidence there is, its curves and tables, what a sweep did."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+
+from lrsc import experiments, plots
+from lrsc.notebook.display import caption_of, html_table, paper_range, say_unmeasured, show, table
+
+
+def evidence(experiment: str, dataset: str, model: str) -> xr.Dataset:
+    """The measured results of a section's row in the largest profile; no runs if there are none.
+
+    Quick runs are no evidence. Displays what is measured, or what is missing and how to get it.
+    """
+    from IPython.display import Markdown, display
+
+    try:
+        found = experiments.open_experiment(experiment, dataset=dataset, model=model)
+    except ValueError as error:
+        display(Markdown(f"**No evidence here yet.** {_sentence(str(error))}"))
+        return xr.Dataset()
+    profile = str(found["profile"].values[0])
+    if profile == "quick":
+        how = f"`lrsc sweep {experiment} --profile desk`"
+        text = f"**No evidence here yet.** Only the quick profile has been run. Measure with {how}."
+        display(Markdown(text))
+        return xr.Dataset()
+    planned = len(experiments.configs(experiment, profile, dataset, model))
+    display(Markdown(summary(found, planned)))
+    return found
+
+
+def show_rest(experiment: str, besides: Sequence[tuple[str, str]]) -> None:
+    """Display the rows (data set, model) of an experiment that have no part of their own.
+
+    A table of the runs done in each profile that is evidence, then the curves of each measured row.
+    """
+    from IPython.display import HTML, Markdown, display
+
+    done: dict[tuple[str, str], dict[str, str]] = {}
+    for row in experiments.status():
+        key = row["dataset"], row["model"]
+        if row["experiment"] == experiment and row["profile"] != "quick" and key not in besides:
+            done.setdefault(key, {})[row["profile"]] = f"{row['done']} of {row['runs']}"
+    headings = ["Data set", "Model", "Desk profile", "Paper profile"]
+    cells = [
+        [plots.name_of(dataset), plots.name_of(model), *(of.get(p, "-") for p in ("desk", "paper"))]
+        for (dataset, model), of in done.items()
+    ]
+    display(HTML(html_table(headings, cells)))
+    display(Markdown(f"Measure them with `lrsc sweep {experiment} --profile desk` (or `paper`)."))
+    for (dataset, model), of in done.items():
+        if any(not text.startswith("0 ") for text in of.values()):
+            display(Markdown(f"**{plots.name_of(dataset)}, {plots.name_of(model)}**"))
+            found = evidence(experiment, dataset, model)
+            show_curves(found)
+            show_curves(found, ("csi", "class_separation"))
+
+
+def summary(ds: xr.Dataset, planned: int) -> str:
+    """Markdown: how much of a profile is measured, and what the main measures do over the LRs."""
+    lrs = np.unique(ds["lr"].values)
+    over = f"{len(lrs)} learning rates from {lrs[0]:g} to {lrs[-1]:g}"
+    runs = f"{ds.sizes['run']} of the {planned} runs of the {ds['profile'].values[0]} profile"
+    lines = [f"Measured: {runs}, {f'learning rate {lrs[0]:g}' if len(lrs) == 1 else over}."]
+    lines += [f"- {plots.trend(ds, name)}" for name in plots.MAIN]
+    return lines[0] + "\n\n" + "\n".join(lines[1:])
+
+
+def show_curves(
+    ds: xr.Dataset, variables: Sequence[str] = plots.MAIN, command: str | None = None
+) -> None:
+    """Display the normalised and the plain curves of ``variables`` side by side, with a caption.
+
+    No runs are said to be unmeasured. ``command`` re-makes the results (default: the sweep).
+    """
+    if not ds.sizes.get("run"):
+        return say_unmeasured()
+    figures = (
+        plots.normalised_curves(ds, variables),
+        plots.plain_curves(ds, variables, paper_range(ds)),
+    )
+    lead = "First figure: every curve scaled to 0..1; second: plain units."
+    show(*figures, caption=f"{lead} {caption_of(ds, command)}")
+
+
+def show_pruning(ds: xr.Dataset, command: str | None = None) -> None:
+    """Display the pruning curves of both methods side by side, with a caption."""
+    if not ds.sizes.get("run"):
+        return say_unmeasured()
+    found = [m for m in ("column", "magnitude") if f"accuracy_pruned_{m}" in ds]
+    figures = [plots.pruning_curves(ds, method) for method in found]
+    lead = f"Unbiased accuracy after {' and '.join(found)} pruning."
+    show(*figures, caption=f"{lead} {caption_of(ds, command)}")
+
+
+def show_table(ds: xr.Dataset, command: str | None = None) -> None:
+    """Display LR x measures, mean and standard deviation over seeds, beside the paper's range."""
+    from IPython.display import HTML, Markdown, display
+
+    if not ds.sizes.get("run"):
+        return say_unmeasured()
+    lead = "Mean ± standard deviation over seeds; prunability is the column method's."
+    display(HTML(table(ds, paper_range(ds))), Markdown(f"{lead} {caption_of(ds, command)}"))
+
+
+def show_report(report, ds: xr.Dataset) -> None:
+    """Display what a sweep did: how many runs were trained now, how they ended, the time taken."""
+    from IPython.display import Markdown, display
+
+    seconds = float(ds["wall_seconds"].sum())
+    status = ds["status"].values.tolist()
+    ended = ", ".join(f"{status.count(each)} {each}" for each in dict.fromkeys(status))
+    now = len(report.trained)
+    text = f"{now} run{'' if now == 1 else 's'} trained now, {len(report.done_before)} done before"
+    if report.elsewhere:
+        text += f", {len(report.elsewhere)} at work in another process"
+    text += f". Status: {ended}. Training and measuring took {seconds:.0f} s in all."
+    display(Markdown(text))
+
+
+def _sentence(text: str) -> str:
+    text = re.sub(r"lrsc sweep.*$", r"`\g<0>`", text[0].upper() + text[1:])
+    return text if text.endswith(".") else text + "."

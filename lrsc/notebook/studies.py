@@ -1,0 +1,166 @@
+"""What the book shows of our own studies: choices of the reading, and benchmarks."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from lrsc import experiments, plots, results
+from lrsc.notebook.display import (
+    caption_of,
+    html_table,
+    mean_sd,
+    paper_range,
+    plain,
+    say_unmeasured,
+    show,
+    table,
+)
+
+SHOWN_KAPPAS = (0.0, 0.1, 0.3, 0.5, 0.9)
+
+
+def show_choices(ds: xr.Dataset, variables: Sequence[str] = plots.MAIN, by: str = "data") -> None:
+    """Display what a choice changes: a row an option of `by`, a column a measure and LR.
+
+    by: the coordinate that holds the choice ('data': options of the data set; 'precision').
+
+    Means over seeds; the last row is table S1 at the ends of its own LR range. No runs are said
+    to be unmeasured.
+    """
+    from IPython.display import HTML, Markdown, display
+
+    if not ds.sizes.get("run"):
+        return say_unmeasured()
+    lrs = np.unique(ds["lr"].values)
+    heads = [by.capitalize(), "Runs"]
+    for name in variables:
+        label = plots.style(ds, name)[0] + (" (%)" if plots.is_percent(name) else "")
+        heads += [f"{label} at LR {lr:g}" for lr in lrs]
+    rows = []
+    for choice in dict.fromkeys(ds[by].values.tolist()):
+        here = ds.isel(run=ds[by].values == choice)
+        cells = [choice or "as decided", str(here.sizes["run"])]
+        for name in variables:
+            found = {lr: rest for lr, *rest in zip(*plots.by_lr(here, name), strict=True)}
+            for lr in lrs:
+                mean, sd = found.get(lr, (np.nan, np.nan))
+                runs = int(np.isfinite(here[name].values[here["lr"].values == lr]).sum())
+                cells.append(mean_sd(name, mean, sd, runs))
+        rows.append(cells)
+    paper = paper_range(ds) if by == "data" else None
+    if paper:
+        low, high = paper["lr"]
+        cells = [f"paper, smallest and largest over LR {low:g} to {high:g}", ""]
+        for name in variables:
+            ends = [plain(name, value) for value in paper.get(name, ())]
+            cells += ends if len(ends) == len(lrs) == 2 else ["–"] * len(lrs)
+        rows.append(cells)
+    display(HTML(html_table(heads, rows)))
+    text = "Mean over seeds ± standard deviation."
+    display(Markdown(f"{text} {caption_of(ds, None)}"))
+
+
+def show_reference_prunability(dataset: str, model: str) -> None:
+    """Display what table S1's smallest prunability means for the accuracy after pruning."""
+    from IPython.display import Markdown, display
+
+    paper = experiments.reference(dataset, model)
+    if paper is None:
+        raise ValueError(f"table S1 has no row for {dataset!r} and {model!r}")
+    accuracy, ratio = paper["unbiased_accuracy"][0], paper["prunability"][0]
+    text = (
+        f"At the lower end S1 has an accuracy of {accuracy:.1%} and a prunability of {ratio:.2f}. "
+        f"As a ratio this is a mean accuracy of {accuracy * ratio:.1%} after pruning."
+    )
+    display(Markdown(text))
+
+
+def show_pruned_accuracy(ds: xr.Dataset) -> None:
+    """Display prunability and the accuracy behind it, LR by LR, beside table S1's prunability."""
+    from IPython.display import HTML, Markdown, display
+
+    if not ds.sizes.get("run"):
+        return say_unmeasured()
+    after = ds["accuracy_pruned_column"].mean("kappa")
+    after.attrs = {"units": "1", "long_name": "accuracy after column pruning, mean over kappa"}
+    ds = ds.assign(mean_pruned_accuracy=after)
+    names = (
+        "unbiased_accuracy", "mean_pruned_accuracy", "prunability", "prunability_magnitude",
+    )  # fmt: skip
+    display(HTML(table(ds, paper_range(ds), names)), Markdown(caption_of(ds, None)))
+
+
+def show_pruning_criteria() -> None:
+    """Display what other readings of column pruning leave of one network, beside table S1's."""
+    from IPython.display import HTML, Markdown, display
+
+    path = results.shipped_path("pruning_criteria")
+    if not path.is_file():
+        return say_unmeasured()
+    found = results.load(path)
+    accuracy = found["accuracy"]
+    ratio = (accuracy.sel(kappa=found["kappa"] > 0) / accuracy.sel(kappa=0)).mean("kappa")
+    heads = ["What is pruned", "Prunability"]
+    heads += [f"Accuracy (%) at κ = {kappa:g}" for kappa in SHOWN_KAPPAS]
+    rows = [
+        [str(name), f"{float(ratio.sel(criterion=name)):.3f}"]
+        + [f"{100 * float(accuracy.sel(criterion=name, kappa=k)):.1f}" for k in SHOWN_KAPPAS]
+        for name in found["criterion"].values
+    ]
+    display(HTML(html_table(heads, rows)))
+    display(Markdown(
+        f"One ResNet18 on Colored MNIST, LR {found.attrs['lr']:g}, seed {found.attrs['seed']}, "
+        f"source mnist, all training images, accuracies on {found.attrs['test_samples']:,} fixed "
+        f"test images. Made by `python {found.attrs['made_by']}`."
+    ))  # fmt: skip
+
+
+def show_benchmark(name: str, columns: Mapping[str | tuple[str, ...], str], **where: Any) -> None:
+    """Display what a script in benchmarks/ measured (book/results/<name>.json) as a table.
+
+    columns: field of a row, or several to be joined -> heading; a heading that ends with (%) has a
+    share in percent. where: fields that the rows shown must have. What is not measured is a dash.
+    """
+    from IPython.display import HTML, Markdown, display
+
+    path = results.shipped_path(name).with_suffix(".json")
+    if not path.is_file():
+        return say_unmeasured()
+    found = json.loads(path.read_text())
+
+    def one(heading: str, value: Any) -> str:
+        if value is None:
+            return "–"
+        if not isinstance(value, float):
+            return plots.name_of(str(value)).replace(" x ", " × ").replace(" ", "\u00a0")
+        value *= 100 if heading.endswith("(%)") else 1
+        return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+    def cell(fields: str | tuple[str, ...], heading: str, row: Mapping) -> str:
+        names = (fields,) if isinstance(fields, str) else fields
+        return ", ".join(one(heading, row[name]) for name in names)
+
+    chosen = [row for row in found["rows"] if all(row[k] == v for k, v in where.items())]
+    rows = [[cell(f, h, row) for f, h in columns.items()] for row in chosen]
+    display(HTML(html_table(list(columns.values()), rows)))
+    machine = ", ".join(f"{value} {name}" if name in ("cores", "threads") else f"{name} {value}"
+                        for name, value in found["machine"].items())  # fmt: skip
+    made = f"Made by `{found['made_by']}`." if "made_by" in found else ""
+    display(Markdown(f"Measured on: {machine}. {made}"))
+
+
+def show_throughput(name: str, **where: Any) -> None:
+    """Display how steps a second grow with the runs side by side; where: as `show_benchmark`."""
+    path = results.shipped_path(name).with_suffix(".json")
+    if not path.is_file():
+        return say_unmeasured()
+    found = json.loads(path.read_text())
+    rows = [row for row in found["rows"] if all(row[k] == v for k, v in where.items())]
+    caption = (
+        f"Training steps a second of all runs together. {found['machine']['device']}, "
+        f"{found['machine']['cores']} cores. Made by `{found['made_by']}`."
+    )
+    show(plots.throughput(rows), caption=caption)
