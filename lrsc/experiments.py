@@ -418,7 +418,7 @@ def recorded(name: str) -> tuple[str, ...]:
 
 
 def _local(root: str | Path | None, recorded: Iterable[str] = ()) -> xr.Dataset | None:
-    runs = results.local_runs(root)
+    runs = results.local_measures(root, recorded)
     if not runs:
         return None
     return _with_origin(results.combine(runs, recorded), "local")

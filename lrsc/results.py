@@ -7,7 +7,7 @@ import logging
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -94,25 +94,33 @@ def save(dataset: xr.Dataset, path: Path) -> None:
         dataset.to_netcdf(part, engine="h5netcdf", encoding=encoding)
 
 
-def load(path: str | Path) -> xr.Dataset:
-    """Read a result file into memory; ValueError naming the file if it is damaged or foreign."""
+def load(path: str | Path, keep: Callable[[xr.Dataset], list[str]] | None = None) -> xr.Dataset:
+    """Read a result file into memory; ValueError naming the file if it is damaged or foreign.
+
+    keep: file -> names of the variables to read; the others are left out.
+    """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"result file {path} does not exist")
     try:
         with xr.open_dataset(path, engine="h5netcdf") as found:
             # with its encoding, a text written again would be cut at the length it had in the file
-            return found.load().drop_encoding()
+            return (found if keep is None else found[keep(found)]).load().drop_encoding()
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
         raise ValueError(f"result file {path} is damaged or not a result: {error}") from error
 
 
-def load_run(path: Path) -> xr.Dataset | None:
-    """A run's result, or None if there is none; a damaged file is set aside with a warning."""
+def load_run(
+    path: Path, keep: Callable[[xr.Dataset], list[str]] | None = None
+) -> xr.Dataset | None:
+    """A run's result, or None if there is none; a damaged file is set aside with a warning.
+
+    keep: as in `load`.
+    """
     if not path.is_file():
         return None
     try:
-        found = load(path)
+        found = load(path, keep)
         if found.attrs.get("run_id") != path.stem:
             raise ValueError(f"it holds run {found.attrs.get('run_id')!r}")
         RunConfig.from_json(found.attrs["config"])
@@ -131,6 +139,32 @@ def local_runs(root: str | Path | None = None) -> list[xr.Dataset]:
     return [found for path in paths if (found := load_run(path)) is not None]
 
 
+def local_measures(
+    root: str | Path | None = None, recorded: Iterable[str] = ()
+) -> list[xr.Dataset]:
+    """`local_runs` without raw material but the curves of the probes in `recorded`.
+
+    What is read once stays in memory until its file changes.
+    """
+    prefixes = tuple(sorted({f"{probe}_" for probe in recorded}))
+    paths = sorted((results_root(root) / "runs").glob("*.nc"))
+    found = [_measures(path, path.stat().st_mtime_ns, prefixes) for path in paths]
+    return [each for each in found if each is not None]
+
+
+@functools.lru_cache(maxsize=20_000)
+def _measures(path: Path, changed: int, prefixes: tuple[str, ...]) -> xr.Dataset | None:
+    return load_run(path, lambda found: _measured(found, prefixes))
+
+
+def _measured(found: xr.Dataset, prefixes: tuple[str, ...]) -> list[str]:
+    """Variables that an experiment keeps: measures, and curves whose names begin like this."""
+    return [
+        str(name) for name, v in found.data_vars.items()
+        if set(v.dims) <= _LABELS or str(name).removeprefix("curve_").startswith(prefixes)
+    ]  # fmt: skip
+
+
 def combine(runs: Iterable[xr.Dataset], recorded: Iterable[str] = ()) -> xr.Dataset:
     """Runs' results -> long form: dimension `run`, what identifies a run as coordinates.
 
@@ -142,10 +176,7 @@ def combine(runs: Iterable[xr.Dataset], recorded: Iterable[str] = ()) -> xr.Data
     if not runs:
         raise ValueError("no results to combine: run a sweep first (lrsc sweep)")
     prefixes = tuple(f"{probe}_" for probe in recorded)
-    names = list(dict.fromkeys(
-        str(n) for r in runs for n, v in r.data_vars.items()
-        if set(v.dims) <= _LABELS or str(n).removeprefix("curve_").startswith(prefixes)
-    ))  # fmt: skip
+    names = list(dict.fromkeys(name for run in runs for name in _measured(run, prefixes)))
     dims = {str(d) for r in runs for n in names if n in r for d in r[n].dims} | _LABELS
     sizes = {d: max(r.sizes.get(d, 0) for r in runs) for d in sorted(dims)}
     variables = {}

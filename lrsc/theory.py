@@ -14,8 +14,10 @@ from torch.nn import functional as F
 from lrsc.metrics import loss_ratio
 from lrsc.metrics.checks import tensor
 
+Numbers = Sequence[float] | np.ndarray | Tensor
 
-def loss_rates(alphas: Sequence[float], margins: Tensor, conflicting: Tensor) -> dict[str, Tensor]:
+
+def loss_rates(alphas: Numbers, margins: Tensor, conflicting: Tensor) -> dict[str, Tensor]:
     """Proposition 1: losses of a binary predictor that follows the spurious rule.
 
     Its logits are alpha * margin / 2 for the class that the bias says and the negative for the
@@ -40,7 +42,7 @@ def loss_rates(alphas: Sequence[float], margins: Tensor, conflicting: Tensor) ->
     }
 
 
-def gradient_ratios(alphas: Sequence[float], seed: int = 0, n: int = 100) -> dict[str, Tensor]:
+def gradient_ratios(alphas: Numbers, seed: int = 0, n: int = 100) -> dict[str, Tensor]:
     """Proposition 2: gradient norms in a bias-decomposable network, at each alpha.
 
     The logits are core(x) + alpha * spurious(x) + remainder(x), each a two-layer ReLU network with
@@ -71,7 +73,7 @@ def gradient_ratios(alphas: Sequence[float], seed: int = 0, n: int = 100) -> dic
     return {"core": core, "spurious": spurious, "ratio": spurious / core}
 
 
-def fitted_slope(x: Sequence[float] | Tensor, y: Sequence[float] | Tensor) -> float:
+def fitted_slope(x: Numbers, y: Numbers) -> float:
     """Least-squares slope of y over x; take logarithms first for the exponent of a power."""
     return float(np.polyfit(np.asarray(x, float), np.asarray(y, float), 1)[0])
 
@@ -102,8 +104,8 @@ def _around(labels: Tensor, generator: torch.Generator) -> Tensor:
     return (2.0 * labels - 1)[:, None] + 0.1 * noise
 
 
-def _alphas(alphas: Sequence[float]) -> Tensor:
-    scale = torch.tensor(list(alphas), dtype=torch.float64)
+def _alphas(alphas: Numbers) -> Tensor:
+    scale = torch.as_tensor(np.asarray(alphas, float))
     if not len(scale) or not bool((scale.isfinite() & (scale > 0)).all()):
         raise ValueError(f"alphas must be finite numbers > 0, at least one; found {list(alphas)!r}")
     return scale

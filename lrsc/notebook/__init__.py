@@ -3,6 +3,14 @@
 from lrsc.notebook.data import show_card, show_counts, show_examples
 from lrsc.notebook.display import MEASURES, show, table
 from lrsc.notebook.inputs import NAMES, parameters
+from lrsc.notebook.mechanism import (
+    show_crossfit,
+    show_dominance,
+    show_dynamics,
+    show_loss_ratios,
+    show_propositions,
+    show_updates,
+)
 from lrsc.notebook.sections import (
     evidence,
     show_curves,
@@ -23,7 +31,9 @@ from lrsc.notebook.studies import (
 
 __all__ = [
     "MEASURES", "NAMES", "evidence", "parameters", "show", "show_benchmark", "show_card",
-    "show_choices", "show_counts", "show_curves", "show_examples", "show_pruned_accuracy",
-    "show_pruning", "show_pruning_criteria", "show_reference_prunability", "show_report",
-    "show_rest", "show_table", "show_throughput", "summary", "table",
+    "show_choices", "show_counts", "show_crossfit", "show_curves", "show_dominance",
+    "show_dynamics", "show_examples", "show_loss_ratios", "show_propositions",
+    "show_pruned_accuracy", "show_pruning", "show_pruning_criteria", "show_reference_prunability",
+    "show_report", "show_rest", "show_table", "show_throughput", "show_updates", "summary",
+    "table",
 ]  # fmt: skip

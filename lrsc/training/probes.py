@@ -155,9 +155,14 @@ def _fixed(split: Split, n: int) -> Split:
     """n fixed random samples of a split, in memory (all of them where there are fewer)."""
     if not isinstance(n, int) or n < 1:
         raise ValueError(f"n must be a whole number of samples >= 1, found {n!r}")
-    split = split.take(torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:n])
+    split = split.take(fixed_indices(len(split), n))
     (x,) = batches(split.x, [torch.arange(len(split))])
     return dataclasses.replace(split, x=x)
+
+
+def fixed_indices(samples: int, n: int) -> Tensor:
+    """Which of `samples` training samples a probe of n fixed ones looks at, in its order."""
+    return torch.randperm(samples, generator=torch.Generator().manual_seed(0))[:n]
 
 
 def _device(net: nn.Module) -> torch.device:
