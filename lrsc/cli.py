@@ -93,11 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--json", action="store_true", help="the same rows for programs")
     add.set_defaults(command=_status)
 
-    add = commands.add_parser("results", help="write the results that ship with the book")
-    add.add_argument("action", choices=["export"])
-    add.add_argument("experiment")
-    add.add_argument("--results", type=Path, help="results folder")
-    add.set_defaults(command=_results)
+    _add_results(commands.add_parser("results", help="write the results that ship with the book"))
 
     add = commands.add_parser("book", help="execute the notebooks and build the book")
     add.add_argument("--profile", default="quick", help="of the live parts (default quick)")
@@ -122,6 +118,28 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
             add.add_argument("--json", action="store_true", help="the same rows for programs")
         add.add_argument("--data-root", "--root", type=Path, help="data root (default $LRSC_DATA)")
         add.set_defaults(command=_data, action=action, kept="What was fetched is kept")
+
+
+def _add_results(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(required=True, metavar="action")
+    add = actions.add_parser("export", help="measures of an experiment's runs, local and shipped")
+    add.add_argument("experiment")
+    add.set_defaults(make=_export)
+    text = "attributions of low- and high-LR networks on samples that only the high LR gets right"
+    add = actions.add_parser("contrast", help=text)
+    add.add_argument("--dataset", required=True)
+    add.add_argument("--model", required=True)
+    add.set_defaults(make=_contrast)
+    text = "conflicting samples of CIFAR-10, found by networks trained on the other half"
+    add = actions.add_parser("crossfit", help=text)
+    add.set_defaults(make=_crossfit)
+    for name, parser in actions.choices.items():
+        parser.add_argument("--results", type=Path, help="results folder (default results/)")
+        if name != "export":
+            parser.add_argument("--profile", default="desk", help="of the runs (default desk)")
+            parser.add_argument("--lrs", type=_numbers, required=True, help="low,high")
+            parser.add_argument("--data-root", type=Path, help="data root (default $LRSC_DATA)")
+        parser.set_defaults(command=_results)
 
 
 def _common(parser: argparse.ArgumentParser, profile: str) -> None:
@@ -324,9 +342,42 @@ def _status(args) -> None:
 
 
 def _results(args) -> None:
+    print(f"wrote {args.make(args)}")
+
+
+def _export(args) -> Path:
     from lrsc import experiments
 
-    print(f"wrote {experiments.export(args.experiment, args.results)}")
+    return experiments.export(args.experiment, args.results)
+
+
+def _contrast(args) -> Path:
+    from lrsc import contrast, results
+
+    found = contrast.compare(
+        args.dataset, args.model, _two(args.lrs), args.profile, root=args.results,
+        data_root=args.data_root,
+    )  # fmt: skip
+    path = results.shipped_path(f"contrast_{args.dataset}_{args.model}")
+    results.save(found, path)
+    return path
+
+
+def _crossfit(args) -> Path:
+    from lrsc import contrast, results
+
+    found = contrast.crossfit(
+        _two(args.lrs), args.profile, root=args.results, data_root=args.data_root
+    )
+    path = results.shipped_path("crossfit")
+    results.save(found, path)
+    return path
+
+
+def _two(lrs: list) -> tuple[float, float]:
+    if len(lrs) != 2 or not 0 < lrs[0] < lrs[1]:
+        raise ValueError(f"--lrs must be two learning rates, low,high; found {lrs!r}")
+    return lrs[0], lrs[1]
 
 
 def _book(args) -> int:

@@ -189,7 +189,7 @@ def _runs(
 ) -> list[xr.Dataset]:
     """Local results of this data set, model and LR in a profile, plain otherwise, not diverged."""
     found = []
-    for run in results.local_runs(root):
+    for run in results.local_measures(root):
         config = _config(run)
         data = dict(config.data)
         plain = experiments.run_config(
@@ -201,7 +201,7 @@ def _runs(
         }
         same = (config.dataset, config.model, config.source) == (dataset, model, plain.source)
         if same and same_data and config.train == plain.train and run.attrs["status"] != "diverged":
-            found.append(run)
+            found.append(results.load(results.run_path(run.attrs["run_id"], root)))
     if not found:
         raise ValueError(
             f"no run of {dataset!r} and {model!r} at LR {lr:g} in profile {profile!r}"

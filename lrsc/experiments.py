@@ -135,7 +135,7 @@ EXPERIMENTS: dict[str, tuple[Row, ...]] = {
     # figures 8, 10, 14, 35, 36: no spurious feature is known here
     "standard_classification": (
         Row("cifar10", "resnet18", {
-            "quick": Plan((0.01, 0.1), (0, 1), 4),
+            "quick": Plan((0.01, 0.1), (0,), 4),
             "desk": Plan((0.001, 0.01, 0.1), (0, 1, 2), 100),
             "paper": Plan(_log_spaced(0.001, 0.25, 6, 0.1), tuple(range(10)), 100),
         }, record={"dynamics": 100}),
