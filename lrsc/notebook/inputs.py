@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -12,25 +12,29 @@ NAMES = ("dataset", "model", "lrs", "seeds", "profile")
 _SHELL = {"In", "Out", "get_ipython", "exit", "quit", "open"}
 
 
-def parameters(namespace: Mapping[str, Any], experiment: str) -> SimpleNamespace:
+def parameters(
+    namespace: Mapping[str, Any], experiment: str, shares: Sequence[str] = ()
+) -> SimpleNamespace:
     """A section's parameters, checked: dataset, model, lrs, seeds, profile; and `command`.
 
     ``namespace``: ``globals()`` of the notebook, or a dict. ``lrs`` and ``seeds`` may be None (the
     profile's own), a list, one number, or a string that holds a JSON list, as papermill passes
-    one; they come back as tuples. ``command`` is the line that runs the notebook with them. Raises
+    one; they come back as tuples. ``shares``: names of further parameters of this section, numbers
+    in [0, 1]. ``command`` is the line that runs the notebook with them. Raises
     ValueError for an unknown parameter (papermill only logs it) and for a bad value.
     """
+    names = (*NAMES, *shares)
     for name, value in namespace.items():
         if name.startswith("_") or name in _SHELL or isinstance(value, ModuleType):
             continue
-        if name not in NAMES and _is_literal(value):  # all that papermill can inject
-            raise errors.unknown("notebook parameter", name, NAMES)
-    missing = [name for name in NAMES if name not in namespace]
+        if name not in names and _is_literal(value):  # all that papermill can inject
+            raise errors.unknown("notebook parameter", name, names)
+    missing = [name for name in names if name not in namespace]
     if missing:
         raise ValueError(
             f"notebook parameter {missing[0]!r} is not set: run the cell tagged 'parameters' first"
         )
-    given = {name: namespace[name] for name in NAMES}
+    given = {name: namespace[name] for name in names}
     rows = [(row.dataset, row.model) for row in experiments.EXPERIMENTS[experiment]]
     errors.check_names("dataset", [given["dataset"]], dict.fromkeys(d for d, _ in rows))
     models = [model for dataset, model in rows if dataset == given["dataset"]]
@@ -38,11 +42,17 @@ def parameters(namespace: Mapping[str, Any], experiment: str) -> SimpleNamespace
     errors.check_names("profile", [given["profile"]], experiments.PROFILES)
     given["lrs"] = _numbers("lrs", given["lrs"], "learning rates, finite and > 0", _is_lr)
     given["seeds"] = _numbers("seeds", given["seeds"], "whole numbers >= 0", _is_seed)
+    for name in shares:
+        value = given[name]
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not 0 <= value <= 1:
+            raise ValueError(f"{name} must be a share, a number in [0, 1]; found {value!r}")
     return SimpleNamespace(**given, command=command_of(experiment, given))
 
 
 def command_of(experiment: str, given: Mapping[str, Any]) -> str:
-    chosen = [f"-p {name} {given[name]}" for name in ("dataset", "model", "profile")]
+    plain = [name for name in given if name not in ("lrs", "seeds")]
+    chosen = [f"-p {name} {given[name]}" for name in plain]
     for name in ("lrs", "seeds"):
         if given[name] is not None:
             chosen.append(f'-p {name} "{json.dumps(given[name])}"')

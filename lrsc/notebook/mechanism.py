@@ -18,6 +18,7 @@ DYNAMICS = {  # title -> curves of the probe
     "entropy of the per-sample losses (nat)": ("loss_entropy",),
     "norm of the logits": ("logit_norm",),
     "norm of all weights": ("weight_norm",),
+    "mean loss, bias-aligned / bias-conflicting": ("loss_quotient",),
 }
 ALPHAS = np.geomspace(0.1, 300, 24)
 
@@ -55,7 +56,7 @@ def show_dynamics(ds: xr.Dataset, command: str | None = None) -> None:
     """Display losses, accuracies and norms along training at the lowest and the highest LR."""
     if not ds.sizes.get("run") or "dynamics_step" not in ds:
         return say_unmeasured()
-    ds = _with_weight_norm(ds)
+    ds = _with_derived(ds)
     known = {
         title: names for title, names in DYNAMICS.items()
         if any(f"curve_dynamics_{name}" in ds for name in names)
@@ -241,8 +242,11 @@ def _ends(ds: xr.Dataset) -> tuple[float, float]:
     return float(lrs.min()), float(lrs.max())
 
 
-def _with_weight_norm(ds: xr.Dataset) -> xr.Dataset:
-    """With the norm of all parameters together, from those of each."""
+def _with_derived(ds: xr.Dataset) -> xr.Dataset:
+    """With the norm of all parameters together, and the quotient of both groups' losses."""
+    if "curve_dynamics_ba_loss" in ds:
+        quotient = ds["curve_dynamics_ba_loss"] / ds["curve_dynamics_bc_loss"]
+        ds = ds.assign(curve_dynamics_loss_quotient=quotient)
     norms = ds["curve_dynamics_parameter_norm"]
     total = np.sqrt(np.nansum(norms.values.astype(float) ** 2, -1))
     total = np.where(np.isfinite(ds["dynamics_step"].values), total, np.nan)
