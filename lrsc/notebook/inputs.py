@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from lrsc import errors, experiments
+from lrsc import errors, experiments, plans
 
 NAMES = ("dataset", "model", "lrs", "seeds", "profile")
 _SHELL = {"In", "Out", "get_ipython", "exit", "quit", "open"}
@@ -35,7 +35,7 @@ def parameters(
             f"notebook parameter {missing[0]!r} is not set: run the cell tagged 'parameters' first"
         )
     given = {name: namespace[name] for name in names}
-    rows = [(row.dataset, row.model) for row in experiments.EXPERIMENTS[experiment]]
+    rows = [(row.dataset, row.model) for row in plans.EXPERIMENTS[experiment]]
     errors.check_names("dataset", [given["dataset"]], dict.fromkeys(d for d, _ in rows))
     models = [model for dataset, model in rows if dataset == given["dataset"]]
     errors.check_names(f"model for {given['dataset']}", [given["model"]], models)

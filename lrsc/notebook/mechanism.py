@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from lrsc import experiments, metrics, plots, results, theory
+from lrsc import experiments, metrics, plans, plots, results, theory
 from lrsc.notebook.display import caption_of, html_table, say_unmeasured, show
 from lrsc.training.probes import fixed_indices
 
@@ -205,7 +205,7 @@ def _measured_rows(sections: Sequence[str]) -> list[xr.Dataset]:
     """Rows of experiments in desk or paper profile that have any run."""
     found = []
     for name in sections:
-        pairs = dict.fromkeys((r.dataset, r.model) for r in experiments.EXPERIMENTS[name])
+        pairs = dict.fromkeys((r.dataset, r.model) for r in plans.EXPERIMENTS[name])
         for dataset, model in pairs:
             try:
                 ds = experiments.open_experiment(name, dataset=dataset, model=model)
