@@ -40,6 +40,7 @@ def loss_entropy(losses: Tensor) -> Tensor:
 
 
 def _checked(losses: Tensor, conflicting: Tensor | None) -> tuple[Tensor, Tensor]:
+    losses = _losses(losses)
     if conflicting is None:
         raise ValueError(
             "conflicting is None, expected a bool a sample (bias label differs from class label); "
@@ -47,7 +48,6 @@ def _checked(losses: Tensor, conflicting: Tensor | None) -> tuple[Tensor, Tensor
         )
     if tensor("conflicting", conflicting).dtype != torch.bool:
         raise ValueError(f"conflicting holds {conflicting.dtype}, expected bool; use bias != y")
-    losses = _losses(losses)
     if conflicting.shape not in (losses.shape, losses.shape[-1:]):
         raise ValueError(
             f"losses have shape {tuple(losses.shape)} and conflicting {tuple(conflicting.shape)}, "

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrsc.metrics import aligned_to_conflicting, loss_ratio
+from lrsc.metrics import aligned_to_conflicting, loss_entropy, loss_ratio
 
 few = settings(deadline=None, max_examples=30)
 BOTH = [loss_ratio, aligned_to_conflicting]
@@ -129,3 +129,23 @@ def test_sums_are_in_float32_or_better(metric, dtype):
 def test_input_of_another_kind_is_refused(metric, losses, conflicting, says):
     with pytest.raises(ValueError, match=says):
         metric(losses, conflicting)
+
+
+@few
+@given(batches())
+def test_loss_entropy_is_that_of_a_slow_loop(sample):
+    losses, _ = sample
+    found = loss_entropy(torch.from_numpy(losses)).numpy()
+    for row, value in zip(losses, found, strict=True):
+        if not sum(row):
+            assert math.isnan(value)
+            continue
+        shares = [v / sum(row) for v in row if v]
+        assert value == pytest.approx(-sum(s * math.log(s) for s in shares), abs=1e-12)
+
+
+def test_equal_losses_have_entropy_log_n_and_a_single_one_none():
+    assert loss_entropy(torch.full((8,), 0.3)) == pytest.approx(math.log(8))
+    assert loss_entropy(torch.tensor([0.0, 5.0, 0.0])) == 0
+    with pytest.raises(ValueError, match="losses has no axis"):
+        loss_entropy(torch.tensor(1.0))
