@@ -324,9 +324,12 @@ def _status(args) -> None:
 
 
 def _results(args) -> None:
-    from lrsc import experiments
+    from lrsc import compressibilities, experiments
 
-    print(f"wrote {experiments.export(args.experiment, args.results)}")
+    if args.experiment == compressibilities.NAME:
+        print(f"wrote {compressibilities.export(args.results)}")
+    else:
+        print(f"wrote {experiments.export(args.experiment, args.results)}")
 
 
 def _book(args) -> int:

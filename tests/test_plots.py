@@ -270,3 +270,29 @@ def test_throughput_draws_the_measured_rates_in_order_and_what_bounds_them():
 def test_throughput_of_nothing_measured_is_an_error():
     with pytest.raises(ValueError, match="no measured rows"):
         plots.throughput([row | {"steps_per_second": None} for row in throughput_rows()])
+
+
+def orders():
+    ds = experiment()
+    rise = ds["csi"].values[:, None, None] * np.array([1.0, 2.0])[:, None] + np.array([0.1, 0.3])
+    return ds.assign(
+        at=(("run", "q", "kept"), rise), q=("q", [1.0, 2.0]), kept=("kept", [0.1, 0.5])
+    )
+
+
+def test_orders_have_a_panel_a_q_and_a_line_a_share():
+    ds = orders()
+    figure = plots.orders(ds, "at")
+    assert_nothing_clipped(figure)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["q = 1", "q = 2"]
+    for axes, q in zip(figure.axes, (1.0, 2.0), strict=True):
+        for line, kept in zip(axes.lines, (0.1, 0.5), strict=True):
+            grid = ds["at"].sel(q=q, kept=kept).values.reshape(len(LRS), 3)
+            np.testing.assert_allclose(line.get_ydata(), grid.mean(1))
+    assert "parity" in figure.get_label() and figure.get_label().endswith(".")
+
+
+def test_orders_of_runs_without_a_value_say_so():
+    ds = orders()
+    figure = plots.orders(ds.assign(at=ds["at"] * np.nan), "at")
+    assert "no run has a value" in texts(figure)

@@ -1,10 +1,18 @@
 """What the book's notebooks share: checked parameters, and results shown as figures and tables."""
 
+from lrsc.notebook.compressibility import (
+    show_rows_compressibility,
+    show_rows_filters,
+    show_rows_orders,
+    show_rows_pruning,
+    show_shrinking,
+)
 from lrsc.notebook.data import show_card, show_counts, show_examples
 from lrsc.notebook.display import MEASURES, show, table
 from lrsc.notebook.inputs import NAMES, parameters
 from lrsc.notebook.sections import (
     evidence,
+    measured_rows,
     show_curves,
     show_pruning,
     show_report,
@@ -22,8 +30,10 @@ from lrsc.notebook.studies import (
 )
 
 __all__ = [
-    "MEASURES", "NAMES", "evidence", "parameters", "show", "show_benchmark", "show_card",
-    "show_choices", "show_counts", "show_curves", "show_examples", "show_pruned_accuracy",
-    "show_pruning", "show_pruning_criteria", "show_reference_prunability", "show_report",
-    "show_rest", "show_table", "show_throughput", "summary", "table",
+    "MEASURES", "NAMES", "evidence", "measured_rows", "parameters", "show", "show_benchmark",
+    "show_card", "show_choices", "show_counts", "show_curves", "show_examples",
+    "show_pruned_accuracy", "show_pruning", "show_pruning_criteria", "show_reference_prunability",
+    "show_report", "show_rest", "show_rows_compressibility", "show_rows_filters",
+    "show_rows_orders", "show_rows_pruning", "show_shrinking", "show_table", "show_throughput",
+    "summary", "table",
 ]  # fmt: skip

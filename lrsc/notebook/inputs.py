@@ -12,12 +12,15 @@ NAMES = ("dataset", "model", "lrs", "seeds", "profile")
 _SHELL = {"In", "Out", "get_ipython", "exit", "quit", "open"}
 
 
-def parameters(namespace: Mapping[str, Any], experiment: str) -> SimpleNamespace:
+def parameters(
+    namespace: Mapping[str, Any], experiment: str, section: str | None = None
+) -> SimpleNamespace:
     """A section's parameters, checked: dataset, model, lrs, seeds, profile; and `command`.
 
     ``namespace``: ``globals()`` of the notebook, or a dict. ``lrs`` and ``seeds`` may be None (the
     profile's own), a list, one number, or a string that holds a JSON list, as papermill passes
-    one; they come back as tuples. ``command`` is the line that runs the notebook with them. Raises
+    one; they come back as tuples. ``command`` is the line that runs the notebook with them.
+    ``section``: the notebook's name, where it is not that of the live part's experiment. Raises
     ValueError for an unknown parameter (papermill only logs it) and for a bad value.
     """
     for name, value in namespace.items():
@@ -38,15 +41,15 @@ def parameters(namespace: Mapping[str, Any], experiment: str) -> SimpleNamespace
     errors.check_names("profile", [given["profile"]], experiments.PROFILES)
     given["lrs"] = _numbers("lrs", given["lrs"], "learning rates, finite and > 0", _is_lr)
     given["seeds"] = _numbers("seeds", given["seeds"], "whole numbers >= 0", _is_seed)
-    return SimpleNamespace(**given, command=command_of(experiment, given))
+    return SimpleNamespace(**given, command=command_of(section or experiment, given))
 
 
-def command_of(experiment: str, given: Mapping[str, Any]) -> str:
+def command_of(section: str, given: Mapping[str, Any]) -> str:
     chosen = [f"-p {name} {given[name]}" for name in ("dataset", "model", "profile")]
     for name in ("lrs", "seeds"):
         if given[name] is not None:
             chosen.append(f'-p {name} "{json.dumps(given[name])}"')
-    return f"papermill notebooks/{experiment}.ipynb out.ipynb " + " ".join(chosen)
+    return f"papermill notebooks/{section}.ipynb out.ipynb " + " ".join(chosen)
 
 
 def _numbers(name: str, value: Any, expected: str, valid) -> tuple | None:

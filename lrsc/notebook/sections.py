@@ -33,6 +33,27 @@ def evidence(experiment: str, dataset: str, model: str) -> xr.Dataset:
     return found
 
 
+def measured_rows(*names: str) -> dict[tuple[str, str], xr.Dataset]:
+    """(data set, model) -> its results, for all rows of these experiments that have evidence.
+
+    Of each row the largest profile there is; quick runs are no evidence.
+    """
+    rows: dict[tuple[str, str], xr.Dataset] = {}
+    for name in names:
+        try:
+            found = experiments.open_experiment(name)
+        except ValueError:  # nothing is measured of it
+            continue
+        pairs = list(zip(found["dataset"].values, found["model"].values, strict=True))
+        for pair in dict.fromkeys(pairs):
+            row = found.isel(run=[each == pair for each in pairs])
+            if row["profile"].values[0] != "quick":
+                origins = ", ".join(dict.fromkeys(row["origin"].values.tolist()))
+                file = found.attrs["file"] if "shipped" in origins else ""
+                rows[pair] = row.assign_attrs(origin=origins, file=file)
+    return rows
+
+
 def show_rest(experiment: str, besides: Sequence[tuple[str, str]]) -> None:
     """Display the rows (data set, model) of an experiment that have no part of their own.
 

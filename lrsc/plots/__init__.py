@@ -7,6 +7,7 @@ All figures are 5 inches wide with text of 10 points or more, which is legible o
 
 from lrsc.plots.curves import normalised_curves, plain_curves, pruning_curves
 from lrsc.plots.frame import SMALL, TEXT, WIDTH
+from lrsc.plots.orders import orders
 from lrsc.plots.samples import examples
 from lrsc.plots.speed import throughput
 from lrsc.plots.words import (
@@ -26,6 +27,6 @@ from lrsc.plots.words import (
 
 __all__ = [
     "MAIN", "NAMES", "REGIONS", "SMALL", "STYLES", "TEXT", "WIDTH", "by_lr", "caption", "examples",
-    "is_percent", "name_of", "normalised_curves", "number", "plain_curves", "pruning_curves",
-    "source", "style", "throughput", "trend",
+    "is_percent", "name_of", "normalised_curves", "number", "orders", "plain_curves",
+    "pruning_curves", "source", "style", "throughput", "trend",
 ]  # fmt: skip

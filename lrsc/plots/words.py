@@ -25,6 +25,9 @@ STYLES = {
     "bsi": ("Bias selectivity", "#555555", "d"),
     "max_loss_ratio": ("Largest loss ratio (mini-batch)", "#44AA99", "*"),
     "max_loss_ratio_fixed": ("Largest loss ratio (fixed sample)", "#661100", "H"),
+    "filter_pq_index": ("PQ-index of the filter norms", "#AA4499", ">"),
+    "filter_compressibility": ("Compressibility of the filter norms", "#009E73", "^"),
+    "filter_sparsity": ("Share of filters that are zero", "#117733", "<"),
 }
 REGIONS = {"core": "#0072B2", "spurious": "#D55E00", "noise": "#666666"}
 NAMES = {
