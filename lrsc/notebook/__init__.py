@@ -13,6 +13,7 @@ from lrsc.notebook.inputs import NAMES, parameters
 from lrsc.notebook.sections import (
     evidence,
     measured_rows,
+    show_attribution_shares,
     show_curves,
     show_pruning,
     show_report,
@@ -30,7 +31,8 @@ from lrsc.notebook.studies import (
 )
 
 __all__ = [
-    "MEASURES", "NAMES", "evidence", "measured_rows", "parameters", "show", "show_benchmark",
+    "MEASURES", "NAMES", "evidence", "measured_rows", "parameters", "show",
+    "show_attribution_shares", "show_benchmark",
     "show_card", "show_choices", "show_counts", "show_curves", "show_examples",
     "show_pruned_accuracy", "show_pruning", "show_pruning_criteria", "show_reference_prunability",
     "show_report", "show_rest", "show_rows_compressibility", "show_rows_filters",

@@ -118,6 +118,17 @@ def show_pruning(ds: xr.Dataset, command: str | None = None) -> None:
     show(*figures, caption=f"{lead} {caption_of(ds, command)}")
 
 
+def show_attribution_shares(ds: xr.Dataset, command: str | None = None) -> None:
+    """Display where attribution lies along training, where the runs have such curves."""
+    name = "curve_attribution_core"
+    if not ds.sizes.get("run") or name not in ds or not np.isfinite(ds[name].values).any():
+        return say_unmeasured()
+    with_curves = ds.isel(run=np.isfinite(ds[name].values).any(axis=1))
+    lead = "Integrated Gradients of the true label, shares of the absolute values."
+    figure = plots.attribution_shares(with_curves)
+    show(figure, caption=f"{lead} {caption_of(with_curves, command)}")
+
+
 def show_table(ds: xr.Dataset, command: str | None = None) -> None:
     """Display LR x measures, mean and standard deviation over seeds, beside the paper's range."""
     from IPython.display import HTML, Markdown, display

@@ -10,6 +10,7 @@ from lrsc.plots.frame import SMALL, TEXT, WIDTH
 from lrsc.plots.orders import orders
 from lrsc.plots.samples import examples
 from lrsc.plots.speed import throughput
+from lrsc.plots.training import attribution_shares
 from lrsc.plots.words import (
     MAIN,
     NAMES,
@@ -26,7 +27,7 @@ from lrsc.plots.words import (
 )
 
 __all__ = [
-    "MAIN", "NAMES", "REGIONS", "SMALL", "STYLES", "TEXT", "WIDTH", "by_lr", "caption", "examples",
-    "is_percent", "name_of", "normalised_curves", "number", "orders", "plain_curves",
-    "pruning_curves", "source", "style", "throughput", "trend",
+    "MAIN", "NAMES", "REGIONS", "SMALL", "STYLES", "TEXT", "WIDTH", "attribution_shares", "by_lr",
+    "caption", "examples", "is_percent", "name_of", "normalised_curves", "number", "orders",
+    "plain_curves", "pruning_curves", "source", "style", "throughput", "trend",
 ]  # fmt: skip
