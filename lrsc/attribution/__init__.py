@@ -6,10 +6,11 @@ of that the absolute value. Maps that are zero everywhere, or not finite, give N
 """
 
 from lrsc.attribution.deeplift import deeplift
+from lrsc.attribution.foreground import background_share, foreground
 from lrsc.attribution.integrated import completeness_error, integrated_gradients, path_integral
 from lrsc.attribution.maps import entropy, normalised_maps, share
 
 __all__ = [
-    "completeness_error", "deeplift", "entropy", "integrated_gradients", "normalised_maps",
-    "path_integral", "share",
+    "background_share", "completeness_error", "deeplift", "entropy", "foreground",
+    "integrated_gradients", "normalised_maps", "path_integral", "share",
 ]  # fmt: skip

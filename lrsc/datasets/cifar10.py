@@ -41,8 +41,7 @@ def plain(name, source, constants, class_names, seed, n_train, version, half) ->
         x, y = x[chosen], y[chosen]
     if half is not None:
         check_names("half", [half], HALVES)
-        first = stratified(y, (len(y) + 1) // 2, np.random.default_rng([version, seed, 1]))
-        chosen = first if half == "A" else np.setdiff1d(np.arange(len(y)), first)
+        chosen = halves(y, seed, version)[HALVES.index(half)]
         x, y = x[chosen], y[chosen]
     train, test = (
         Split(torch.from_numpy(np.array(a)), torch.from_numpy(b.astype(np.int64)),
@@ -53,3 +52,9 @@ def plain(name, source, constants, class_names, seed, n_train, version, half) ->
         name, train, test, len(class_names), source.source_id, source.checksum,
         class_names=class_names,
     )  # fmt: skip
+
+
+def halves(y: np.ndarray, seed: int = 0, version: int = VERSION) -> tuple[np.ndarray, np.ndarray]:
+    """Sorted indices of the halves A and B of training samples with these labels."""
+    first = stratified(y, (len(y) + 1) // 2, np.random.default_rng([version, seed, 1]))
+    return first, np.setdiff1d(np.arange(len(y)), first)

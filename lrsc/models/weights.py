@@ -20,8 +20,9 @@ def load(net: nn.Module, name: str, weights: str | Path) -> None:
     ValueError if it is damaged or holds anything but weights of this model.
     """
     path = _imagenet(name) if weights == "imagenet" else _given(weights)
-    _verify(path, name)
-    _fill(net, _read(path), path)
+    if path.name in [Path(address).name for address in addresses(name)]:
+        verify_published(path)
+    _fill(net, read(path), path)
 
 
 def folders() -> list[Path]:
@@ -62,9 +63,8 @@ def _given(weights: str | Path) -> Path:
     return Path(weights)
 
 
-def _verify(path: Path, name: str) -> None:
-    if path.name not in [Path(address).name for address in addresses(name)]:
-        return
+def verify_published(path: Path) -> None:
+    """Raise ValueError unless a published file has the SHA-256 that its name says."""
     expected, found = _published_hash(path.name), digest(path)
     if not found.startswith(expected):
         raise ValueError(
@@ -81,7 +81,8 @@ def _published_hash(file: str) -> str:
     return found[1]
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read(path: Path) -> dict[str, Tensor]:
+    """A state_dict from a file, of which only tensors are read; ValueError for anything else."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged or foreign file

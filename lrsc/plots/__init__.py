@@ -5,8 +5,17 @@ raise no warning. Its label holds a sentence for those who cannot see it: ``figu
 All figures are 5 inches wide with text of 10 points or more, which is legible on a phone.
 """
 
+from lrsc.plots.attributions import gallery, paired
 from lrsc.plots.curves import normalised_curves, plain_curves, pruning_curves
 from lrsc.plots.frame import SMALL, TEXT, WIDTH
+from lrsc.plots.mechanism import (
+    against_loss_ratio,
+    along_training,
+    dominance,
+    mean_curve,
+    propositions,
+    update_response,
+)
 from lrsc.plots.orders import orders
 from lrsc.plots.samples import examples
 from lrsc.plots.speed import throughput
@@ -27,7 +36,9 @@ from lrsc.plots.words import (
 )
 
 __all__ = [
-    "MAIN", "NAMES", "REGIONS", "SMALL", "STYLES", "TEXT", "WIDTH", "attribution_shares", "by_lr",
-    "caption", "examples", "is_percent", "name_of", "normalised_curves", "number", "orders",
-    "plain_curves", "pruning_curves", "source", "style", "throughput", "trend",
+    "MAIN", "NAMES", "REGIONS", "SMALL", "STYLES", "TEXT", "WIDTH", "against_loss_ratio",
+    "along_training", "attribution_shares", "by_lr", "caption", "dominance", "examples", "gallery",
+    "is_percent", "mean_curve", "name_of", "normalised_curves", "number", "orders", "paired",
+    "plain_curves", "propositions", "pruning_curves", "source", "style", "throughput", "trend",
+    "update_response",
 ]  # fmt: skip

@@ -1,0 +1,232 @@
+"""Figures of the mechanism: loss ratios, curves along training, dominance, updates, theory."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from lrsc import errors
+from lrsc.plots.frame import SMALL, TEXT, new_figure, say_empty
+from lrsc.plots.words import is_percent, name_of, number, pair, style
+
+# colours of Okabe and Ito's set, one a row of an experiment
+ROW_COLOURS = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#332288", "#999933",
+    "#882255", "#555555",
+)  # fmt: skip
+LOW_HIGH = ("#0072B2", "#D55E00")
+GROUPS = {"ba": ("bias-aligned", "--"), "bc": ("bias-conflicting", "-")}
+
+
+def against_loss_ratio(
+    rows: Sequence[xr.Dataset], variable: str = "max_loss_ratio_fixed", texts: Sequence[str] = ()
+):
+    """Unbiased accuracy (%) against the largest loss ratio of training, a dot a run.
+
+    rows: long-form results, one data set and model each; texts: what the legend adds to a row's
+    name, such as its rank correlation. Colour tells the row. Source: figures 12 and 17.
+    """
+    if not rows:
+        raise ValueError("no rows to draw: measure at least one data set and model first")
+    figure, (axes,) = new_figure(1, 3.3)
+    said = []
+    for k, row in enumerate(rows):
+        if variable not in row:
+            raise errors.unknown("variable", variable, [str(v) for v in row.data_vars])
+        x, y = row[variable].values, 100 * row["unbiased_accuracy"].values
+        name = ", ".join(name_of(str(row[n].values[0])) for n in ("dataset", "model"))
+        text = f"{name}{': ' + texts[k] if texts else ''}"
+        colour = ROW_COLOURS[k % len(ROW_COLOURS)]
+        marker = "osD^vPX*hp"[k % 10]
+        axes.plot(x, y, marker, color=colour, ms=6, alpha=0.8, label=text)
+        known = np.isfinite(x) & np.isfinite(y)
+        said.append(f"{text}, {known.sum()} runs.")
+    axes.set_xlabel(style(rows[0], variable)[0].lower(), fontsize=TEXT)
+    axes.set_ylabel("unbiased accuracy (%)", fontsize=TEXT)
+    axes.margins(0.06)
+    figure.legend(loc="outside upper left", fontsize=SMALL, frameon=False, borderaxespad=0.2)
+    figure.set_label(
+        "Scatter plot of unbiased accuracy against the largest share of the loss that "
+        "bias-conflicting samples had in training. " + " ".join(said)
+    )
+    return figure
+
+
+def along_training(ds: xr.Dataset, lrs: tuple[float, float], panels: Mapping[str, Sequence[str]]):
+    """What happens along training at a low and a high LR: a panel a quantity, mean over seeds.
+
+    ds: one data set and model with curves of the `dynamics` probe. panels: title of a panel ->
+    curves in it, as in {"loss (nat)": ("ba_loss", "bc_loss")}; bias-aligned curves are dashed.
+    Accuracies are drawn in percent. The band is one standard deviation over seeds. Source: figures
+    9 and 13.
+    """
+    from matplotlib.lines import Line2D
+
+    figure, axes_of = new_figure(len(panels), 1.7)
+    said = []
+    for axes, (title, names) in zip(axes_of, panels.items(), strict=True):
+        for lr, colour in zip(lrs, LOW_HIGH, strict=True):
+            for name in names:
+                steps, mean, sd = mean_curve(ds, name, lr)
+                if not len(steps):
+                    continue
+                scale = 100 if is_percent(name) else 1
+                dashes = GROUPS.get(name.partition("_")[0], ("", "-"))[1]
+                axes.plot(steps, scale * mean, dashes, color=colour, lw=1.6)
+                low, high = scale * (mean - sd), scale * (mean + sd)
+                axes.fill_between(steps, low, high, color=colour, alpha=0.15, lw=0)
+                said.append(
+                    f"{name.replace('_', ' ')} at learning rate {lr:g}: "
+                    f"{_value(name, mean[0])} at first, {_value(name, mean[-1])} at the end."
+                )
+        axes.set_title(title, fontsize=TEXT, loc="left")
+        axes.set_xscale("symlog", linthresh=100)
+        if "loss (nat)" in title:
+            axes.set_yscale("log")
+        if not axes.lines:
+            say_empty(axes, "not recorded")
+        axes.tick_params(labelbottom=axes is axes_of[-1])
+    axes_of[-1].set_xlabel("iteration (log axis from 100 on)", fontsize=TEXT)
+    handles = [Line2D([], [], color=c, label=f"learning rate {lr:g}")
+               for lr, c in zip(lrs, LOW_HIGH, strict=True)]  # fmt: skip
+    if any(name.startswith(("ba_", "bc_")) for names in panels.values() for name in names):
+        handles += [Line2D([], [], color="0.35", ls=d, label=text) for text, d in GROUPS.values()]
+    figure.legend(handles=handles, loc="outside upper left", ncols=2, fontsize=SMALL, frameon=False,
+                  borderaxespad=0.2)  # fmt: skip
+    figure.set_label(
+        f"{len(panels)} stacked line plots along training, {pair(ds)}, at learning rates "
+        f"{lrs[0]:g} and {lrs[1]:g}. " + " ".join(said)
+    )
+    return figure
+
+
+def mean_curve(
+    ds: xr.Dataset, name: str, lr: float, probe: str = "dynamics"
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Iterations, and mean and standard deviation over the runs of an LR of a recorded curve.
+
+    As far as at least half of the runs last. Empty where nothing is recorded.
+    """
+    empty = np.empty(0)
+    if f"curve_{probe}_{name}" not in ds:
+        return empty, empty, empty
+    here = ds.isel(run=ds["lr"].values == lr)
+    curves, steps = here[f"curve_{probe}_{name}"].values, here[f"{probe}_step"].values
+    marks = np.unique(steps[np.isfinite(steps)])
+    table = np.full((len(curves), len(marks)), np.nan)
+    for row, curve, at in zip(table, curves, steps, strict=True):
+        row[np.searchsorted(marks, at[np.isfinite(at)])] = curve[np.isfinite(at)]
+    # the last call of a run falls on an iteration of its own
+    kept = np.isfinite(table).sum(0) >= max(1, (len(table) + 1) // 2)
+    if not kept.any():
+        return empty, empty, empty
+    table, marks = table[:, kept], marks[kept]
+    sd = np.array([np.nanstd(c, ddof=1) if np.isfinite(c).sum() > 1 else 0.0 for c in table.T])
+    return marks, np.nanmean(table, 0), sd
+
+
+def dominance(curves: Mapping[float, Mapping[str, np.ndarray]], what: str):
+    """Which neurons keep their dominance, at a low and a high LR, along training.
+
+    curves: LR -> `step`, `class_kept`, `bias_kept`, `class_dominant` (shares, one a call). what:
+    the data set and model in words. Source: figure 18 (top).
+    """
+    figure, panels = new_figure(len(curves), 1.9)
+    lines = {
+        "class_kept": ("class-dominant neurons that stay so", "#0072B2", "-"),
+        "bias_kept": ("bias-dominant neurons that stay so", "#D55E00", "-"),
+        "class_dominant": ("class-dominant among all neurons", "0.35", ":"),
+    }
+    said = []
+    for axes, (lr, found) in zip(panels, curves.items(), strict=True):
+        for name, (text, colour, dashes) in lines.items():
+            axes.plot(found["step"], 100 * found[name], dashes, color=colour, lw=1.7, label=text)
+        axes.set_title(f"learning rate {lr:g} (share in %)", fontsize=TEXT, loc="left")
+        axes.set_ylim(-3, 103)
+        axes.tick_params(labelbottom=axes is panels[-1])
+        middle = len(found["step"]) // 2
+        said.append(
+            f"At learning rate {lr:g}, {100 * found['class_dominant'][-1]:.0f} % of the neurons "
+            f"are class-dominant at the end; of those at iteration {found['step'][middle]:.0f}, "
+            f"{100 * found['class_kept'][middle]:.0f} % of the class-dominant and "
+            f"{100 * found['bias_kept'][middle]:.0f} % of the bias-dominant ones stay so."
+        )
+    panels[-1].set_xlabel("iteration", fontsize=TEXT)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", fontsize=SMALL, frameon=False,
+                  borderaxespad=0.2)  # fmt: skip
+    figure.set_label(f"Stacked line plots along training, {what}. " + " ".join(said))
+    return figure
+
+
+def update_response(responses: Mapping[str, Mapping[str, Any]], every: int):
+    """Neurons' spurious share around their largest updates, beside all other moments.
+
+    responses: title -> what `metrics.update_response` returns; every: iterations between two calls.
+    Source: figure 18 (bottom), as a mean over events.
+    """
+    figure, panels = new_figure(len(responses), 2.0)
+    said = []
+    for axes, (title, found) in zip(panels, responses.items(), strict=True):
+        lag = np.asarray(found["lag"]) * every
+        for name, text, colour in (
+            ("large", "around a neuron's largest updates", "#D55E00"),
+            ("other", "around all other moments", "#0072B2"),
+        ):
+            axes.plot(lag, 100 * np.asarray(found[name]), ".-", color=colour, lw=1.6, label=text)
+        axes.axvline(0, color="0.6", lw=1.0)
+        axes.axhline(0, color="0.6", lw=1.0)
+        axes.set_title(f"{title}, {int(found['events']):,} updates", fontsize=TEXT, loc="left")
+        axes.set_ylabel("change (points)", fontsize=TEXT)
+        axes.tick_params(labelbottom=axes is panels[-1])
+        after = 100 * float(np.asarray(found["large"])[-1])
+        said.append(f"{title}: {after:+.2f} points {lag[-1]} iterations after the update.")
+    panels[-1].set_xlabel("iterations from the update", fontsize=TEXT)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", fontsize=SMALL, frameon=False,
+                  borderaxespad=0.2)  # fmt: skip
+    figure.set_label(
+        "Line plots of the share of neurons' attribution on the spurious region, relative to the "
+        "moment of an update. " + " ".join(said)
+    )
+    return figure
+
+
+def propositions(alphas, losses: Mapping[str, Any], gradients: Mapping[str, Any]):
+    """Propositions 1 and 2 computed: losses and their ratio, gradient norms and theirs.
+
+    losses, gradients: what `theory.loss_rates` and `theory.gradient_ratios` return.
+    """
+    figure, panels = new_figure(3, 1.9)
+    alphas = np.asarray(alphas)
+    for axes, drawn, title in (
+        (panels[0], {"loss_ratio": ("BC share of the loss", "#0072B2")}, "loss ratio"),
+        (panels[1], {"bc_loss": ("bias-conflicting", "#D55E00"),
+                     "ba_loss": ("bias-aligned", "#0072B2")}, "mean loss (nat)"),
+        (panels[2], {"spurious": ("spurious part", "#D55E00"), "core": ("core part", "#0072B2"),
+                     "ratio": ("spurious / core", "#009E73")}, "gradient norm"),
+    ):  # fmt: skip
+        source = gradients if title == "gradient norm" else losses
+        for name, (text, colour) in drawn.items():
+            axes.plot(alphas, np.asarray(source[name]), ".-", color=colour, lw=1.6, label=text)
+        axes.set_xscale("log")
+        axes.set_title(title, fontsize=TEXT, loc="left")
+        axes.tick_params(labelbottom=axes is panels[2])
+        axes.legend(fontsize=SMALL, frameon=False)
+        if title != "loss ratio":
+            axes.set_yscale("log")
+    panels[1].set_ylim(bottom=1e-8)
+    panels[2].set_xlabel(r"factor $\alpha$ on the spurious logits", fontsize=TEXT)
+    figure.set_label(
+        "Three line plots over the factor on the spurious logits, log axes. The bias-conflicting "
+        f"share of the loss goes from {float(losses['loss_ratio'][0]):.2f} to "
+        f"{float(losses['loss_ratio'][-1]):.4f}; the conflicting loss grows, the aligned one "
+        f"falls; the gradient norm of the spurious part over that of the core goes from "
+        f"{float(gradients['ratio'][0]):.2f} to {float(gradients['ratio'][-1]):.0f}."
+    )
+    return figure
+
+
+def _value(name: str, value: float) -> str:
+    return number(name, value) if is_percent(name) else f"{value:.3g}"
