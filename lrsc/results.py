@@ -24,13 +24,8 @@ _FROM_ATTRS = {
     "wall_seconds": np.nan, "train_seconds": np.nan, "prune_samples": 0, "lrsc_version": "",
     "commit": "", "torch_version": "", "engine": "", "replicas": 0, "config": "",
 }  # fmt: skip
-_LABELS = {
-    "kappa",
-    "class",
-    "bias",
-    "q",
-    "kept",
-}  # dimensions an experiment keeps, not raw material
+# dimensions an experiment keeps; raw material has others
+_LABELS = {"kappa", "class", "bias", "q", "kept"}
 
 
 def project_root() -> Path:

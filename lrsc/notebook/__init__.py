@@ -10,6 +10,14 @@ from lrsc.notebook.compressibility import (
 from lrsc.notebook.data import show_card, show_counts, show_examples
 from lrsc.notebook.display import MEASURES, show, table
 from lrsc.notebook.inputs import NAMES, parameters
+from lrsc.notebook.interventions import (
+    interventions,
+    open_rows,
+    show_interventions,
+    show_s2,
+    show_soup,
+    show_tradeoffs,
+)
 from lrsc.notebook.sections import (
     evidence,
     measured_rows,
@@ -31,11 +39,11 @@ from lrsc.notebook.studies import (
 )
 
 __all__ = [
-    "MEASURES", "NAMES", "evidence", "measured_rows", "parameters", "show",
-    "show_attribution_shares", "show_benchmark",
-    "show_card", "show_choices", "show_counts", "show_curves", "show_examples",
-    "show_pruned_accuracy", "show_pruning", "show_pruning_criteria", "show_reference_prunability",
-    "show_report", "show_rest", "show_rows_compressibility", "show_rows_filters",
-    "show_rows_orders", "show_rows_pruning", "show_shrinking", "show_table", "show_throughput",
-    "summary", "table",
+    "MEASURES", "NAMES", "evidence", "interventions", "measured_rows", "open_rows", "parameters",
+    "show", "show_attribution_shares", "show_benchmark", "show_card", "show_choices",
+    "show_counts", "show_curves", "show_examples", "show_interventions", "show_pruned_accuracy",
+    "show_pruning", "show_pruning_criteria", "show_reference_prunability", "show_report",
+    "show_rest", "show_rows_compressibility", "show_rows_filters", "show_rows_orders",
+    "show_rows_pruning", "show_s2", "show_shrinking", "show_soup", "show_table", "show_throughput",
+    "show_tradeoffs", "summary", "table",
 ]  # fmt: skip

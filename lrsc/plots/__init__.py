@@ -19,14 +19,19 @@ from lrsc.plots.mechanism import (
 from lrsc.plots.orders import orders
 from lrsc.plots.samples import examples
 from lrsc.plots.speed import throughput
+from lrsc.plots.tradeoffs import tradeoff
 from lrsc.plots.training import attribution_shares
 from lrsc.plots.words import (
+    HYPERPARAMETERS,
     MAIN,
     NAMES,
     REGIONS,
     STYLES,
+    against_value,
+    axis_name,
     by_lr,
     caption,
+    hyperparameter,
     is_percent,
     name_of,
     number,
@@ -36,9 +41,10 @@ from lrsc.plots.words import (
 )
 
 __all__ = [
-    "MAIN", "NAMES", "REGIONS", "SMALL", "STYLES", "TEXT", "WIDTH", "against_loss_ratio",
-    "along_training", "attribution_shares", "by_lr", "caption", "dominance", "examples", "gallery",
-    "is_percent", "mean_curve", "name_of", "normalised_curves", "number", "orders", "paired",
-    "plain_curves", "propositions", "pruning_curves", "source", "style", "throughput", "trend",
+    "HYPERPARAMETERS", "MAIN", "NAMES", "REGIONS", "SMALL", "STYLES", "TEXT", "WIDTH",
+    "against_loss_ratio", "against_value", "along_training", "attribution_shares", "axis_name",
+    "by_lr", "caption", "dominance", "examples", "gallery", "hyperparameter", "is_percent",
+    "mean_curve", "name_of", "normalised_curves", "number", "orders", "paired", "plain_curves",
+    "propositions", "pruning_curves", "source", "style", "throughput", "tradeoff", "trend",
     "update_response",
 ]  # fmt: skip
