@@ -6,8 +6,8 @@ __version__ = "0.1.0"
 
 _SUBMODULES = (
     "attribution", "book", "cli", "compressibilities", "config", "datasets", "errors",
-    "experiments", "losses", "measure", "metrics", "models", "notebook", "optimizers", "plots",
-    "pruning", "results", "schedules", "sweep", "training",
+    "experiments", "losses", "measure", "metrics", "models", "notebook", "optimizers", "plans",
+    "plots", "pruning", "results", "schedules", "sweep", "training",
 )  # fmt: skip
 _NAMES = {"RunConfig": "config", "TrainConfig": "config", "Trained": "training", "fit": "training"}
 

@@ -66,6 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("experiment")
     add.add_argument("--dataset", help="only this data set")
     add.add_argument("--model", help="only this model")
+    add.add_argument("--hyperparameter", help="only this row of them, as in l2 or adam")
     add.add_argument("--lrs", type=_numbers, help="instead of the plan's, as in 0.05,0.5")
     add.add_argument("--seeds", type=_numbers, help="instead of the plan's, as in 0,1,2")
     add.add_argument("--estimate", action="store_true", help="time it would take; trains nothing")
@@ -246,8 +247,9 @@ def _sweep(args) -> None:
 
     _threads(args)
     configs = experiments.configs(
-        args.experiment, args.profile, args.dataset, args.model, args.lrs, args.seeds
-    )
+        args.experiment, args.profile, args.dataset, args.model, args.lrs, args.seeds,
+        args.hyperparameter,
+    )  # fmt: skip
     where = {"root": args.results, "data_root": args.data_root, "device": args.device}
     if args.estimate:
         _print_estimate(sweep.estimate(configs, **where))
@@ -319,7 +321,10 @@ def _status(args) -> None:
     if args.json:
         print(json.dumps({"rows": rows}))
         return
-    columns = ("profile", "experiment", "dataset", "model", "runs", "done", "diverged", "missing")
+    columns = (
+        "profile", "experiment", "dataset", "model", "hyperparameter", "runs", "done", "diverged",
+        "missing",
+    )  # fmt: skip
     print(_table(columns, [tuple(str(r[c]) for c in columns) for r in rows]))
 
 

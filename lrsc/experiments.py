@@ -1,174 +1,26 @@
 """The paper's figures and tables as named lists of runs in three profiles."""
 
-import csv
 import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
-from lrsc import datasets, models, results
+from lrsc import datasets, models, plans, results
 from lrsc.config import RunConfig, TrainConfig
 from lrsc.errors import check_names
+from lrsc.plans import EXPERIMENTS as EXPERIMENTS  # of here, for all who ask for experiments
+from lrsc.plans import Row
 
 PROFILES = ("quick", "desk", "paper")  # from the smallest to the paper's own settings
 DESK_TRAIN = 10_000  # training samples of the desk profile
 LARGE_IMAGES = ("celeba", "waterbirds", "imagenet")  # trained with batches of 16
 COLLAPSE = 0.10  # accuracy below the best LR's of its row at which a larger LR has collapsed
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """LRs, seeds and the cap of one row in one profile."""
-
-    lrs: tuple[float, ...]
-    seeds: tuple[int, ...]
-    max_epochs: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One data set and model of an experiment, planned for some or all profiles."""
-
-    dataset: str
-    model: str
-    plans: dict[str, Plan]
-    data: dict = dataclasses.field(default_factory=dict)  # options of the data set
-    train: dict = dataclasses.field(default_factory=dict)  # fields of TrainConfig
-    # probes (training.PROBES) and the iterations between two calls; a tenth of them in quick runs
-    record: dict[str, int] = dataclasses.field(default_factory=dict)
-
-
-def _log_spaced(low: float, high: float, n: int = 6, *more: float) -> tuple[float, ...]:
-    """n log-spaced LRs with both ends (3 significant digits), and further ones."""
-    grid = {float(f"{lr:.3g}") for lr in np.geomspace(low, high, n)}
-    return tuple(sorted(grid | set(more)))
-
-
-def _usual(dataset: str, model: str, low: float, high: float, **data: float) -> Row:
-    """A row of the semi-synthetic grid: table S1's range of LRs, and a third of it on a desk."""
-    cap = 1000 if model == "fcn" else 100
-    return Row(dataset, model, {
-        "desk": Plan(_log_spaced(low, high, 3), (0, 1, 2), cap // 2 if model == "fcn" else cap),
-        "paper": Plan(_log_spaced(low, high), (0, 1, 2), cap),
-    }, data)  # fmt: skip
-
-
-_STANDARD_LRS = (0.001, 0.1)  # low and high on CIFAR-10, where table S1 has no row
-
-EXPERIMENTS: dict[str, tuple[Row, ...]] = {
-    # figure 3; five seeds, since they cost seconds each
-    "synthetic": (
-        Row("parity", "fcn", {
-            "quick": Plan((0.01, 0.1, 0.75), (0, 1), 60),
-            "desk": Plan(_log_spaced(0.01, 0.75), (0, 1, 2), 1000),
-            "paper": Plan(_log_spaced(0.01, 0.75), (0, 1, 2, 3, 4), 1000),
-        }, record={"attribution": 100}),
-        # figure 15; at the default rho of 0.1 every LR ends near 100 % (see "choices")
-        Row("moon_star", "fcn", {
-            "quick": Plan((0.01, 0.2), (0,), 60),
-            "paper": Plan(_log_spaced(0.01, 0.75), (0, 1, 2), 1000),
-        }, {"rho": 0.005}),
-    ),
-    # figures 4 and 5: table S1's ranges, and the LRs of the comparison with other trainers
-    "semi_synthetic": (
-        Row("colored_mnist", "fcn", {
-            "quick": Plan((0.02, 0.06, 0.2), (0, 1), 60),
-            "desk": Plan((0.02, 0.1, 0.5), (0, 1, 2), 500),
-            "paper": Plan(_log_spaced(0.001, 0.5, 6, 0.05, 0.1), (0, 1, 2), 1000),
-        }),
-        Row("colored_mnist", "resnet18", {
-            "quick": Plan((0.01, 0.1), (0,), 15),
-            "desk": Plan((0.001, 0.015, 0.15), (0, 1, 2), 100),
-            "paper": Plan(_log_spaced(0.001, 0.25, 6, 0.15), (0, 1, 2), 100),
-        }),
-        _usual("colored_mnist", "cnn", 0.01, 0.35),
-        _usual("colored_mnist", "resnet50", 0.001, 0.1),
-        _usual("colored_mnist", "wide_resnet101_2", 0.001, 0.25),
-        _usual("double_mnist", "fcn", 0.001, 0.5),
-        _usual("double_mnist", "cnn", 0.005, 0.4),
-        _usual("double_mnist", "resnet18", 0.001, 0.1),
-        _usual("double_mnist", "resnet50", 0.001, 0.1),
-        _usual("double_mnist", "wide_resnet101_2", 0.001, 0.1),
-        # the paper has more bias-conflicting samples for the FCN here
-        _usual("mnist_cifar", "fcn", 0.001, 0.01, rho=0.25),
-        _usual("mnist_cifar", "cnn", 0.001, 0.2),
-        _usual("mnist_cifar", "resnet18", 0.001, 0.25),
-        _usual("mnist_cifar", "resnet50", 0.005, 0.1),
-        _usual("mnist_cifar", "wide_resnet101_2", 0.005, 0.1),
-        _usual("corrupted_cifar10", "fcn", 0.0001, 0.005, rho=0.25),
-        _usual("corrupted_cifar10", "cnn", 0.001, 0.1),
-        _usual("corrupted_cifar10", "resnet18", 0.001, 0.5),
-        _usual("corrupted_cifar10", "resnet50", 0.001, 0.1),
-        _usual("corrupted_cifar10", "wide_resnet101_2", 0.001, 0.25),
-    ),
-    # figures 9, 12, 13, 17, 18: what happens along training, at a low and a high LR
-    "mechanism": (
-        Row("colored_mnist", "fcn", {
-            "quick": Plan((0.02, 0.2), (0, 1), 40),
-            "desk": Plan((0.02, 0.1), (0, 1, 2), 500),
-        }, record={"dynamics": 50}),
-        Row("double_mnist", "fcn", {
-            "desk": Plan((0.0224, 0.1), (0, 1), 500),
-        }, record={"dynamics": 50, "attribution": 200, "neurons": 20}),
-        Row("colored_mnist", "resnet18", {
-            "desk": Plan((0.001, 0.15), (0, 1, 2), 100),
-            "paper": Plan((0.001, 0.15), (0, 1, 2), 100),
-        }, record={"dynamics": 50}),
-        Row("cifar10", "resnet18", {
-            "desk": Plan(_STANDARD_LRS, (0, 1, 2), 100),
-            "paper": Plan(_STANDARD_LRS, (0, 1, 2), 100),
-        }, record={"dynamics": 100}),
-        # halves, on which the conflicting samples of the other half are found
-        *(
-            Row("cifar10", "resnet18", {
-                "desk": Plan(_STANDARD_LRS, (10, 11), 100),
-                "paper": Plan(_STANDARD_LRS, (10, 11), 100),
-            }, {"half": half})
-            for half in ("A", "B")
-        ),
-    ),
-    # figures 8, 10, 14, 35, 36: no spurious feature is known here
-    "standard_classification": (
-        Row("cifar10", "resnet18", {
-            "quick": Plan((0.01, 0.1), (0, 1), 4),
-            "desk": Plan((0.001, 0.01, 0.1), (0, 1, 2), 100),
-            "paper": Plan(_log_spaced(0.001, 0.25, 6, 0.1), tuple(range(10)), 100),
-        }, record={"dynamics": 100}),
-        Row("cifar100", "resnet18", {
-            "paper": Plan(_log_spaced(0.001, 0.25, 6, 0.1), tuple(range(10)), 100),
-        }),
-    ),
-    # what our readings of the paper change: SPEC's (decided) choices of data, varied one by one
-    "choices": (
-        *(
-            Row("parity", "fcn", {"paper": Plan((0.01, 0.75), (0, 1), 1000)},
-                dict(zip(("n_core", "n_spurious", "n_noise"), bits, strict=True)))
-            for bits in (
-                (3, 1, 40), (3, 1, 55), (4, 1, 33), (4, 1, 36), (4, 1, 38), (4, 1, 40), (4, 2, 28),
-                (4, 2, 35), (5, 2, 40),
-            )
-        ),
-        *(
-            Row("moon_star", "fcn", {"paper": Plan((0.01, 0.316), (0, 1), 1000)}, data)
-            for data in ({}, {"rho": 0.02}, {"rho": 0.01}, {"rho": 0.005})
-        ),
-        *(
-            Row("colored_mnist", "fcn", {"paper": Plan((0.05, 0.5), (0,), 1000)}, data)
-            for data in ({}, {"standardise": False}, {"rho": 0.02})
-        ),
-    ),
-    # whether bf16 changes what a run ends with
-    "precision": tuple(
-        Row("colored_mnist", model, {"desk": Plan((0.1,), (0, 1, 2), 100)}, train=train)
-        for model in ("fcn", "resnet18")
-        for train in ({}, {"precision": "bf16"})
-    ),
-}  # fmt: skip
+LR = 0.1  # where a row does not say
 
 
 def names() -> list[str]:
@@ -183,41 +35,60 @@ def configs(
     model: str | None = None,
     lrs: Iterable[float] | None = None,
     seeds: Iterable[int] | None = None,
+    hyperparameter: str | None = None,
 ) -> list[RunConfig]:
     """The runs of an experiment in a profile, restricted to a data set or model where given.
 
-    lrs, seeds: replace the plan's own. Raises ValueError for unknown names, for a data set and
-    model that are no row of the experiment, and for an empty list.
+    lrs: replace the plan's own, and leave out rows that sweep something else; seeds: replace the
+    plan's own. hyperparameter: only the row of this name ('lr', 'l2', 'adam', ...). Each run comes
+    once, also where it stands in several rows. Raises ValueError for unknown names, for a data
+    set, model and hyperparameter that are no row of the experiment, and for an empty list.
     """
     check_names("experiment", [name], EXPERIMENTS)
     check_names("profile", [profile], PROFILES)
     rows = EXPERIMENTS[name]
-    if dataset is not None:
-        check_names(f"data set of {name!r}", [dataset], dict.fromkeys(r.dataset for r in rows))
-        rows = tuple(r for r in rows if r.dataset == dataset)
-    if model is not None:
-        check_names(f"model of {name!r}", [model], dict.fromkeys(r.model for r in rows))
-        rows = tuple(r for r in rows if r.model == model)
-    asked = " ".join([f"experiment {name!r}", *filter(None, (dataset, model))])
+    given = {"dataset": dataset, "model": model, "hyperparameter": hyperparameter}
+    for field, value in given.items():
+        if value is not None:
+            kind = "data set" if field == "dataset" else field
+            check_names(f"{kind} of {name!r}", [value], dict.fromkeys(
+                getattr(r, field) for r in rows))  # fmt: skip
+            rows = tuple(r for r in rows if getattr(r, field) == value)
+    asked = " ".join([f"experiment {name!r}", *filter(None, given.values())])
     has = [p for p in PROFILES if any(p in r.plans for r in rows)]
     rows = tuple(r for r in rows if profile in r.plans)
     if not rows:
         raise ValueError(f"{asked} has no runs in profile {profile!r}, only in {' and '.join(has)}")
-    chosen = []
-    for row in rows:
-        plan = row.plans[profile]
-        row_lrs = plan.lrs if lrs is None else tuple(lrs)
-        row_seeds = plan.seeds if seeds is None else tuple(seeds)
-        if not row_lrs or not row_seeds:
-            raise ValueError("lrs and seeds must not be empty: give at least one value of each")
-        chosen += [
-            run_config(
-                row.dataset, row.model, lr, seed, profile, plan.max_epochs, row.data, row.train
-            )
-            for lr in row_lrs
-            for seed in row_seeds
-        ]
-    return chosen
+    if lrs is not None:
+        lrs = tuple(lrs)
+        rows = tuple(r for r in rows if r.knob == "lr")
+        if not rows:
+            raise ValueError(f"lrs: {asked} sweeps something else than the LR; leave lrs out")
+    if seeds is not None:
+        seeds = tuple(seeds)
+    return list(dict.fromkeys(c for r in rows for c in _of_row(r, profile, lrs, seeds)))
+
+
+def _of_row(
+    row: Row,
+    profile: str,
+    values: Sequence[float] | None = None,
+    seeds: Sequence[int] | None = None,
+) -> list[RunConfig]:
+    """The runs of one row, value by value; values and seeds: instead of the plan's."""
+    plan = row.plans[profile]
+    values = plan.values if values is None else values
+    seeds = plan.seeds if seeds is None else seeds
+    if not values or not seeds:
+        raise ValueError("lrs and seeds must not be empty: give at least one value of each")
+    return [
+        run_config(
+            row.dataset, row.model, LR, seed, profile, plan.max_epochs, row.data,
+            row.train | row.setting(value), row.model_options,
+        )
+        for value in values
+        for seed in seeds
+    ]  # fmt: skip
 
 
 def recording(config: RunConfig) -> dict[str, int]:
@@ -236,13 +107,16 @@ def recording(config: RunConfig) -> dict[str, int]:
 
 
 def _is_of(config: RunConfig, row: Row) -> bool:
-    """Whether a run differs from those of a row in LR, seed, cap and size of the data only."""
-    if (config.dataset, config.model) != (row.dataset, row.model) or config.model_options:
+    """Whether a run differs from those of a row in knob, seed, cap and size of data only."""
+    if (config.dataset, config.model) != (row.dataset, row.model):
+        return False
+    if dict(config.model_options) != row.model_options:
         return False
     batch = 16 if config.dataset in LARGE_IMAGES else 100
-    usual: dict = {"lr": config.train.lr, "max_epochs": config.train.max_epochs}
+    usual: dict = {"lr": LR, "max_epochs": config.train.max_epochs}
     data = {k: v for k, v in config.data if k != "n_train"}
-    train = TrainConfig(**(usual | {"batch_size": batch} | row.train))
+    knob = {row.knob: getattr(config.train, row.knob)}
+    train = TrainConfig(**(usual | {"batch_size": batch} | row.train | knob))
     return data == row.data and config.train == train
 
 
@@ -288,40 +162,44 @@ def open_experiment(
     root: str | Path | None = None,
     dataset: str | None = None,
     model: str | None = None,
+    hyperparameter: str | None = None,
 ) -> xr.Dataset:
     """Results of an experiment, shipped and local, in long form (dimension `run`).
 
-    profile None: for each data set and model the largest profile of which anything is measured.
-    Runs that are not done yet are absent; `collapsed` is decided here, by comparison with the
-    other LRs. Raises ValueError if nothing is measured.
+    Coordinates `hyperparameter` and `value` say of which row a run is, and where in it; a run that
+    stands in several rows is in each of them. profile None: for each row the largest profile of
+    which anything is measured. Runs that are not done yet are absent; `collapsed` is decided here,
+    by comparison with the row's other values. Raises ValueError if nothing is measured.
     """
     check_names("experiment", [name], EXPERIMENTS)
-    sources = [_shipped(name), _local(root, recorded(name))]
-    runs = [found for found in sources if found is not None]
+    runs = _sources(name, root)
+    asked = (dataset, model, hyperparameter)
     chosen = []
-    for row_dataset, row_model in _pairs(name):
-        if dataset not in (None, row_dataset) or model not in (None, row_model):
+    for key in _keys(name):
+        if any(a not in (None, k) for a, k in zip(asked, key, strict=True)):
             continue
         for candidate in [profile] if profile else reversed(PROFILES):
-            wanted = _planned(name, candidate, row_dataset, row_model)
-            found = _select(runs, wanted, candidate)
+            found = _select(runs, _planned(name, candidate, *key), candidate)
             if found is not None:
-                chosen.append(found)
+                chosen.append(_labelled(found, name, key))
                 break
     if not chosen:
         what = f"experiment {name!r}" + (f" in profile {profile!r}" if profile else "")
         raise ValueError(
             f"nothing is measured yet of {what}"
-            + "".join(f", {v!r}" for v in (dataset, model) if v)
+            + "".join(f", {v!r}" for v in asked if v)
             + f". Measure it with: lrsc sweep {name}" + (f" --profile {profile}" if profile else "")
         )  # fmt: skip
     return _finish(xr.concat(chosen, "run", join="outer"), name)
 
 
-def open_runs(runs: Iterable[RunConfig], root: str | Path | None = None) -> xr.Dataset:
+def open_runs(
+    runs: Iterable[RunConfig], root: str | Path | None = None, name: str = ""
+) -> xr.Dataset:
     """Results of these runs, local or shipped, in long form, as far as they are done.
 
-    Raises ValueError if none is.
+    name: an experiment; each run then stands under every row of it that it is of, as in
+    `open_experiment`. Raises ValueError if none is done.
     """
     runs = list(runs)
     probes = {probe for config in runs for probe in recording(config)}
@@ -329,7 +207,28 @@ def open_runs(runs: Iterable[RunConfig], root: str | Path | None = None) -> xr.D
     found = _select([s for s in sources if s is not None], runs, profile_of(runs[0]))
     if found is None:
         raise ValueError("none of these runs is done: pass them to lrsc.sweep.run first")
-    return _finish(found, "")
+    return _finish(_in_rows(found, name) if name else found, name)
+
+
+def _in_rows(found: xr.Dataset, name: str) -> xr.Dataset:
+    """Runs under the name and value of each row of an experiment that they are of."""
+    configs = [RunConfig.from_json(text) for text in found["config"].values]
+    parts = []
+    for key in _keys(name):
+        rows = _rows(name, key)
+        of_key = [i for i, c in enumerate(configs) if any(_is_planned(c, row) for row in rows)]
+        if of_key:
+            parts.append(_labelled(found.isel(run=of_key), name, key))
+    return xr.concat(parts, "run", join="outer") if parts else found
+
+
+def _is_planned(config: RunConfig, row: Row) -> bool:
+    """Whether a run is one of a row: of its values of the knob, or of any LR where that is it."""
+    planned = [value for plan in row.plans.values() for value in plan.values]
+    value = results.value_of(config, row.knob)
+    return _is_of(config, row) and (
+        row.knob == "lr" or bool(np.isclose(value, planned, rtol=0.02).any())
+    )
 
 
 def profile_of(config: RunConfig) -> str:
@@ -342,11 +241,10 @@ def profile_of(config: RunConfig) -> str:
 def export(name: str, root: str | Path | None = None) -> Path:
     """Write book/results/<name>.nc: measures (not raw material) of all local and shipped runs."""
     check_names("experiment", [name], EXPERIMENTS)
-    sources = [_shipped(name), _local(root, recorded(name))]
-    runs = [found for found in sources if found is not None]
+    runs = _sources(name, root)
     kept = []
     for profile in PROFILES[1:]:  # quick runs are never evidence
-        wanted = [c for d, m in _pairs(name) for c in _planned(name, profile, d, m)]
+        wanted = [c for key in _keys(name) for c in _planned(name, profile, *key)]
         found = _select(runs, wanted, profile)
         if found is not None:
             kept.append(found.drop_vars(["profile", "origin"]))
@@ -366,9 +264,8 @@ def reference(dataset: str, model: str) -> dict[str, tuple[float, float]] | None
 
     Keys are the names of the result variables, and `lr`; accuracies are fractions.
     """
-    shown = _TABLE_NAMES.get(dataset), _TABLE_NAMES.get(model)
-    with open(Path(__file__).parent / "tables" / "table_s1.csv", newline="") as file:
-        rows = [r for r in csv.DictReader(file) if (r["dataset"], r["model"]) == shown]
+    shown = plans.DATASETS.get(dataset), plans.MODELS.get(model)
+    rows = [r for r in plans.table("s1") if (r["dataset"], r["model"]) == shown]
     if not rows:
         return None
     ranges = {
@@ -379,13 +276,6 @@ def reference(dataset: str, model: str) -> dict[str, tuple[float, float]] | None
     return ranges | {"unbiased_accuracy": (low / 100, high / 100)}
 
 
-_TABLE_NAMES = {
-    "parity": "Parity", "moon_star": "Moon-Star", "colored_mnist": "Colored MNIST",
-    "double_mnist": "Double MNIST", "mnist_cifar": "MNIST-CIFAR",
-    "corrupted_cifar10": "Cor. CIFAR-10", "celeba": "CelebA", "fcn": "FCN", "cnn": "CNN",
-    "resnet18": "ResNet18", "resnet50": "ResNet50", "wide_resnet101_2": "Wide ResNet101-2",
-    "swin_t": "Swin Transformer",
-}  # fmt: skip
 _TABLE_COLUMNS = {
     "lr": "lr", "unbiased_accuracy": "test_accuracy", "prunability": "prunability",
     "activation_compressibility": "activation_compressibility", "csi": "csi",
@@ -393,16 +283,36 @@ _TABLE_COLUMNS = {
 }  # fmt: skip
 
 
-def _pairs(name: str) -> list[tuple[str, str]]:
-    """Data sets and models of an experiment, in its order."""
-    return list(dict.fromkeys((row.dataset, row.model) for row in EXPERIMENTS[name]))
+def _keys(name: str) -> list[tuple[str, str, str]]:
+    """Data sets, models and hyperparameters of an experiment's rows, in its order."""
+    return list(dict.fromkeys((r.dataset, r.model, r.hyperparameter) for r in EXPERIMENTS[name]))
 
 
-def _planned(name: str, profile: str, dataset: str, model: str) -> list[RunConfig]:
-    """The runs of a data set and model, none where the profile has no plan for them."""
-    rows = [r for r in EXPERIMENTS[name] if (r.dataset, r.model) == (dataset, model)]
-    planned = any(profile in r.plans for r in rows)
-    return configs(name, profile, dataset, model) if planned else []
+def _rows(name: str, key: tuple[str, str, str]) -> list[Row]:
+    return [r for r in EXPERIMENTS[name] if (r.dataset, r.model, r.hyperparameter) == key]
+
+
+def _planned(
+    name: str, profile: str, dataset: str, model: str, hyperparameter: str
+) -> list[RunConfig]:
+    """The runs of rows of one key, none where the profile has no plan for them."""
+    rows = _rows(name, (dataset, model, hyperparameter))
+    found = (c for row in rows if profile in row.plans for c in _of_row(row, profile))
+    return list(dict.fromkeys(found))
+
+
+def _labelled(found: xr.Dataset, name: str, key: tuple[str, str, str]) -> xr.Dataset:
+    """The runs with the name of their row and the value of its knob."""
+    knob = _rows(name, key)[0].knob
+    configs = [RunConfig.from_json(text) for text in found["config"].values]
+    values = np.array([results.value_of(config, knob) for config in configs])
+    label = np.full(found.sizes["run"], key[2], object)
+    return found.assign_coords(hyperparameter=("run", label), value=("run", values))
+
+
+def _sources(name: str, root: str | Path | None) -> list[xr.Dataset]:
+    sources = [_shipped(name), _local(root, recorded(name))]
+    return [found for found in sources if found is not None]
 
 
 def _shipped(name: str) -> xr.Dataset | None:
@@ -457,7 +367,9 @@ def _key(config: RunConfig) -> str:
 
 
 def _finish(found: xr.Dataset, name: str) -> xr.Dataset:
-    order = np.lexsort([found[k] for k in ("seed", "lr", "data", "model", "dataset")])
+    order = np.lexsort([found[k] for k in (
+        "seed", "value", "data", "hyperparameter", "model", "dataset",
+    )])  # fmt: skip
     found = found.isel(run=order)
     found = found.assign_coords(status=("run", _with_collapsed(found)))
     profiles = dict.fromkeys(found["profile"].values.tolist())
@@ -472,10 +384,10 @@ def _finish(found: xr.Dataset, name: str) -> xr.Dataset:
 
 
 def _with_collapsed(found: xr.Dataset) -> np.ndarray:
-    """Statuses; a run is collapsed if it is far under its row's best LR, at a larger LR."""
+    """Statuses; a run is collapsed if it is far under its row's best value, at a larger one."""
     status = found["status"].values.astype(object)
-    accuracy, lr = found["unbiased_accuracy"].values, found["lr"].values
-    columns = (found[name].values for name in ("dataset", "model", "data"))
+    accuracy, lr = found["unbiased_accuracy"].values, found["value"].values
+    columns = (found[name].values for name in ("dataset", "model", "hyperparameter", "data"))
     rows = np.array([" | ".join(row) for row in zip(*columns, strict=True)])
     for row in np.unique(rows):
         means = {
@@ -510,7 +422,7 @@ def estimate_epochs(config: RunConfig, known: xr.Dataset | None) -> float:
 
 
 def status(profile: str | None = None, root: str | Path | None = None) -> list[dict]:
-    """What is done of every experiment: one row for each profile, data set and model."""
+    """What is done of every experiment: one row for each profile and row of its table."""
     if profile is not None:
         check_names("profile", [profile], PROFILES)
     local = _local(root)
@@ -518,16 +430,17 @@ def status(profile: str | None = None, root: str | Path | None = None) -> list[d
     for candidate in [profile] if profile else PROFILES:
         for name in EXPERIMENTS:
             sources = [found for found in (_shipped(name), local) if found is not None]
-            for dataset, model in _pairs(name):
-                wanted = _planned(name, candidate, dataset, model)
+            for key in _keys(name):
+                wanted = _planned(name, candidate, *key)
                 if not wanted:
                     continue
                 found = _select(sources, wanted, candidate)
                 done = 0 if found is None else found.sizes["run"]
                 diverged = 0 if found is None else int((found["status"] == "diverged").sum())
                 rows.append({
-                    "profile": candidate, "experiment": name, "dataset": dataset,
-                    "model": model, "runs": len(wanted), "done": done, "diverged": diverged,
+                    "profile": candidate, "experiment": name, "dataset": key[0],
+                    "model": key[1], "hyperparameter": key[2],
+                    "runs": len(wanted), "done": done, "diverged": diverged,
                     "missing": len(wanted) - done,
                 })  # fmt: skip
     return rows

@@ -24,6 +24,7 @@ _FROM_ATTRS = {
     "wall_seconds": np.nan, "train_seconds": np.nan, "prune_samples": 0, "lrsc_version": "",
     "commit": "", "torch_version": "", "engine": "", "replicas": 0, "config": "",
 }  # fmt: skip
+LOW_LR = 0.001  # at which the other hyperparameters are swept
 # dimensions an experiment keeps; raw material has others
 _LABELS = {"kappa", "class", "bias", "q", "kept"}
 
@@ -166,13 +167,47 @@ def combine(runs: Iterable[xr.Dataset], recorded: Iterable[str] = ()) -> xr.Data
 
 
 def completed(found: xr.Dataset) -> xr.Dataset:
-    """An experiment of an older version, with the coordinates that were not known then, empty."""
+    """An experiment of an older version, with the coordinates that were not known then.
+
+    They are empty, but for those that the runs' configurations tell.
+    """
     missing = {k: empty for k, empty in _FROM_ATTRS.items() if k not in found.coords}
     columns = {
         k: np.full(found.sizes["run"], empty, object if isinstance(empty, str) else None)
         for k, empty in missing.items()
     }
+    if "hyperparameter" not in found.coords:
+        columns |= _swept([RunConfig.from_json(text) for text in found["config"].values])
     return found.assign_coords({k: ("run", column) for k, column in columns.items()})
+
+
+def intervention(config: RunConfig) -> str:
+    """The hyperparameter that a run differs in from plain SGD, 'lr' for none.
+
+    'high_lr_l2': L2 at another LR than the low one, at which the other hyperparameters are swept
+    (table S2).
+    """
+    t = config.train
+    if t.schedule == "switch":
+        return "switch_at"
+    if t.l2 > 0:
+        return "l2" if t.lr <= LOW_LR else "high_lr_l2"
+    swept = ("l1", "focal_gamma", "asam_rho", "momentum")
+    found = next((name for name in swept if getattr(t, name) > 0), None)
+    return found or ("lr" if t.batch_size in (16, 100) else "batch_size")
+
+
+def value_of(config: RunConfig, hyperparameter: str) -> float:
+    """A run's value of a hyperparameter; of the batch size it is 1 / B."""
+    name = "l2" if hyperparameter == "high_lr_l2" else hyperparameter
+    value = getattr(config.train, name)
+    return 1 / value if name == "batch_size" else float("nan" if value is None else value)
+
+
+def _swept(configs: list[RunConfig]) -> dict[str, np.ndarray]:
+    names = [intervention(c) for c in configs]
+    values = [value_of(c, name) for c, name in zip(configs, names, strict=True)]
+    return {"hyperparameter": np.array(names, object), "value": np.array(values)}
 
 
 def _coordinates(runs: list[xr.Dataset]) -> dict:
@@ -184,6 +219,7 @@ def _coordinates(runs: list[xr.Dataset]) -> dict:
         "seed": [c.seed for c in configs],
         "data": [", ".join(f"{k} = {v}" for k, v in c.data) for c in configs],
     }
+    columns |= {k: list(v) for k, v in _swept(configs).items()}
     columns |= {k: [r.attrs.get(k, empty) for r in runs] for k, empty in _FROM_ATTRS.items()}
     # strings as objects: netCDF's own strings, of any length
     as_array = lambda v: np.array(v, dtype=object if isinstance(v[0], str) else None)  # noqa: E731

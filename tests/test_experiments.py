@@ -174,10 +174,10 @@ def test_the_semi_synthetic_grid_is_the_papers():
     assert len({(row.dataset, row.model) for row in rows}) == len(rows) == 20
     for row in rows:
         plan, known = row.plans["paper"], experiments.reference(row.dataset, row.model)
-        assert (min(plan.lrs), max(plan.lrs)) == known["lr"]
-        assert len(plan.lrs) >= 6 and plan.seeds == (0, 1, 2)
+        assert (min(plan.values), max(plan.values)) == known["lr"]
+        assert len(plan.values) >= 6 and plan.seeds == (0, 1, 2)
         desk = row.plans["desk"]
-        assert len(desk.lrs) == 3 and len(desk.seeds) == 3
+        assert len(desk.values) == 3 and len(desk.seeds) == 3
     grid = experiments.configs("semi_synthetic", "paper", dataset="mnist_cifar", model="fcn")
     assert {dict(config.data)["rho"] for config in grid} == {0.25} and len(grid) == 18
 

@@ -12,7 +12,6 @@ from lrsc.notebook.display import MEASURES, show, table
 from lrsc.notebook.inputs import NAMES, parameters
 from lrsc.notebook.interventions import (
     interventions,
-    open_rows,
     show_interventions,
     show_s2,
     show_soup,
@@ -39,7 +38,7 @@ from lrsc.notebook.studies import (
 )
 
 __all__ = [
-    "MEASURES", "NAMES", "evidence", "interventions", "measured_rows", "open_rows", "parameters",
+    "MEASURES", "NAMES", "evidence", "interventions", "measured_rows", "parameters",
     "show", "show_attribution_shares", "show_benchmark", "show_card", "show_choices",
     "show_counts", "show_curves", "show_examples", "show_interventions", "show_pruned_accuracy",
     "show_pruning", "show_pruning_criteria", "show_reference_prunability", "show_report",

@@ -1,6 +1,6 @@
 """What sections with several interventions a data set show: trade-offs, curves, table S2."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
@@ -43,28 +43,6 @@ def interventions(experiment: str, dataset: str, model: str) -> xr.Dataset:
         "a single intervention with `--hyperparameter`."
     ))  # fmt: skip
     return found
-
-
-def open_rows(experiment: str, runs: Iterable[RunConfig]) -> xr.Dataset:
-    """The results of these runs, each under the name of every row of the experiment it is of."""
-    runs = list(runs)
-    found = experiments.open_runs(runs)
-    configs = [RunConfig.from_json(text) for text in found["config"].values]
-    parts = []
-    for row in experiments.EXPERIMENTS[experiment]:
-        planned = [value for plan in row.plans.values() for value in plan.values]
-        values = [results.value_of(config, row.knob) for config in configs]
-        of_row = [
-            i for i, config in enumerate(configs) if experiments.is_of(config, row)
-            and (row.knob == "lr" or np.isclose(values[i], planned, rtol=0.02).any())
-        ]  # fmt: skip
-        if of_row:
-            name = np.full(len(of_row), row.hyperparameter, object)
-            parts.append(found.isel(run=of_row).assign_coords(
-                hyperparameter=("run", name), value=("run", np.array(values)[of_row])
-            ))  # fmt: skip
-    together = xr.concat(parts, "run", join="outer")
-    return together.assign_attrs(found.attrs | {"experiment": experiment})
 
 
 def show_tradeoffs(ds: xr.Dataset, command: str | None = None) -> None:

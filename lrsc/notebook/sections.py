@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -21,7 +22,7 @@ def evidence(
     """
     from IPython.display import Markdown, display
 
-    row = {"dataset": dataset, "model": model}
+    row: dict[str, Any] = {"dataset": dataset, "model": model}
     row |= {"hyperparameter": hyperparameter} if hyperparameter else {}
     options = "".join(f" --{name} {value}" for name, value in row.items())
     how = _how_to_measure(experiment, row, options)
@@ -42,7 +43,7 @@ def evidence(
     return found
 
 
-def _how_to_measure(experiment: str, row: dict[str, str], options: str) -> str:
+def _how_to_measure(experiment: str, row: dict[str, Any], options: str) -> str:
     """The command that measures a row, in each profile that has a plan for it."""
     rows = [
         each for each in experiments.EXPERIMENTS[experiment]
