@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,7 @@ class Row:
 
     def setting(self, value: float) -> dict:
         """The field of TrainConfig that a value of the plan stands for."""
-        whole = {"batch_size": lambda v: round(1 / v), "switch_at": int}
+        whole: dict[str, Callable] = {"batch_size": lambda v: round(1 / v), "switch_at": int}
         return {self.knob: whole.get(self.knob, float)(value)}
 
 
