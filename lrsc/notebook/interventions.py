@@ -62,7 +62,7 @@ def show_interventions(
 
     if not ds.sizes.get("run"):
         return say_unmeasured()
-    for name in dict.fromkeys(ds["hyperparameter"].values.tolist()):
+    for name in plots.interventions_of(ds):
         display(Markdown(f"**{plots.hyperparameter(name)[0]}**"))
         show_curves(plots.against_value(_only(ds, name)), variables, command)
 

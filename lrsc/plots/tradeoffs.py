@@ -4,7 +4,7 @@ import numpy as np
 import xarray as xr
 
 from lrsc.plots.frame import SMALL, TEXT, new_figure, say_empty
-from lrsc.plots.words import check, hyperparameter, is_percent, pair, style
+from lrsc.plots.words import check, hyperparameter, interventions_of, is_percent, pair, style
 
 
 def tradeoff(ds: xr.Dataset, x: str = "prunability", y: str = "unbiased_accuracy"):
@@ -18,7 +18,7 @@ def tradeoff(ds: xr.Dataset, x: str = "prunability", y: str = "unbiased_accuracy
     check(ds, (x, y))
     figure, (axes,) = new_figure(1, 3.8)
     said, ends = [], []
-    for name in dict.fromkeys(ds["hyperparameter"].values.tolist()):
+    for name in interventions_of(ds):
         row = ds.isel(run=ds["hyperparameter"].values == name)
         values, mean, sd = _by_value(row, (x, y))
         if not len(values):
@@ -29,7 +29,9 @@ def tradeoff(ds: xr.Dataset, x: str = "prunability", y: str = "unbiased_accuracy
             mean[0], mean[1], xerr=sd[0], yerr=sd[1], color=colour, marker=marker, ms=7, lw=1.5,
             elinewidth=0.7, label=f"{label}: {span}",
         )  # fmt: skip
-        ends += [(*mean[:, i], f"{values[i]:.3g}", colour) for i in {0, len(values) - 1}]
+        strong, weak = len(values) - 1, 0
+        for i, place in {strong: len(ends), weak: 2 * len(ends) + 100}.items():
+            ends.append((place, *mean[:, i], f"{values[i]:.3g}", colour))
         gains = ", ".join(_text(n, m) for n, m in ((y, mean[1]), (x, mean[0])))
         said.append(f"{label} from {values[0]:g} to {values[-1]:g}: {gains}.")
     axes.margins(0.12)
@@ -65,7 +67,7 @@ def _label_ends(axes, ends) -> None:
     """The value beside each end of a line, where it would not cover another one's."""
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     taken: list[tuple[float, float]] = []
-    for x, y, text, colour in sorted(ends, key=lambda end: -end[1]):
+    for _, x, y, text, colour in sorted(ends):  # strong ends first
         at = (x - left) / (right - left), (y - low) / (high - low)
         if any(abs(at[0] - a) < 0.13 and abs(at[1] - b) < 0.06 for a, b in taken):
             continue

@@ -63,6 +63,13 @@ def hyperparameter(name: str) -> tuple[str, str, str, str]:
     return HYPERPARAMETERS.get(name, (name, name.replace("_", " "), "#000000", "o"))
 
 
+def interventions_of(ds: xr.Dataset) -> list[str]:
+    """The interventions that runs are of, in the order of the paper's tables."""
+    order = list(HYPERPARAMETERS)
+    names = dict.fromkeys(ds["hyperparameter"].values.tolist())
+    return sorted(names, key=lambda n: order.index(n) if n in order else len(order))
+
+
 def against_value(ds: xr.Dataset) -> xr.Dataset:
     """One intervention's runs, so that figures and tables show its values in place of LRs."""
     (name,) = set(ds["hyperparameter"].values.tolist())
