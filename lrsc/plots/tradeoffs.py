@@ -17,7 +17,8 @@ def tradeoff(ds: xr.Dataset, x: str = "prunability", y: str = "unbiased_accuracy
     """
     check(ds, (x, y))
     figure, (axes,) = new_figure(1, 3.8)
-    said, ends = [], []
+    said: list[str] = []
+    ends: list[tuple] = []
     for name in interventions_of(ds):
         row = ds.isel(run=ds["hyperparameter"].values == name)
         values, mean, sd = _by_value(row, (x, y))
