@@ -5,9 +5,9 @@ import importlib
 __version__ = "0.1.0"
 
 _SUBMODULES = (
-    "attribution", "book", "cli", "config", "datasets", "errors", "experiments", "losses",
-    "measure", "metrics", "models", "notebook", "optimizers", "plans", "plots", "pruning",
-    "results", "schedules", "sweep", "training",
+    "attribution", "book", "cli", "compressibilities", "config", "datasets", "errors",
+    "experiments", "losses", "measure", "metrics", "models", "notebook", "optimizers", "plans",
+    "plots", "pruning", "results", "schedules", "sweep", "training",
 )  # fmt: skip
 _NAMES = {"RunConfig": "config", "TrainConfig": "config", "Trained": "training", "fit": "training"}
 

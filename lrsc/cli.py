@@ -351,8 +351,10 @@ def _results(args) -> None:
 
 
 def _export(args) -> Path:
-    from lrsc import experiments
+    from lrsc import compressibilities, experiments
 
+    if args.experiment == compressibilities.NAME:
+        return compressibilities.export(args.results)
     return experiments.export(args.experiment, args.results)
 
 

@@ -13,7 +13,8 @@ import xarray as xr
 from lrsc import datasets, models, plans, results
 from lrsc.config import RunConfig, TrainConfig
 from lrsc.errors import check_names
-from lrsc.plans import EXPERIMENTS, Row
+from lrsc.plans import EXPERIMENTS as EXPERIMENTS  # of here, for all who ask for experiments
+from lrsc.plans import Row
 
 PROFILES = ("quick", "desk", "paper")  # from the smallest to the paper's own settings
 DESK_TRAIN = 10_000  # training samples of the desk profile
@@ -192,10 +193,13 @@ def open_experiment(
     return _finish(xr.concat(chosen, "run", join="outer"), name)
 
 
-def open_runs(runs: Iterable[RunConfig], root: str | Path | None = None) -> xr.Dataset:
+def open_runs(
+    runs: Iterable[RunConfig], root: str | Path | None = None, name: str = ""
+) -> xr.Dataset:
     """Results of these runs, local or shipped, in long form, as far as they are done.
 
-    Raises ValueError if none is.
+    name: an experiment; each run then stands under every row of it that it is of, as in
+    `open_experiment`. Raises ValueError if none is done.
     """
     runs = list(runs)
     probes = {probe for config in runs for probe in recording(config)}
@@ -203,7 +207,28 @@ def open_runs(runs: Iterable[RunConfig], root: str | Path | None = None) -> xr.D
     found = _select([s for s in sources if s is not None], runs, profile_of(runs[0]))
     if found is None:
         raise ValueError("none of these runs is done: pass them to lrsc.sweep.run first")
-    return _finish(found, "")
+    return _finish(_in_rows(found, name) if name else found, name)
+
+
+def _in_rows(found: xr.Dataset, name: str) -> xr.Dataset:
+    """Runs under the name and value of each row of an experiment that they are of."""
+    configs = [RunConfig.from_json(text) for text in found["config"].values]
+    parts = []
+    for key in _keys(name):
+        rows = _rows(name, key)
+        of_key = [i for i, c in enumerate(configs) if any(_is_planned(c, row) for row in rows)]
+        if of_key:
+            parts.append(_labelled(found.isel(run=of_key), name, key))
+    return xr.concat(parts, "run", join="outer") if parts else found
+
+
+def _is_planned(config: RunConfig, row: Row) -> bool:
+    """Whether a run is one of a row: of its values of the knob, or of any LR where that is it."""
+    planned = [value for plan in row.plans.values() for value in plan.values]
+    value = results.value_of(config, row.knob)
+    return _is_of(config, row) and (
+        row.knob == "lr" or bool(np.isclose(value, planned, rtol=0.02).any())
+    )
 
 
 def profile_of(config: RunConfig) -> str:

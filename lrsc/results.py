@@ -25,7 +25,8 @@ _FROM_ATTRS = {
     "commit": "", "torch_version": "", "engine": "", "replicas": 0, "config": "",
 }  # fmt: skip
 LOW_LR = 0.001  # at which the other hyperparameters are swept
-_LABELS = {"kappa", "class", "bias"}  # dimensions an experiment keeps; raw material has others
+# dimensions an experiment keeps; raw material has others
+_LABELS = {"kappa", "class", "bias", "q", "kept"}
 
 
 def project_root() -> Path:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 from test_results import run as stored
 
 from lrsc import experiments, results
@@ -185,3 +186,24 @@ def test_the_semi_synthetic_grid_is_the_papers():
 def test_a_row_without_a_plan_says_which_profiles_it_has():
     with pytest.raises(ValueError, match="double_mnist cnn has no runs .* only in desk and paper"):
         experiments.configs("semi_synthetic", "quick", dataset="double_mnist", model="cnn")
+
+
+def test_runs_stand_under_every_row_they_are_of_and_no_other():
+    runs = experiments.configs("hyperparameters", "quick")
+    found = xr.Dataset(coords={"config": ("run", [config.to_json() for config in runs])})
+    labelled = experiments._in_rows(found, "hyperparameters")
+    names = labelled["hyperparameter"].values.tolist()
+    assert {name: names.count(name) for name in names} == dict.fromkeys(
+        ["lr", "high_lr_l2", "batch_size", "momentum", "l1", "l2", "focal_gamma", "asam_rho"], 2
+    )
+    assert (labelled["value"].values > 0).all()
+    # the usual batch size at the low LR is one value of two rows
+    assert labelled.sizes["run"] == len(runs) + 1
+
+
+def test_a_run_at_an_lr_of_ones_own_is_of_the_rows_that_sweep_it():
+    runs = experiments.configs("optimizers_schedules", "quick", hyperparameter="adam", lrs=[0.05])
+    found = xr.Dataset(coords={"config": ("run", [config.to_json() for config in runs])})
+    labelled = experiments._in_rows(found, "optimizers_schedules")
+    assert labelled["hyperparameter"].values.tolist() == ["adam"]
+    assert labelled["value"].values.tolist() == [0.05]

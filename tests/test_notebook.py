@@ -102,6 +102,11 @@ def test_the_command_runs_the_notebook_with_the_same_parameters():
     assert "seeds" not in command
 
 
+def test_a_section_on_another_sections_runs_names_itself_in_the_command():
+    p = notebook.parameters(GIVEN, "semi_synthetic", section="compressibility")
+    assert p.command.startswith("papermill notebooks/compressibility.ipynb ")
+
+
 @pytest.fixture
 def displayed(monkeypatch):
     """What the helpers display, as a list of (kind, text)."""

@@ -270,3 +270,66 @@ def test_throughput_draws_the_measured_rates_in_order_and_what_bounds_them():
 def test_throughput_of_nothing_measured_is_an_error():
     with pytest.raises(ValueError, match="no measured rows"):
         plots.throughput([row | {"steps_per_second": None} for row in throughput_rows()])
+
+
+def orders():
+    ds = experiment()
+    rise = ds["csi"].values[:, None, None] * np.array([1.0, 2.0])[:, None] + np.array([0.1, 0.3])
+    return ds.assign(
+        at=(("run", "q", "kept"), rise), q=("q", [1.0, 2.0]), kept=("kept", [0.1, 0.5])
+    )
+
+
+def test_orders_have_a_panel_a_q_and_a_line_a_share():
+    ds = orders()
+    figure = plots.orders(ds, "at")
+    assert_nothing_clipped(figure)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["q = 1", "q = 2"]
+    for axes, q in zip(figure.axes, (1.0, 2.0), strict=True):
+        for line, kept in zip(axes.lines, (0.1, 0.5), strict=True):
+            grid = ds["at"].sel(q=q, kept=kept).values.reshape(len(LRS), 3)
+            np.testing.assert_allclose(line.get_ydata(), grid.mean(1))
+    assert "parity" in figure.get_label() and figure.get_label().endswith(".")
+
+
+def test_orders_of_runs_without_a_value_say_so():
+    ds = orders()
+    figure = plots.orders(ds.assign(at=ds["at"] * np.nan), "at")
+    assert "no run has a value" in texts(figure)
+
+
+def along_training():
+    """Runs of two LRs that end at different steps; shares of core bits rise, of noise fall."""
+    ds = experiment(lrs=(0.01, 0.3), seeds=(0, 1), diverged=((0.3, 1),))
+    ends = (4, 2, 4, 1)  # calls before a run's end
+    steps = np.full((4, 5), np.nan)
+    for row, end in zip(steps, ends, strict=True):
+        row[: end + 1] = 100 * np.arange(end + 1)
+    core = steps / 1000
+    shares = {"core": core, "spurious": 0.1 + 0 * core, "noise": 0.9 - core}
+    curves = {f"curve_attribution_{k}": (("run", "attribution_call"), v) for k, v in shares.items()}
+    return ds.assign(attribution_step=(("run", "attribution_call"), steps), **curves)
+
+
+def test_attribution_along_training_has_a_panel_for_each_end_of_the_lrs():
+    figure = plots.attribution_shares(along_training())
+    assert_nothing_clipped(figure)
+    low, high = figure.axes
+    assert "0.01" in low.get_title(loc="left") and "0.3" in high.get_title(loc="left")
+    core = low.lines[0]
+    np.testing.assert_array_equal(core.get_xdata(), [0, 100, 200, 300, 400])
+    # the run that ended at step 200 keeps its value of then
+    np.testing.assert_allclose(core.get_ydata(), [0, 0.1, 0.2, 0.25, 0.3])
+    np.testing.assert_allclose(high.lines[0].get_ydata(), [0, 0.1, 0.2, 0.3, 0.4])  # one diverged
+    assert [line.get_label() for line in low.lines] == ["core bits", "spurious bits", "noise bits"]
+    assert "core 0.30" in figure.get_label() and figure.get_label().endswith(".")
+
+
+def test_no_curves_of_attribution_is_an_error():
+    ds = along_training()
+    with pytest.raises(ValueError, match="no run has curves of attribution"):
+        plots.attribution_shares(
+            ds.assign(curve_attribution_core=ds.curve_attribution_core * np.nan)
+        )
+    with pytest.raises(ValueError, match="attribution_step"):
+        plots.attribution_shares(experiment())

@@ -7,9 +7,23 @@ from lrsc.notebook.attributions import (
     show_methods,
     show_paired,
 )
+from lrsc.notebook.compressibility import (
+    show_rows_compressibility,
+    show_rows_filters,
+    show_rows_orders,
+    show_rows_pruning,
+    show_shrinking,
+)
 from lrsc.notebook.data import show_card, show_counts, show_examples
 from lrsc.notebook.display import MEASURES, show, table
 from lrsc.notebook.inputs import NAMES, parameters
+from lrsc.notebook.interventions import (
+    interventions,
+    show_interventions,
+    show_s2,
+    show_soup,
+    show_tradeoffs,
+)
 from lrsc.notebook.mechanism import (
     show_crossfit,
     show_dominance,
@@ -20,6 +34,8 @@ from lrsc.notebook.mechanism import (
 )
 from lrsc.notebook.sections import (
     evidence,
+    measured_rows,
+    show_attribution_shares,
     show_curves,
     show_pruning,
     show_report,
@@ -37,10 +53,13 @@ from lrsc.notebook.studies import (
 )
 
 __all__ = [
-    "MEASURES", "NAMES", "contrasted", "evidence", "parameters", "show", "show_benchmark",
-    "show_card", "show_choices", "show_contrasts", "show_counts", "show_crossfit", "show_curves",
-    "show_dominance", "show_dynamics", "show_examples", "show_gallery", "show_loss_ratios",
+    "MEASURES", "NAMES", "contrasted", "evidence", "interventions", "measured_rows", "parameters",
+    "show", "show_attribution_shares", "show_benchmark", "show_card", "show_choices",
+    "show_contrasts", "show_counts", "show_crossfit", "show_curves", "show_dominance",
+    "show_dynamics", "show_examples", "show_gallery", "show_interventions", "show_loss_ratios",
     "show_methods", "show_paired", "show_propositions", "show_pruned_accuracy", "show_pruning",
-    "show_pruning_criteria", "show_reference_prunability", "show_report", "show_rest", "show_table",
-    "show_throughput", "show_updates", "summary", "table",
+    "show_pruning_criteria", "show_reference_prunability", "show_report", "show_rest",
+    "show_rows_compressibility", "show_rows_filters", "show_rows_orders", "show_rows_pruning",
+    "show_s2", "show_shrinking", "show_soup", "show_table", "show_throughput", "show_tradeoffs",
+    "show_updates", "summary", "table",
 ]  # fmt: skip

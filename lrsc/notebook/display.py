@@ -34,7 +34,8 @@ def table(
 
     ``reference``: variable -> (low, high), and ``lr``: the paper's ranges, as a last row.
     """
-    heads = ["Learning rate", "Runs"]
+    name = plots.axis_name(ds)
+    heads = [name[0].upper() + name[1:], "Runs"]
     for name in variables:
         heads.append(plots.style(ds, name)[0] + (" (%)" if plots.is_percent(name) else ""))
     columns = {name: plots.by_lr(ds, name) for name in variables}
@@ -63,15 +64,23 @@ def caption_of(ds: xr.Dataset, command: str | None) -> str:
     file = str(ds.attrs.get("file", ""))
     if command is None:
         options = "".join(f" --{n} {ds[n].values[0]}" for n in ("profile", "dataset", "model"))
+        if _one_row(ds) not in ("lr", ""):
+            options += f" --hyperparameter {_one_row(ds)}"
         command = f"lrsc sweep {ds.attrs['experiment']}{options}" + (" --raw" if file else "")
     return plots.caption(ds, command, f"../{file}" if file else None)
 
 
 def paper_range(ds: xr.Dataset) -> dict | None:
-    """Table S1's ranges, where the results are of the paper's own data."""
-    if (ds["profile"].values == "quick").all():
+    """Table S1's ranges, where the results are of the paper's own data and plain SGD."""
+    if (ds["profile"].values == "quick").all() or _one_row(ds) not in ("lr", ""):
         return None
     return experiments.reference(str(ds["dataset"].values[0]), str(ds["model"].values[0]))
+
+
+def _one_row(ds: xr.Dataset) -> str:
+    """The intervention that the runs are of; empty if they are of several, 'lr' if of none."""
+    names = set(ds["hyperparameter"].values.tolist()) if "hyperparameter" in ds.coords else {"lr"}
+    return names.pop() if len(names) == 1 else ""
 
 
 def say_unmeasured() -> None:
@@ -81,12 +90,24 @@ def say_unmeasured() -> None:
 
 
 def _image(figure) -> str:
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=180)
-    data = base64.b64encode(file.getvalue()).decode()
+    data = base64.b64encode(_png(figure)).decode()
     alt = html.escape(figure.get_label(), quote=True)
     size = "flex:1 1 320px;min-width:0;width:100%;max-width:560px;height:auto"
     return f'<img src="data:image/png;base64,{data}" alt="{alt}" style="{size}">'
+
+
+def _png(figure) -> bytes:
+    """A figure as a file; where it is lines and text, of 256 colours, a third of the size."""
+    from matplotlib.image import AxesImage
+    from PIL import Image
+
+    file, smaller = io.BytesIO(), io.BytesIO()
+    figure.savefig(file, format="png", dpi=180)
+    if figure.findobj(AxesImage):
+        return file.getvalue()
+    picture = Image.open(file).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    picture.save(smaller, format="png", optimize=True)
+    return smaller.getvalue()
 
 
 def plain(name: str, value: float) -> str:

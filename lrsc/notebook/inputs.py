@@ -13,14 +13,18 @@ _SHELL = {"In", "Out", "get_ipython", "exit", "quit", "open"}
 
 
 def parameters(
-    namespace: Mapping[str, Any], experiment: str, shares: Sequence[str] = ()
+    namespace: Mapping[str, Any],
+    experiment: str,
+    shares: Sequence[str] = (),
+    section: str | None = None,
 ) -> SimpleNamespace:
     """A section's parameters, checked: dataset, model, lrs, seeds, profile; and `command`.
 
     ``namespace``: ``globals()`` of the notebook, or a dict. ``lrs`` and ``seeds`` may be None (the
     profile's own), a list, one number, or a string that holds a JSON list, as papermill passes
     one; they come back as tuples. ``shares``: names of further parameters of this section, numbers
-    in [0, 1]. ``command`` is the line that runs the notebook with them. Raises
+    in [0, 1]. ``command`` is the line that runs the notebook with them. ``section``: the
+    notebook's name, where it is not that of the live part's experiment. Raises
     ValueError for an unknown parameter (papermill only logs it) and for a bad value.
     """
     names = (*NAMES, *shares)
@@ -47,16 +51,16 @@ def parameters(
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if not number or not 0 <= value <= 1:
             raise ValueError(f"{name} must be a share, a number in [0, 1]; found {value!r}")
-    return SimpleNamespace(**given, command=command_of(experiment, given))
+    return SimpleNamespace(**given, command=command_of(section or experiment, given))
 
 
-def command_of(experiment: str, given: Mapping[str, Any]) -> str:
+def command_of(section: str, given: Mapping[str, Any]) -> str:
     plain = [name for name in given if name not in ("lrs", "seeds")]
     chosen = [f"-p {name} {given[name]}" for name in plain]
     for name in ("lrs", "seeds"):
         if given[name] is not None:
             chosen.append(f'-p {name} "{json.dumps(given[name])}"')
-    return f"papermill notebooks/{experiment}.ipynb out.ipynb " + " ".join(chosen)
+    return f"papermill notebooks/{section}.ipynb out.ipynb " + " ".join(chosen)
 
 
 def _numbers(name: str, value: Any, expected: str, valid) -> tuple | None:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -10,27 +11,69 @@ from lrsc import experiments, plots
 from lrsc.notebook.display import caption_of, html_table, paper_range, say_unmeasured, show, table
 
 
-def evidence(experiment: str, dataset: str, model: str) -> xr.Dataset:
+def evidence(
+    experiment: str, dataset: str, model: str, hyperparameter: str | None = None
+) -> xr.Dataset:
     """The measured results of a section's row in the largest profile; no runs if there are none.
 
-    Quick runs are no evidence. Displays what is measured, or what is missing and how to get it.
+    hyperparameter: of the rows of this data set and model the one of that name; its figures are
+    then drawn against its values. Quick runs are no evidence. Displays what is measured, or what
+    is missing and how to get it.
     """
     from IPython.display import Markdown, display
 
+    row: dict[str, Any] = {"dataset": dataset, "model": model}
+    row |= {"hyperparameter": hyperparameter} if hyperparameter else {}
+    options = "".join(f" --{name} {value}" for name, value in row.items())
+    how = _how_to_measure(experiment, row, options)
     try:
-        found = experiments.open_experiment(experiment, dataset=dataset, model=model)
+        found = experiments.open_experiment(experiment, **row)
     except ValueError as error:
-        display(Markdown(f"**No evidence here yet.** {_sentence(str(error))}"))
+        why = str(error).split(". Measure it with")[0]
+        display(Markdown(f"**No evidence here yet.** {_sentence(why)} Measure it with {how}."))
         return xr.Dataset()
     profile = str(found["profile"].values[0])
     if profile == "quick":
-        how = f"`lrsc sweep {experiment} --profile desk`"
         text = f"**No evidence here yet.** Only the quick profile has been run. Measure with {how}."
         display(Markdown(text))
         return xr.Dataset()
-    planned = len(experiments.configs(experiment, profile, dataset, model))
+    planned = len(experiments.configs(experiment, profile, **row))
+    found = plots.against_value(found) if hyperparameter else found
     display(Markdown(summary(found, planned)))
     return found
+
+
+def _how_to_measure(experiment: str, row: dict[str, Any], options: str) -> str:
+    """The command that measures a row, in each profile that has a plan for it."""
+    rows = [
+        each for each in experiments.EXPERIMENTS[experiment]
+        if all(getattr(each, name) == value for name, value in row.items())
+    ]  # fmt: skip
+    profiles = [p for p in experiments.PROFILES[1:] if any(p in each.plans for each in rows)]
+    first, *others = profiles
+    command = f"`lrsc sweep {experiment} --profile {first}{options}`"
+    return command + "".join(f" (or `{other}`)" for other in others)
+
+
+def measured_rows(*names: str) -> dict[tuple[str, str], xr.Dataset]:
+    """(data set, model) -> its results, for all rows of these experiments that have evidence.
+
+    Of each row the largest profile there is; quick runs are no evidence.
+    """
+    rows: dict[tuple[str, str], xr.Dataset] = {}
+    for name in names:
+        try:
+            found = experiments.open_experiment(name)
+        except ValueError:  # nothing is measured of it
+            continue
+        pairs = list(zip(found["dataset"].values, found["model"].values, strict=True))
+        for pair in dict.fromkeys(pairs):
+            row = found.isel(run=[each == pair for each in pairs])
+            if row["profile"].values[0] != "quick":
+                origins = ", ".join(dict.fromkeys(row["origin"].values.tolist()))
+                file = found.attrs["file"] if "shipped" in origins else ""
+                rows[pair] = row.assign_attrs(origin=origins, file=file)
+    return rows
 
 
 def show_rest(experiment: str, besides: Sequence[tuple[str, str]]) -> None:
@@ -63,9 +106,12 @@ def show_rest(experiment: str, besides: Sequence[tuple[str, str]]) -> None:
 def summary(ds: xr.Dataset, planned: int) -> str:
     """Markdown: how much of a profile is measured, and what the main measures do over the LRs."""
     lrs = np.unique(ds["lr"].values)
-    over = f"{len(lrs)} learning rates from {lrs[0]:g} to {lrs[-1]:g}"
+    name = plots.axis_name(ds)
+    over = f"{len(lrs)} values of {name} from {lrs[0]:g} to {lrs[-1]:g}"
+    if name == "learning rate":
+        over = f"{len(lrs)} learning rates from {lrs[0]:g} to {lrs[-1]:g}"
     runs = f"{ds.sizes['run']} of the {planned} runs of the {ds['profile'].values[0]} profile"
-    lines = [f"Measured: {runs}, {f'learning rate {lrs[0]:g}' if len(lrs) == 1 else over}."]
+    lines = [f"Measured: {runs}, {f'{name} {lrs[0]:g}' if len(lrs) == 1 else over}."]
     lines += [f"- {plots.trend(ds, name)}" for name in plots.MAIN]
     return lines[0] + "\n\n" + "\n".join(lines[1:])
 
@@ -95,6 +141,17 @@ def show_pruning(ds: xr.Dataset, command: str | None = None) -> None:
     figures = [plots.pruning_curves(ds, method) for method in found]
     lead = f"Unbiased accuracy after {' and '.join(found)} pruning."
     show(*figures, caption=f"{lead} {caption_of(ds, command)}")
+
+
+def show_attribution_shares(ds: xr.Dataset, command: str | None = None) -> None:
+    """Display where attribution lies along training, where the runs have such curves."""
+    name = "curve_attribution_core"
+    if not ds.sizes.get("run") or name not in ds or not np.isfinite(ds[name].values).any():
+        return say_unmeasured()
+    with_curves = ds.isel(run=np.isfinite(ds[name].values).any(axis=1))
+    lead = "Integrated Gradients of the true label, shares of the absolute values."
+    figure = plots.attribution_shares(with_curves)
+    show(figure, caption=f"{lead} {caption_of(with_curves, command)}")
 
 
 def show_table(ds: xr.Dataset, command: str | None = None) -> None:

@@ -16,15 +16,23 @@ from lrsc.plots.mechanism import (
     propositions,
     update_response,
 )
+from lrsc.plots.orders import orders
 from lrsc.plots.samples import examples
 from lrsc.plots.speed import throughput
+from lrsc.plots.tradeoffs import tradeoff
+from lrsc.plots.training import attribution_shares
 from lrsc.plots.words import (
+    HYPERPARAMETERS,
     MAIN,
     NAMES,
     REGIONS,
     STYLES,
+    against_value,
+    axis_name,
     by_lr,
     caption,
+    hyperparameter,
+    interventions_of,
     is_percent,
     name_of,
     number,
@@ -34,8 +42,10 @@ from lrsc.plots.words import (
 )
 
 __all__ = [
-    "MAIN", "NAMES", "REGIONS", "SMALL", "STYLES", "TEXT", "WIDTH", "against_loss_ratio",
-    "along_training", "by_lr", "caption", "dominance", "examples", "gallery", "is_percent",
-    "mean_curve", "name_of", "normalised_curves", "number", "paired", "plain_curves",
-    "propositions", "pruning_curves", "source", "style", "throughput", "trend", "update_response",
+    "HYPERPARAMETERS", "MAIN", "NAMES", "REGIONS", "SMALL", "STYLES", "TEXT", "WIDTH",
+    "against_loss_ratio", "against_value", "along_training", "attribution_shares", "axis_name",
+    "by_lr", "caption", "dominance", "examples", "gallery", "hyperparameter",
+    "interventions_of", "is_percent", "mean_curve", "name_of", "normalised_curves", "number",
+    "orders", "paired", "plain_curves", "propositions", "pruning_curves", "source", "style",
+    "throughput", "tradeoff", "trend", "update_response",
 ]  # fmt: skip

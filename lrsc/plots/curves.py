@@ -8,7 +8,7 @@ import xarray as xr
 
 from lrsc import errors
 from lrsc.plots.frame import SMALL, TEXT, lr_axis, new_figure, say_empty
-from lrsc.plots.words import MAIN, by_lr, check, is_percent, pair, range_of, style, trend
+from lrsc.plots.words import MAIN, axis_name, by_lr, check, is_percent, pair, range_of, style, trend
 
 
 def normalised_curves(ds: xr.Dataset, variables: Sequence[str] = MAIN):
@@ -39,7 +39,7 @@ def normalised_curves(ds: xr.Dataset, variables: Sequence[str] = MAIN):
         axes.text(
             0.5,
             0.85,
-            "one learning rate: no curve to scale",
+            f"one {axis_name(ds)}: no curve to scale",
             ha="center",
             fontsize=SMALL,
             transform=axes.transAxes,
@@ -48,8 +48,8 @@ def normalised_curves(ds: xr.Dataset, variables: Sequence[str] = MAIN):
     _mark_failed(axes, ds, variables)
     figure.legend(loc="outside upper left", fontsize=SMALL, frameon=False, borderaxespad=0.2)
     figure.set_label(
-        f"Line plot over the learning rate (log axis), {pair(ds)}; every curve is scaled to 0..1. "
-        + " ".join(trend(ds, name) for name in variables)
+        f"Line plot over the {axis_name(ds)} (log axis), {pair(ds)}; "
+        "every curve is scaled to 0..1. " + " ".join(trend(ds, name) for name in variables)
     )
     return figure
 
@@ -91,7 +91,7 @@ def plain_curves(
         _mark_failed(axes, ds, (name,))
     _plain_legend(figure, ds, variables, bool(reference))
     figure.set_label(
-        f"{len(variables)} stacked line plots over the learning rate (log axis), {pair(ds)}, in "
+        f"{len(variables)} stacked line plots over the {axis_name(ds)} (log axis), {pair(ds)}, in "
         "plain units, with a dot for every run. " + " ".join(trend(ds, name) for name in variables)
     )
     return figure

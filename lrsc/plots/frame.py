@@ -3,6 +3,8 @@
 import numpy as np
 import xarray as xr
 
+from lrsc.plots.words import axis_name
+
 WIDTH = 5.0  # inches
 TEXT, SMALL = 11, 10  # points
 
@@ -36,7 +38,7 @@ def lr_axis(axes, ds: xr.Dataset, labelled: bool = True) -> None:
     axes.set_xticks(lrs, [f"{lr:.3g}" if lr in shown else "" for lr in lrs])
     axes.set_xticks([], minor=True)
     if labelled:
-        axes.set_xlabel("learning rate (log axis)", fontsize=TEXT)
+        axes.set_xlabel(f"{axis_name(ds)} (log axis)", fontsize=TEXT)
     else:
         axes.tick_params(labelbottom=False)
 

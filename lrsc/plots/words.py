@@ -25,6 +25,9 @@ STYLES = {
     "bsi": ("Bias selectivity", "#555555", "d"),
     "max_loss_ratio": ("Largest loss ratio (mini-batch)", "#44AA99", "*"),
     "max_loss_ratio_fixed": ("Largest loss ratio (fixed sample)", "#661100", "H"),
+    "filter_pq_index": ("PQ-index of the filter norms", "#AA4499", ">"),
+    "filter_compressibility": ("Compressibility of the filter norms", "#009E73", "^"),
+    "filter_sparsity": ("Share of filters that are zero", "#117733", "<"),
 }
 REGIONS = {"core": "#0072B2", "spurious": "#D55E00", "noise": "#666666"}
 NAMES = {
@@ -34,6 +37,49 @@ NAMES = {
     "cnn": "CNN", "resnet18": "ResNet18", "resnet50": "ResNet50",
     "wide_resnet101_2": "Wide ResNet-101-2", "swin_t": "Swin-T", "cpu": "CPU", "cuda": "GPU",
 }  # fmt: skip
+
+
+# intervention, or way of training -> (label, what its values are, colour, marker)
+HYPERPARAMETERS = {
+    "lr": ("Learning rate", "learning rate", "#0072B2", "o"),
+    "high_lr_l2": ("High LR + L2", "L2 coefficient, at a high learning rate", "#D55E00", "s"),
+    "batch_size": ("Batch size", "1 / batch size", "#009E73", "^"),
+    "momentum": ("Momentum", "momentum", "#CC79A7", "D"),
+    "l1": ("L1", "L1 coefficient", "#E69F00", "v"),
+    "l2": ("L2", "L2 coefficient", "#56B4E9", "P"),
+    "focal_gamma": ("Focal loss", "gamma of the focal loss", "#332288", "X"),
+    "asam_rho": ("ASAM", "rho of ASAM", "#882255", "h"),
+    "step": ("LR × 0.1 at a step", "initial learning rate", "#D55E00", "s"),
+    "adam": ("Adam", "learning rate of Adam", "#009E73", "^"),
+    "longer": ("Trained longer", "learning rate", "#CC79A7", "D"),
+    "psgd_kron_wsd": ("PSGD, WSD", "learning rate of PSGD", "#E69F00", "v"),
+    "adamw_cosine": ("AdamW, cosine", "learning rate of AdamW", "#56B4E9", "P"),
+    "switch": ("LR switched", "step at which the learning rate falls", "#332288", "X"),
+}
+
+
+def hyperparameter(name: str) -> tuple[str, str, str, str]:
+    """Label, what the values are, colour and marker of an intervention."""
+    return HYPERPARAMETERS.get(name, (name, name.replace("_", " "), "#000000", "o"))
+
+
+def interventions_of(ds: xr.Dataset) -> list[str]:
+    """The interventions that runs are of, in the order of the paper's tables."""
+    order = list(HYPERPARAMETERS)
+    names = dict.fromkeys(ds["hyperparameter"].values.tolist())
+    return sorted(names, key=lambda n: order.index(n) if n in order else len(order))
+
+
+def against_value(ds: xr.Dataset) -> xr.Dataset:
+    """One intervention's runs, so that figures and tables show its values in place of LRs."""
+    (name,) = set(ds["hyperparameter"].values.tolist())
+    about = {"long_name": hyperparameter(name)[1]}
+    return ds.assign_coords(lr=("run", ds["value"].values, about))
+
+
+def axis_name(ds: xr.Dataset) -> str:
+    """What the curves of a figure are drawn against."""
+    return str(ds["lr"].attrs.get("long_name", "learning rate"))
 
 
 def caption(ds: xr.Dataset, command: str | None = None, link: str | None = None) -> str:
@@ -108,7 +154,7 @@ def trend(ds: xr.Dataset, name: str) -> str:
     if not len(known):
         return f"{label}: no run has a value."
     first, last = known[0], known[-1]
-    text = f"{label}: {number(name, mean[first])} at learning rate {lrs[first]:g}"
+    text = f"{label}: {number(name, mean[first])} at {axis_name(ds)} {lrs[first]:g}"
     if last > first:
         text += f", {number(name, mean[last])} at {lrs[last]:g}"
     return text + "."

@@ -1,0 +1,128 @@
+"""Other measures of compressibility, from the raw material of runs that are done (figure 26).
+
+Raw material stays with the runs; what is computed from it here ships as one small file.
+"""
+
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from lrsc import datasets, results
+from lrsc.metrics import compressibility, pq_index, sparsity
+
+NAME = "compressibility"  # of the file, book/results/<NAME>.nc
+QS = (1.0, 2.0)
+KEPT = (0.05, 0.1, 0.2, 0.5)  # the shares kappa of entries that are kept
+# name -> long name; those of filters are of L2 norms, once a layer (mean) and once over all layers
+VARIABLES = {
+    "activation_compressibility_at": "mean (q, kappa)-compressibility of the representation",
+    "filter_compressibility": "compressibility of the filter norms, mean over layers",
+    "filter_compressibility_network": "compressibility of all filter norms together",
+    "filter_sparsity": "share of filters that are zero, mean over layers",
+    "filter_pq_index": "PQ-index of the filter norms, mean over layers",
+    "filter_pq_index_network": "PQ-index of all filter norms together",
+}
+_NEEDS = ("representation", "filter_norm", "filter_weight")
+
+
+def of_run(run: xr.Dataset) -> xr.Dataset:
+    """The measures of one run's result that holds raw material, with the run's attributes.
+
+    Dimensions q and kept: the order of the norm, and the share of entries kept. The classifier's
+    rows are no filters and are left out. SPEC section 5 (decided). Raises ValueError where the
+    raw material is missing.
+    """
+    missing = [name for name in _NEEDS if name not in run]
+    if missing:
+        raise ValueError(
+            f"the result of run {run.attrs.get('run_id')!r} has no {missing[0]!r}: expected raw "
+            "material, train the run with `lrsc sweep --raw`"
+        )
+    z = torch.from_numpy(run["representation"].values).float()
+    norm = torch.from_numpy(run["filter_norm"].values).double()
+    layer = torch.from_numpy(run["filter_weight"].values)
+    layers = [norm[layer == i] for i in layer.unique() if i != layer.max()]
+    together = [torch.cat(layers)]
+    found: dict[str, np.ndarray | float] = {
+        "activation_compressibility_at": _grid([z]),
+        "filter_compressibility": _grid(layers),
+        "filter_compressibility_network": _grid(together),
+        "filter_sparsity": _mean(sparsity, layers),
+        "filter_pq_index": _mean(pq_index, layers),
+        "filter_pq_index_network": _mean(pq_index, together),
+    }
+    variables = {
+        name: (("q", "kept") if np.ndim(value) else (), value, {"units": "1", "long_name": text})
+        for (name, text), value in zip(VARIABLES.items(), found.values(), strict=True)
+    }
+    return xr.Dataset(variables, {"q": list(QS), "kept": list(KEPT)}, run.attrs)
+
+
+def of_runs(run_ids: Collection[str], root: str | Path | None = None) -> xr.Dataset | None:
+    """These runs in long form, shipped or from local raw material; None if there are none."""
+    shipped = _shipped()
+    chosen = []
+    if shipped is not None:
+        chosen.append(shipped.isel(run=np.isin(shipped["run_id"].values, list(run_ids))))
+    have = set() if shipped is None else set(shipped["run_id"].values.tolist())
+    paths = [results.run_path(name, root) for name in run_ids if name not in have]
+    local = [run for path in paths if (run := results.load_run(path)) is not None]
+    if any(_has_raw(run) for run in local):
+        chosen.append(_combined([run for run in local if _has_raw(run)]))
+    chosen = [found for found in chosen if found.sizes["run"]]
+    return xr.concat(chosen, "run", join="outer") if chosen else None
+
+
+def export(root: str | Path | None = None) -> Path:
+    """Write book/results/compressibility.nc: of all local runs on real data, and those shipped.
+
+    Raises ValueError if there is nothing to write.
+    """
+    real = [
+        run for run in results.local_runs(root)
+        if _has_raw(run) and not datasets.is_stand_in(run.attrs["source_id"])
+    ]  # fmt: skip
+    found = [_combined(real)] if real else []
+    shipped = _shipped()
+    if shipped is not None:
+        found.append(shipped)
+    if not found:
+        raise ValueError("no run with raw material is done: measure one with lrsc sweep")
+    together = xr.concat(found, "run", join="outer")
+    _, first = np.unique(together["run_id"].values.astype(str), return_index=True)
+    together = together.isel(run=np.sort(first))
+    together.attrs = {"experiment": NAME, "made_by": f"lrsc results export {NAME}"}
+    results.save(together, results.shipped_path(NAME))
+    return results.shipped_path(NAME)
+
+
+def _shipped() -> xr.Dataset | None:
+    path = results.shipped_path(NAME)
+    return results.completed(results.load(path)) if path.is_file() else None
+
+
+def _has_raw(run: xr.Dataset) -> bool:
+    return run.attrs["status"] != "diverged" and all(name in run for name in _NEEDS)
+
+
+def _combined(runs: list[xr.Dataset]) -> xr.Dataset:
+    found = results.combine([of_run(run) for run in runs])
+    return found.assign_coords(
+        q=("q", list(QS), {"units": "1", "long_name": "order of the norm"}),
+        kept=("kept", list(KEPT), {"units": "1", "long_name": "share of the entries kept"}),
+    )
+
+
+def _grid(vectors: list[Tensor]) -> np.ndarray:
+    """Compressibility for each q (rows) and share kept (columns), mean over rows of vectors."""
+    values = [[_mean(compressibility, vectors, q, kappa) for kappa in KEPT] for q in QS]
+    return np.array(values)
+
+
+def _mean(measure, vectors: list[Tensor], *options: float) -> float:
+    """Mean over layers (vectors) or samples (rows of the one matrix)."""
+    return float(torch.stack([measure(v, *options).mean() for v in vectors]).mean())

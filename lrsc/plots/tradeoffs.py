@@ -1,0 +1,85 @@
+"""Interventions compared: what each gains in accuracy and in another measure at once."""
+
+import numpy as np
+import xarray as xr
+
+from lrsc.plots.frame import SMALL, TEXT, new_figure, say_empty
+from lrsc.plots.words import check, hyperparameter, interventions_of, is_percent, pair, style
+
+
+def tradeoff(ds: xr.Dataset, x: str = "prunability", y: str = "unbiased_accuracy"):
+    """One measure against another, a line an intervention through its values, ends labelled.
+
+    ``ds``: long form of one data set and model with the coordinates `hyperparameter` and `value`.
+    Points are means over seeds, bars one standard deviation; values without a run that has both
+    measures are left out. Accuracies are in percent. Raises ValueError as `normalised_curves`.
+    Source: figures 6 and 20.
+    """
+    check(ds, (x, y))
+    figure, (axes,) = new_figure(1, 3.8)
+    said: list[str] = []
+    ends: list[tuple] = []
+    for name in interventions_of(ds):
+        row = ds.isel(run=ds["hyperparameter"].values == name)
+        values, mean, sd = _by_value(row, (x, y))
+        if not len(values):
+            continue
+        label, _, colour, marker = hyperparameter(name)
+        span = f"{values[0]:.3g}" + (f" to {values[-1]:.3g}" if len(values) > 1 else "")
+        axes.errorbar(
+            mean[0], mean[1], xerr=sd[0], yerr=sd[1], color=colour, marker=marker, ms=7, lw=1.5,
+            elinewidth=0.7, label=f"{label}: {span}",
+        )  # fmt: skip
+        strong, weak = len(values) - 1, 0
+        for i, place in {strong: len(ends), weak: 2 * len(ends) + 100}.items():
+            ends.append((place, *mean[:, i], f"{values[i]:.3g}", colour))
+        gains = ", ".join(_text(n, m) for n, m in ((y, mean[1]), (x, mean[0])))
+        said.append(f"{label} from {values[0]:g} to {values[-1]:g}: {gains}.")
+    axes.margins(0.12)
+    _label_ends(axes, ends)
+    for name, which in ((x, axes.set_xlabel), (y, axes.set_ylabel)):
+        which(style(ds, name)[0] + (" (%)" if is_percent(name) else ""), fontsize=TEXT)
+    if said:
+        figure.legend(
+            loc="outside upper left", ncols=2, fontsize=SMALL, frameon=False, borderaxespad=0.2,
+            columnspacing=1.0,
+        )  # fmt: skip
+    else:
+        say_empty(axes)
+    figure.set_label(
+        f"Scatter plot of {style(ds, y)[0].lower()} against {style(ds, x)[0].lower()}, {pair(ds)}, "
+        f"a line for each of {len(said)} interventions. " + (" ".join(said) or "No value.")
+    )
+    return figure
+
+
+def _by_value(row: xr.Dataset, names) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Values that have both measures; means and deviations over seeds (measure x value)."""
+    measures = np.array([row[n].values * (100 if is_percent(n) else 1) for n in names])
+    known = np.isfinite(measures).all(axis=0)
+    values = np.unique(row["value"].values[known])
+    groups = [measures[:, known & (row["value"].values == v)] for v in values]
+    mean = np.array([g.mean(axis=1) for g in groups]).reshape(-1, 2).T
+    sd = np.array([g.std(axis=1, ddof=1) if g.shape[1] > 1 else [0, 0] for g in groups])
+    return values, mean, sd.reshape(-1, 2).T
+
+
+def _label_ends(axes, ends) -> None:
+    """The value beside each end of a line, where it would not cover another one's."""
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
+    taken: list[tuple[float, float]] = []
+    for _, x, y, text, colour in sorted(ends):  # strong ends first
+        at = (x - left) / (right - left), (y - low) / (high - low)
+        if any(abs(at[0] - a) < 0.13 and abs(at[1] - b) < 0.06 for a, b in taken):
+            continue
+        taken.append(at)
+        side = "left" if at[0] < 0.8 else "right"
+        axes.annotate(
+            text, (x, y), xytext=(7 if side == "left" else -7, 3), textcoords="offset points",
+            ha=side, color=colour, fontsize=SMALL,
+        )  # fmt: skip
+
+
+def _text(name: str, mean: np.ndarray) -> str:
+    unit = " %" if is_percent(name) else ""
+    return f"{name.replace('_', ' ')} {mean[0]:.3g} to {mean[-1]:.3g}{unit}"

@@ -1,0 +1,112 @@
+"""What the section on compressibility shows: measured rows only, and a network shrunk for real."""
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from longform import experiment
+
+from lrsc import compressibilities, experiments, models, notebook, results, sweep
+
+
+@pytest.fixture
+def displayed(monkeypatch):
+    shown: list[str] = []
+    monkeypatch.setattr(
+        "IPython.display.display", lambda *objects: shown.extend(each.data for each in objects)
+    )
+    return shown
+
+
+def with_names(ds: xr.Dataset, **columns) -> xr.Dataset:
+    columns = {"origin": "shipped", "profile": "desk"} | columns
+    n = ds.sizes["run"]
+    ds = ds.assign_coords({k: ("run", np.full(n, v, object)) for k, v in columns.items()})
+    names = [f"{ds['model'].values[0]}{i}" for i in range(n)]
+    ds = ds.assign_coords(run_id=("run", np.array(names, object)))
+    return ds.assign(sparsity=ds["csi"], pq_index=ds["csi"])
+
+
+@pytest.fixture
+def two_rows(monkeypatch):
+    """An experiment with evidence of two models, and a third that ran only in quick."""
+    fcn = with_names(experiment())
+    rows = [fcn, with_names(experiment(model="cnn"), origin="local")]
+    rows.append(with_names(experiment(model="resnet18"), profile="quick"))
+    found = xr.concat(rows, "run", combine_attrs="override")
+
+    def open_experiment(name):
+        if name != "synthetic":
+            raise ValueError("nothing is measured yet")
+        return found
+
+    monkeypatch.setattr(experiments, "open_experiment", open_experiment)
+
+
+def test_rows_are_those_with_evidence(two_rows):
+    rows = notebook.measured_rows("semi_synthetic", "synthetic")
+    assert list(rows) == [("parity", "fcn"), ("parity", "cnn")]
+    assert all(found.sizes["run"] == 12 for found in rows.values())
+    files = [found.attrs["file"] for found in rows.values()]
+    assert files == ["book/results/synthetic.nc", ""]
+
+
+def test_every_measured_row_has_its_curves(two_rows, displayed):
+    notebook.show_rows_pruning("synthetic")
+    text = "\n".join(displayed)
+    assert "**Parity, FCN**" in text and "**Parity, CNN**" in text and "ResNet" not in text
+    assert text.count("<img ") == 4
+    displayed.clear()
+    notebook.show_rows_compressibility("synthetic")
+    assert "\n".join(displayed).count("<img ") == 4
+    assert "PQ-index" in displayed[1]
+
+
+def test_nothing_measured_is_said(monkeypatch, displayed, two_rows):
+    for show in (notebook.show_rows_pruning, notebook.show_rows_orders):
+        show("semi_synthetic")
+    assert displayed == ["*Not measured yet.*"] * 2
+
+
+def test_other_measures_are_those_of_the_rows_runs(two_rows, displayed, monkeypatch):
+    def of_runs(run_ids):
+        if "cnn0" in run_ids:
+            return None
+        grid = np.arange(2 * 2 * 4, dtype=float).reshape(2, 2, 4) / 16
+        ds = with_names(experiment()).isel(run=[0, 11])[["csi"]]
+        values = {
+            name: (("run", "q", "kept"), grid) if "compressibility" in name else ds["csi"]
+            for name in compressibilities.VARIABLES
+        }
+        orders = {"q": list(compressibilities.QS), "kept": list(compressibilities.KEPT)}
+        return ds.assign(values).assign_coords(orders)
+
+    monkeypatch.setattr(compressibilities, "of_runs", of_runs)
+    for show in (notebook.show_rows_orders, notebook.show_rows_filters):
+        displayed.clear()
+        show("synthetic")
+        heading, figure, caption = displayed
+        assert heading == "**Parity, FCN**" and figure.count("<img ") == 1
+        assert "2 runs" in caption and "`lrsc results export compressibility`" in caption
+
+
+def test_a_network_is_shrunk_and_measured(tmp_path, monkeypatch, displayed):
+    config = experiments.run_config("parity", "fcn", 0.1, 0, "quick")
+    monkeypatch.setattr(results, "weights_path", lambda name: tmp_path / f"{name}.pt")
+    notebook.show_shrinking(config)
+    assert "weights of this run are not here" in displayed.pop()
+    options = models.options_for("fcn", "parity")
+    network = models.build("fcn", sweep.load(config).input_shape, 2, **options)
+    torch.save(network.state_dict(), tmp_path / f"{sweep.identify(config)}.pt")
+    notebook.show_shrinking(config, (0.5,))
+    table, caption = displayed
+    cells = [row.split("<td>")[1] for row in table.split("<tr>")[2:]]
+    before, after = (int(cell.split("<")[0].replace(",", "")) for cell in cells)
+    assert before == sum(p.numel() for p in network.parameters())
+    assert after < before / 2
+    assert "Parity, FCN, learning rate 0.1, seed 0" in caption
+
+
+def test_figures_of_lines_are_small_files(displayed):
+    notebook.show_pruning(experiment())
+    assert len(displayed[0]) < 2 * 60_000
