@@ -4,7 +4,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const holder = document.getElementById("explore-data");
   if (!holder) return;
   const { measures, series } = JSON.parse(holder.textContent);
-  const form = document.getElementById("explore");
+  const form = document.getElementById("explore-form");
   const summary = document.getElementById("explore-summary");
   const field = (name) => form.elements.namedItem(name);
   if (series.length === 0) {
@@ -57,7 +57,7 @@ document.addEventListener("DOMContentLoaded", () => {
     const figure = Bokeh.Plotting.figure({
       x_axis_type: field("scale").value, height: 380, sizing_mode: "stretch_width",
       x_axis_label: "learning rate", y_axis_label: percent ? `${label} (%)` : label,
-      tools: "pan,box_zoom,reset,save", toolbar_location: "above",
+      tools: "", toolbar_location: null, // a phone scrolls the page, not the figure
       background_fill_color: "#ffffff", border_fill_color: "#ffffff",
     });
     for (const axis of [figure.xaxis, figure.yaxis]) {
@@ -100,7 +100,7 @@ document.addEventListener("DOMContentLoaded", () => {
           `${number(last.mean)}${unit} at ${last.rate}, and is highest at ${best.rate}: ` +
           `${number(best.mean)}${unit}.`
         : ` is ${number(first.mean)}${unit} at learning rate ${first.rate}.`,
-      ` Line: mean over seeds; band: one standard deviation, at most ${number(spread)}${unit};`,
+      ` Line: mean over seeds; band: one standard deviation, at most ${number(spread)}${percent ? " points" : ""};`,
       ` dots: ${one.lr.length - lost} single runs on ${one.n_train.toLocaleString("en")} training samples.`,
       lost ? ` ${lost} more diverged and have no value.` : "",
       fallen ? ` ${fallen} collapsed (ringed).` : "",

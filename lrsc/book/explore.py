@@ -107,7 +107,7 @@ def _bokeh() -> Path:
 
 
 _FORM = """
-<form class="explore" id="explore" aria-label="Choose a curve">
+<form class="explore" id="explore-form" aria-label="Choose a curve">
 <label>Data set <select name="dataset"></select></label>
 <label>Model <select name="model"></select></label>
 <label>Runs <select name="runs"></select></label>

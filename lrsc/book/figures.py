@@ -114,7 +114,7 @@ def _with_number(outputs: list, at: int, name: str) -> str:
         outputs.insert(at + 1, new)
         return ""
     after["data"]["text/markdown"] = f"**Figure {name}.** {caption}"
-    return re.split(r"(?<=[.;])\s", _plain(caption), maxsplit=1)[0].rstrip(";")
+    return re.split(r"(?<=[.])\s", _plain(caption), maxsplit=1)[0]
 
 
 def _headings(markdown: str) -> list[str]:
