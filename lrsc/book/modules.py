@@ -61,13 +61,27 @@ def parts(found: dict[str, Module]) -> dict[str, set[str]]:
 
 def levels(graph: dict[str, set[str]]) -> dict[str, int]:
     """How many imports lie under each part at most: 0 imports none. A ring shares its level."""
+    reached = {name: _reached(name, graph) for name in graph}
     found: dict[str, int] = {}
     while len(found) < len(graph):
-        ready = [n for n, needs in graph.items() if n not in found and needs <= found.keys()]
-        if not ready:  # a ring: those whose other needs are met
-            fewest = min(len(graph[n] - found.keys()) for n in graph if n not in found)
-            ready = [n for n in graph if n not in found and len(graph[n] - found.keys()) == fewest]
-        found |= {n: 1 + max((found.get(need, -1) for need in graph[n]), default=-1) for n in ready}
+        ready = [
+            name for name in graph
+            if name not in found
+            and all(name in reached[below] for below in reached[name] - found.keys())
+        ]  # fmt: skip
+        under = {n: max((found.get(need, -1) for need in graph[n]), default=-1) for n in ready}
+        found |= {n: 1 + max(under[m] for m in ready if m == n or m in reached[n]) for n in ready}
+    return found
+
+
+def _reached(name: str, graph: dict[str, set[str]]) -> set[str]:
+    """All that a part imports, through others too."""
+    found: set[str] = set()
+    queue = [*graph[name]]
+    while queue:
+        if (need := queue.pop()) not in found:
+            found.add(need)
+            queue += graph[need]
     return found
 
 

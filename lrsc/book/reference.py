@@ -45,12 +45,13 @@ def _call(item: ast.FunctionDef) -> str:
     one = f"{item.name}({ast.unparse(item.args)}){end}"
     if len(one) <= 88:
         return one
-    # a body makes it a function that can be taken apart again, argument by argument
     a = item.args
     plain = [*a.posonlyargs, *a.args]
     defaults: list[ast.expr | None] = [None] * (len(plain) - len(a.defaults))
     defaults += a.defaults
     texts = [_argument(arg, default) for arg, default in zip(plain, defaults, strict=True)]
+    if a.posonlyargs:
+        texts.insert(len(a.posonlyargs), "/")
     if a.vararg:
         texts.append(f"*{_argument(a.vararg, None)}")
     elif a.kwonlyargs:
