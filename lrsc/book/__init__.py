@@ -18,7 +18,8 @@ from lrsc.errors import BuildFailed, check_names
 __all__ = ["BuildFailed", "archive", "build", "print_pdf", "serve"]
 
 _NEEDS = (
-    "bokeh", "ipykernel", "jupyter_book", "nbformat", "papermill", "sphinx-mathjax-offline", "yaml",
+    "bokeh", "ipykernel", "jupyter_book", "nbformat", "papermill", "pypdf",
+    "sphinx-mathjax-offline", "yaml",
 )  # fmt: skip
 
 

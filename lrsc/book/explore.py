@@ -116,7 +116,8 @@ _FORM = """
 <option value="linear">linear</option></select></label>
 </form>
 <noscript><p>This page draws with a script, which this browser does not run.</p></noscript>
-<div class="explore-figure" id="explore-figure" aria-hidden="true"></div>
+<div class="explore-figure" id="explore-figure" role="group" aria-label="The curve"
+aria-describedby="explore-summary"></div>
 <p id="explore-summary" role="status" aria-live="polite"></p>
 <details><summary>The single runs as a table</summary>
 <div class="explore-table" tabindex="0" role="region" aria-label="Single runs">

@@ -99,7 +99,9 @@ def _with_files(output: Any, folder: Path, page: Path, anchor: str) -> Path:
         )
 
     changed = _IMAGE.sub(replace, _html(output))
-    output.data["text/html"] = f'<div class="figure" id="{html.escape(anchor)}">{changed}</div>'
+    output.data["text/html"] = (
+        f'<div class="shown-figure" id="{html.escape(anchor)}">{changed}</div>'
+    )
     return paths[0]
 
 

@@ -41,11 +41,22 @@ def make(root: Path, output: Path, toc: Contents, state: dict, force: bool) -> N
             f"Jupyter Book reported success, but {', '.join(missing)} is missing or empty in "
             f"{built}; its log: {output / 'jupyter-book.log'}"
         )
+    _mend_bibliography(built, toc.pages)
     _put(built, html)
     shutil.rmtree(work)
     state["html"] = key
     keys.write_state(output, state)
     _log.info("pages: %d built in %.0f s", len(toc.pages), time.monotonic() - started)
+
+
+def _mend_bibliography(html: Path, pages: list[Path]) -> None:
+    """Without a role that docutils gives to the list but not to its entries: readers aloud err."""
+    for page in pages:
+        path = html / page.with_suffix(".html")
+        text = path.read_text(encoding="utf-8")
+        mended = text.replace('role="list" class="citation-list"', 'class="citation-list"')
+        if mended != text:
+            path.write_text(mended, encoding="utf-8")
 
 
 def _put(built: Path, html: Path) -> None:

@@ -90,6 +90,6 @@ def _markdown(docstring: str) -> str:
     """A docstring as Markdown: its code spans stay, other marks of Markdown are taken as text."""
     pieces = _CODE.split(docstring)
     for i in range(0, len(pieces), 2):
-        text = pieces[i].replace("<", "&lt;")
-        pieces[i] = re.sub(r"([*$\[\]{}|])", r"\\\1", text)
+        text = re.sub(r"([*\[\]{}|])", r"\\\1", pieces[i].replace("<", "&lt;"))
+        pieces[i] = re.sub(r"\$(\w+)", r"`$\1`", text)  # a variable of the environment
     return "".join(pieces)

@@ -81,6 +81,7 @@ def test_a_long_signature_keeps_its_meaning():
     ("text", "expected"),
     [
         ("0 <= x < 1, *args", r"0 &lt;= x &lt; 1, \*args"),
+        ("under $LRSC_DATA", "under `$LRSC_DATA`"),
         ("keep `a < *b*` as is", "keep `a < *b*` as is"),
     ],
 )
