@@ -1,4 +1,5 @@
 # make book   builds the book into _build/html        make test   runs the tests
+# make release   packs the built book as one archive that opens from disk, _build/lrsc-book-*.tar.gz
 # Each sets up what it needs in .venv first; needs Python 3.11 or newer (PYTHON=python3.12 picks one).
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ INSTALLED := .venv/.installed
 PLATFORM := $(shell uname -sm)
 
 .DELETE_ON_ERROR:
-.PHONY: setup book test lint bench clean
+.PHONY: setup book release test lint bench clean
 
 setup: $(INSTALLED)
 
@@ -27,6 +28,9 @@ endif
 
 book: setup
 	$(BIN)/lrsc book
+
+release: setup
+	$(BIN)/lrsc book --archive
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=loadfile

@@ -100,7 +100,12 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--profile", default="quick", help="of the live parts (default quick)")
     add.add_argument("--output", type=Path, help="folder to build in (default _build)")
     add.add_argument("--force", action="store_true", help="execute and build even if unchanged")
-    add.set_defaults(command=_book)
+    add.add_argument("--only", nargs="+", metavar="NAME", help="execute no other notebooks")
+    add.add_argument("--jobs", type=int, help="notebooks at once (default what fits, at most 4)")
+    add.add_argument("--pdf", action="store_true", help="print the whole book to book.pdf as well")
+    add.add_argument("--archive", action="store_true", help="pack the built book as one file")
+    add.add_argument("--serve", action="store_true", help="then serve the book on this machine")
+    add.set_defaults(command=_book, kept="What was executed is kept")
     return parser
 
 
@@ -391,11 +396,19 @@ def _book(args) -> int:
     from lrsc import book
 
     try:
-        index = book.build(args.profile, output=args.output, force=args.force)
+        index = book.build(
+            args.profile, output=args.output, force=args.force, only=args.only, jobs=args.jobs
+        )
+        print(f"the book: {index}")
+        if args.pdf:
+            print(f"as PDF: {book.print_pdf(index.parent)}")
+        if args.archive:
+            print(f"as archive: {book.archive(index.parent, index.parent.parent)}")
     except book.BuildFailed as error:
         print(f"lrsc: {error}", file=sys.stderr)
         return 1
-    print(f"the book: {index}")
+    if args.serve:
+        book.serve(index.parent)
     return 0
 
 

@@ -15,6 +15,10 @@ class OutOfMemory(ValueError, MemoryError):
     """The device's memory does not suffice; the text says which settings need less."""
 
 
+class BuildFailed(RuntimeError):
+    """A notebook or a page of the book failed; the text says where. The last good book stays."""
+
+
 def unknown(kind: str, found: object, valid: Iterable[str]) -> ValueError:
     """The error for a name that does not exist: the name, the nearest valid one, the list."""
     names = sorted(valid)

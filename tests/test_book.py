@@ -2,11 +2,17 @@
 
 import json
 import logging
+import re
 import sys
+import tarfile
+import threading
+import time
+import urllib.request
 from pathlib import Path
 
 import nbformat
 import pytest
+import xarray as xr
 
 from lrsc import book
 
@@ -61,7 +67,7 @@ def no_pages(monkeypatch) -> list[Path]:
             path.write_text("<article><h1>title</h1><div class='cell_output'></div>")
         (html / "index.html").write_text("go to the first page")
 
-    monkeypatch.setattr(book, "_run_jupyter_book", write_pages)
+    monkeypatch.setattr(book.html, "_run_jupyter_book", write_pages)
     return calls
 
 
@@ -70,13 +76,13 @@ def no_kernel(monkeypatch) -> list[Path]:
     """Execution replaced by a copy; lists the notebooks executed."""
     executed = []
 
-    def copy(source: Path, output: Path, notebook: Path, profile: str, data: Path) -> None:
+    def copy(source: Path, output: Path, notebook: Path, *_) -> None:
         executed.append(notebook)
         good = output / "executed" / notebook
         good.parent.mkdir(parents=True, exist_ok=True)
         good.write_bytes(source.read_bytes())
 
-    monkeypatch.setattr(book, "_execute", copy)
+    monkeypatch.setattr(book.execution, "_execute", copy)
     return executed
 
 
@@ -146,14 +152,14 @@ def test_a_change_executes_again(root, tmp_path, no_pages, no_kernel, change):
 def test_runs_that_a_notebook_itself_makes_count_as_seen(root, tmp_path, no_pages, monkeypatch):
     executed = []
 
-    def train(source: Path, output: Path, notebook: Path, profile: str, data: Path) -> None:
+    def train(source: Path, output: Path, notebook: Path, *_) -> None:
         executed.append(notebook)
         good = output / "executed" / notebook
         for path in (good, tmp_path / "results" / "runs" / f"{len(executed)}.nc"):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(source.read_bytes())
 
-    monkeypatch.setattr(book, "_execute", train)
+    monkeypatch.setattr(book.execution, "_execute", train)
     book.build(root=root, output=tmp_path / "out")
     book.build(root=root, output=tmp_path / "out")
     assert len(executed) == 1
@@ -176,13 +182,13 @@ def test_a_failing_notebook_is_reported_and_the_last_good_copy_kept(root, tmp_pa
 
 
 def test_a_book_without_a_page_is_no_success(root, tmp_path, no_pages, no_kernel, monkeypatch):
-    write_pages = book._run_jupyter_book
+    write_pages = book.html._run_jupyter_book
 
     def lose_one(stage: Path, work: Path, log: Path) -> None:
         write_pages(stage, work, log)
         (work / "_build" / "html" / "book" / "second.html").write_text("")
 
-    monkeypatch.setattr(book, "_run_jupyter_book", lose_one)
+    monkeypatch.setattr(book.html, "_run_jupyter_book", lose_one)
     with pytest.raises(book.BuildFailed, match=r"book/second\.html"):
         book.build(root=root, output=tmp_path / "out")
 
@@ -199,3 +205,140 @@ def test_wrong_use_is_named_before_any_work(root, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"\(not_installed_here\): pip install 'lrsc\[book\]'"):
         book.build(root=root, output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def second_notebook(root: Path, *cells: str) -> None:
+    notebook(root / "notebooks" / "other.ipynb", *cells)
+    with open(root / "_toc.yml", "a") as toc:
+        toc.write("- file: notebooks/other\n")
+
+
+def test_notebooks_run_at_the_same_time_with_a_share_of_the_cores(
+    root, tmp_path, no_pages, monkeypatch
+):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(book.execution, "_cores", lambda: 6)
+    meet = f"""
+import os, pathlib, time
+folder = pathlib.Path({str(tmp_path)!r})
+(folder / f"{{os.getpid()}}.here").touch()
+end = time.time() + 60
+while len(list(folder.glob("*.here"))) < 2 and time.time() < end:
+    time.sleep(0.05)
+print("met", len(list(folder.glob("*.here"))), "with", os.environ["OMP_NUM_THREADS"])
+"""
+    notebook(root / "notebooks" / "live.ipynb", meet)
+    second_notebook(root, meet)
+    book.build(root=root, output=tmp_path / "out", jobs=2)
+    for name in ("live", "other"):
+        text = (tmp_path / "out" / "executed" / "notebooks" / f"{name}.ipynb").read_text()
+        assert "met 2 with 3" in text
+
+
+def test_a_failure_keeps_what_ran_beside_it_and_starts_no_other(
+    root, tmp_path, no_pages, monkeypatch
+):
+    second_notebook(root, CELL)
+    notebook(root / "notebooks" / "third.ipynb", CELL)
+    with open(root / "_toc.yml", "a") as toc:
+        toc.write("- file: notebooks/third\n")
+    other_runs, failed, ran = threading.Event(), threading.Event(), []
+
+    def stand_in(source: Path, output: Path, page: Path, *_) -> None:
+        ran.append(page.stem)
+        if page.stem == "live":
+            assert other_runs.wait(60)
+            failed.set()
+            raise book.BuildFailed("live: cell 1 failed")
+        other_runs.set()
+        assert failed.wait(60)
+        time.sleep(0.3)  # the failure is seen first
+        good = output / "executed" / page
+        good.parent.mkdir(parents=True, exist_ok=True)
+        good.write_bytes(source.read_bytes())
+
+    monkeypatch.setattr(book.execution, "_execute", stand_in)
+    with pytest.raises(book.BuildFailed, match="live: cell 1"):
+        book.build(root=root, output=tmp_path / "out", jobs=2)
+    kept = json.loads((tmp_path / "out" / "book.json").read_text())["notebooks"]
+    assert set(kept) == {"notebooks/other.ipynb"} and no_pages == []
+    assert sorted(ran) == ["live", "other"]
+
+
+def test_only_names_what_may_be_executed(root, tmp_path, no_pages, no_kernel):
+    second_notebook(root, CELL)
+    options = {"root": root, "output": tmp_path / "out"}
+    with pytest.raises(ValueError, match="other was never executed.*build the whole book once"):
+        book.build(only=["live"], **options)
+    book.build(**options)
+    for name in ("live", "other"):
+        notebook(root / "notebooks" / f"{name}.ipynb", CELL, "1 + 1")
+    book.build(only=["notebooks/other"], **options)
+    assert [p.stem for p in no_kernel] == ["live", "other", "other"] and len(no_pages) == 2
+    book.build(**options)  # what was left out is made up for
+    assert [p.stem for p in no_kernel][3:] == ["live"]
+    with pytest.raises(ValueError, match=r"unknown page 'lvie'\. Did you mean 'live'\?"):
+        book.build(only=["lvie"], **options)
+    with pytest.raises(ValueError, match="jobs must be >= 1, found 0"):
+        book.build(jobs=0, **options)
+
+
+def test_a_run_of_another_profile_written_meanwhile_executes_again(
+    root, tmp_path, no_pages, monkeypatch
+):
+    """A sweep beside the build is no live part of it, and what it measured is shown next time."""
+    executed = []
+    config = book.execution.experiments.configs("synthetic", "paper", dataset="moon_star")[0]
+
+    def sweep_beside(source: Path, output: Path, page: Path, *_) -> None:
+        executed.append(page)
+        (output / "executed" / page).parent.mkdir(parents=True, exist_ok=True)
+        (output / "executed" / page).write_bytes(source.read_bytes())
+        path = tmp_path / "results" / "runs" / "0123456789abcdef.nc"
+        if not path.exists():
+            attrs = {"run_id": path.stem, "config": config.to_json()}
+            book.results.save(xr.Dataset(attrs=attrs), path)
+
+    monkeypatch.setattr(book.execution, "_execute", sweep_beside)
+    for _ in range(3):
+        book.build(root=root, output=tmp_path / "out")
+    assert len(executed) == 2
+
+
+def test_a_build_that_was_killed_between_two_renames_leaves_a_book(
+    root, tmp_path, no_pages, no_kernel
+):
+    index = book.build(root=root, output=tmp_path / "out")
+    index.parent.rename(tmp_path / "out" / "html.old")
+    book.build(root=root, output=tmp_path / "out")
+    assert index.is_file() and len(no_pages) == 1
+
+
+def test_the_archive_has_one_top_folder_and_no_names(root, tmp_path, no_pages, no_kernel):
+    index = book.build(root=root, output=tmp_path / "out")
+    path = book.archive(index.parent, tmp_path)
+    with tarfile.open(path) as file:
+        members = file.getmembers()
+    assert {m.name.split("/")[0] for m in members} == {path.name.removesuffix(".tar.gz")}
+    assert f"{members[0].name}/index.html" in [m.name for m in members]
+    assert {(m.uid, m.uname) for m in members} == {(0, "")}
+    with pytest.raises(ValueError, match="no book in"):
+        book.archive(tmp_path / "none", tmp_path)
+
+
+def test_the_book_is_served_on_this_machine(tmp_path, caplog):
+    (tmp_path / "index.html").write_text("the book")
+    caplog.set_level(logging.INFO, "lrsc.book")
+    threading.Thread(target=book.serve, args=(tmp_path, 0), daemon=True).start()
+    end = time.monotonic() + 30
+    while not (found := re.search(r"http://localhost:\d+/", caplog.text)):
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    with urllib.request.urlopen(found[0]) as answer:
+        assert answer.read() == b"the book"
+
+
+def test_a_pdf_without_a_browser_says_what_to_install(root, tmp_path, monkeypatch):
+    monkeypatch.setenv("LRSC_BROWSER", "no-such-browser")
+    with pytest.raises(ValueError, match="found no 'no-such-browser'.*install one of chromium"):
+        book.print_pdf(tmp_path, root)

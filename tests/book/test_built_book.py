@@ -8,18 +8,22 @@ import functools
 import http.server
 import json
 import os
+import re
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urljoin
 
+import axe_core_python
 import pytest
 import yaml
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 pytestmark = pytest.mark.book
@@ -235,3 +239,135 @@ def test_links_inside_the_book_lead_somewhere(page):
         if not path.is_file() or (to_place and unquote(fragment) not in Links(path).ids):
             dead.append(target)
     assert dead == []
+
+
+AXE = (Path(axe_core_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize("page", [*PAGES, "search.html"])
+def test_page_has_no_serious_barrier(browser, site, page, size):
+    visit(browser, site + page, size)
+    browser.execute_script(AXE)
+    found = browser.execute_async_script(
+        """
+        const done = arguments[arguments.length - 1];
+        axe.run(document, {resultTypes: ["violations"]}).then(
+            result => done(result.violations), error => done([{impact: "critical", id: error}]));
+        """
+    )
+    serious = [
+        (v["id"], v["help"], [n["html"][:120] for n in v.get("nodes", [])[:3]])
+        for v in found
+        if v["impact"] in ("serious", "critical")
+    ]
+    assert serious == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page_is_light_and_painted_soon_from_disk(browser, page):
+    """Bytes of the page and its images; scripts, styles and fonts are shared or one page's tool."""
+    (HTML / page).read_bytes()  # the disk's own cache is not what is measured
+    visit(browser, (HTML / page).resolve().as_uri())
+    shown = browser.execute_script(
+        "return Array.from(document.images).map(i => i.currentSrc).filter(u => u)"
+    )
+    files = {HTML / page} | {Path(unquote(u[len("file://") :])) for u in shown if u[:5] == "file:"}
+    if page == "book/explore.html":
+        files |= set((HTML / "_static" / "bokeh").glob("*.js"))
+    assert sum(path.stat().st_size for path in files) < 3e6
+    paint = browser.execute_script(
+        "return performance.getEntriesByName('first-contentful-paint').map(e => e.startTime)"
+    )
+    assert paint and paint[0] < 1500 * slowness()
+
+
+@functools.cache
+def slowness() -> float:
+    """How much longer a fixed piece of work takes in time than in computing: other work beside."""
+    clock, cpu = time.perf_counter(), time.process_time()
+    sum(i * i for i in range(3_000_000))
+    return max(1.0, (time.perf_counter() - clock) / (time.process_time() - cpu))
+
+
+def canvas(browser) -> str:
+    """What the explore page's figure looks like, as data."""
+    return browser.execute_script(
+        """
+        const inside = root => [...root.querySelectorAll("*")].flatMap(
+            e => [e, ...(e.shadowRoot ? inside(e.shadowRoot) : [])]);
+        return inside(document.getElementById("explore-figure"))
+            .filter(e => e.tagName === "CANVAS" && e.width).map(e => e.toDataURL()).join();
+        """
+    )
+
+
+@pytest.mark.parametrize("field", ["dataset", "metric", "scale"])
+def test_the_explore_page_changes_its_figure(browser, site, field):
+    visit(browser, site + "book/explore.html")
+    WebDriverWait(browser, WAIT).until(canvas)
+    time.sleep(0.5)
+    before, said = canvas(browser), browser.find_element(By.ID, "explore-summary").text
+    select = browser.find_element(By.CSS_SELECTOR, f"#explore-form select[name={field}]")
+    select.send_keys(Keys.ARROW_DOWN)  # by keyboard alone
+    WebDriverWait(browser, WAIT).until(lambda b: canvas(b) not in ("", before))
+    after = browser.find_element(By.ID, "explore-summary").text
+    assert (after != said) == (field != "scale")
+    assert f"{field}=" in browser.current_url
+    rows = browser.find_elements(By.CSS_SELECTOR, "#explore-table tbody tr")
+    assert len(rows) >= 3
+
+
+def test_a_figure_is_enlarged_and_closed_by_keyboard(browser, site):
+    visit(browser, site + "notebooks/synthetic.html")
+    (link, *_) = browser.find_elements(By.CSS_SELECTOR, "article a.enlarge")
+    link.send_keys(Keys.ENTER)
+    dialog = browser.find_element(By.CSS_SELECTOR, "dialog.enlarged")
+    assert dialog.get_attribute("open") is not None
+    large = dialog.find_element(By.TAG_NAME, "img")
+    small = link.find_element(By.TAG_NAME, "img")
+    assert large.size["width"] > 1.3 * small.size["width"]
+    assert large.get_attribute("alt") == small.get_attribute("alt") != ""
+    webdriver.ActionChains(browser).send_keys(Keys.ESCAPE).perform()
+    assert dialog.get_attribute("open") is None
+    assert browser.switch_to.active_element == link
+
+
+def test_figures_are_numbered_by_chapter_and_all_in_the_index():
+    text = (HTML / "book" / "figure_index.html").read_text(encoding="utf-8")
+    listed = re.findall(r"\.\./([\w/]+\.html)#(figure-[\w-]+)\">Figure (\d+)\.(\d+)</a>", text)
+    assert len(listed) >= 10
+    for page, anchor, chapter, place in listed:
+        shown = (HTML / page).read_text(encoding="utf-8")
+        assert f'id="{anchor}"' in shown and f"<strong>Figure {chapter}.{place}.</strong>" in shown
+        assert f'<h1><span class="section-number">{chapter}. </span>' in shown
+    places: dict = {}
+    for _, _, chapter, place in listed:
+        places.setdefault(chapter, []).append(int(place))
+    assert all(found == list(range(1, len(found) + 1)) for found in places.values())
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.startswith("notebooks/")])
+def test_a_section_says_how_to_re_run_it_and_gives_its_files(page):
+    text = (HTML / page).read_text(encoding="utf-8").partition('id="re-run-this-page"')[2]
+    name = Path(page).stem
+    assert "papermill" in text and f"notebooks/{name}.ipynb" in text
+    assert f'/{name}.ipynb"' in text
+    named = re.search(r"book/results/\w+\.nc", (HTML / page).read_text(encoding="utf-8"))
+    assert not named or ('.nc"' in text and '.csv"' in text)
+
+
+def test_the_book_says_how_it_was_made():
+    text = (HTML / "book" / "made.html").read_text(encoding="utf-8")
+    for page in PAGES:
+        notebook = HTML / page
+        if 'class="cell ' in notebook.read_text(encoding="utf-8"):
+            assert f'{Path(page).name}"' in text, page
+    assert "jupyter-book" in text and "Processor" in text
+
+
+def test_a_glossary_term_leads_to_its_entry(browser, site):
+    visit(browser, site + "book/introduction.html")
+    (link, *_) = browser.find_elements(By.CSS_SELECTOR, "article a[href*='glossary.html#term-']")
+    fragment = urldefrag(link.get_attribute("href"))[1]
+    assert fragment in Links(HTML / "book" / "glossary.html").ids

@@ -1,0 +1,125 @@
+"""The data of the page where a reader picks a curve: all shipped desk and paper runs, as JSON."""
+
+import dataclasses
+import importlib.util
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from lrsc import experiments, plots
+from lrsc.config import RunConfig, TrainConfig
+
+SCRIPTS = ("bokeh.min.js", "bokeh-api.min.js")  # of the bokeh package, copied into the book
+_FREE = ("lr", "max_epochs", "batch_size")  # settings that do not tell two series apart
+
+
+def page(folder: Path) -> str:
+    """The page's controls and data as raw HTML; copies the plotting scripts into the stage."""
+    static = folder / "book" / "_static" / "bokeh"
+    static.mkdir(parents=True, exist_ok=True)
+    for name in SCRIPTS:
+        shutil.copy(_bokeh() / "server" / "static" / "js" / name, static / name)
+    shutil.copy(_bokeh() / "LICENSE.txt", static / "LICENSE.txt")
+    data = json.dumps(everything(), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    scripts = [f"_static/bokeh/{name}" for name in SCRIPTS]
+    tags = "".join(f'<script defer src="../{url}"></script>' for url in scripts)
+    return (
+        f'```{{raw}} html\n{_FORM}\n<script type="application/json" id="explore-data">{data}'
+        f'</script>\n{tags}<script defer src="../_static/explore.js"></script>\n```'
+    )
+
+
+def everything() -> dict[str, Any]:
+    """Measures and series of runs, ready for JSON: NaN is None, accuracies are in percent."""
+    found: list[dict] = []
+    with tempfile.TemporaryDirectory() as empty:  # no local runs: what ships with the book
+        for name in experiments.names():
+            for profile in ("paper", "desk"):
+                try:
+                    ds = experiments.open_experiment(name, profile, root=empty)
+                except ValueError:  # nothing measured of it, or a file that cannot be read
+                    continue
+                found += _series(name, profile, ds)
+    used = {name for one in found for name in one["values"]}
+    measures = {
+        name: {"label": label, "colour": colour, "percent": plots.is_percent(name)}
+        for name, (label, colour, _) in plots.STYLES.items()
+        if name in used
+    }
+    return {"measures": measures, "series": found}
+
+
+def _series(experiment: str, profile: str, ds: xr.Dataset) -> list[dict]:
+    """One entry for each data set, model and further settings."""
+    keys = [(*_settings(text), *_source(ds, i)) for i, text in enumerate(ds["config"].values)]
+    found = []
+    for key in dict.fromkeys(keys):
+        here = ds.isel(run=[i for i, other in enumerate(keys) if other == key])
+        dataset, model, settings, source = key
+        values = {
+            name: _plain(here[name].values * (100 if plots.is_percent(name) else 1))
+            for name in plots.STYLES
+            if name in here and here[name].dims == ("run",) and np.isfinite(here[name]).any()
+        }
+        if values:
+            label = ", ".join([experiment.replace("_", " "), f"{profile} profile", *settings])
+            found.append({
+                "dataset": plots.name_of(dataset), "model": plots.name_of(model),
+                "label": f"{label}, source {source}", "lr": here["lr"].values.tolist(),
+                "seed": here["seed"].values.tolist(), "status": here["status"].values.tolist(),
+                "n_train": int(here["n_train"].values.max()), "values": values,
+            })  # fmt: skip
+    return found
+
+
+def _settings(text: str) -> tuple[str, str, tuple[str, ...]]:
+    """Data set, model, and what else sets a run apart from the usual ones."""
+    config = RunConfig.from_json(text)
+    trained = dataclasses.asdict(config.train)
+    usual = dataclasses.asdict(TrainConfig(lr=config.train.lr))
+    changed = [
+        f"{name} {value}" for name, value in trained.items()
+        if name not in _FREE and value != usual[name]
+    ]  # fmt: skip
+    changed += [f"{name} {value}" for name, value in config.data if name != "n_train"]
+    changed += [f"{name} {value}" for name, value in config.model_options]
+    return config.dataset, config.model, tuple(changed)
+
+
+def _source(ds: xr.Dataset, i: int) -> tuple[str]:
+    return (str(ds["source_id"].values[i]),)
+
+
+def _plain(values: np.ndarray) -> list:
+    return [float(f"{v:.5g}") if np.isfinite(v) else None for v in values.astype(float)]
+
+
+def _bokeh() -> Path:
+    spec = importlib.util.find_spec("bokeh")
+    if spec is None or spec.origin is None:
+        raise ValueError("the explore page needs bokeh: pip install 'lrsc[book]'")
+    return Path(spec.origin).parent
+
+
+_FORM = """
+<form class="explore" id="explore-form" aria-label="Choose a curve">
+<label>Data set <select name="dataset"></select></label>
+<label>Model <select name="model"></select></label>
+<label>Runs <select name="runs"></select></label>
+<label>Metric <select name="metric"></select></label>
+<label>Learning-rate axis <select name="scale"><option value="log">logarithmic</option>
+<option value="linear">linear</option></select></label>
+</form>
+<noscript><p>This page draws with a script, which this browser does not run.</p></noscript>
+<div class="explore-figure" id="explore-figure" role="group" aria-label="The curve"
+aria-describedby="explore-summary"></div>
+<p id="explore-summary" role="status" aria-live="polite"></p>
+<details><summary>The single runs as a table</summary>
+<div class="explore-table" tabindex="0" role="region" aria-label="Single runs">
+<table class="table" id="explore-table"><thead></thead><tbody></tbody></table></div></details>
+"""

@@ -1,0 +1,48 @@
+"""The built book passed on: served on this machine, or as one archive that opens from disk."""
+
+import functools
+import http.server
+import logging
+import tarfile
+from pathlib import Path
+
+import lrsc
+from lrsc import results
+
+_log = logging.getLogger(__name__)
+
+
+def serve(html: Path, port: int = 8000) -> None:
+    """Serve a folder on localhost until interrupted; says the address. Another port if taken."""
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(html))
+    with _server(port, handler) as server:
+        _log.info("the book: http://localhost:%d/ (Ctrl-C ends)", server.server_address[1])
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            _log.info("ended")
+
+
+def _server(port: int, handler) -> http.server.ThreadingHTTPServer:
+    try:
+        return http.server.ThreadingHTTPServer(("localhost", port), handler)
+    except OSError:  # in use: any that is free
+        return http.server.ThreadingHTTPServer(("localhost", 0), handler)
+
+
+def archive(html: Path, folder: Path) -> Path:
+    """Pack a built book as ``lrsc-book-VERSION.tar.gz`` with one top folder; returns its path."""
+    if not (html / "index.html").is_file():
+        raise ValueError(f"no book in {html}: build it first (lrsc book)")
+    top = f"lrsc-book-{lrsc.__version__}"
+    path = folder / f"{top}.tar.gz"
+    with results.atomic(path) as part, tarfile.open(part, "w:gz") as file:
+        file.add(html, top, filter=_anonymous)
+    return path
+
+
+def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Without the names and numbers of who packed it."""
+    member.uid = member.gid = 0
+    member.uname = member.gname = ""
+    return member

@@ -1,0 +1,115 @@
+"""The end of each page that is a notebook: the command that re-runs it, and what it shows as files.
+
+The result files are those that the page's own output names, so nothing is listed by hand.
+"""
+
+import ast
+import json
+import logging
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from lrsc import results
+
+FOLDER = Path("book/downloads")  # in the staging folder
+_NAMED = re.compile(r"book/results/([\w-]+\.(?:nc|json))")
+_log = logging.getLogger(__name__)
+
+
+def complete(root: Path, folder: Path, page: Path) -> None:
+    """Append "Re-run this page" and "Files" to a staged notebook."""
+    import nbformat
+
+    notebook = nbformat.read(folder / page, as_version=4)
+    (folder / FOLDER).mkdir(parents=True, exist_ok=True)
+    source = FOLDER / "-".join(page.parts[1:])
+    shutil.copy(root / page, folder / source)  # as committed: ready to be run
+    links = [(source, "this page as a notebook, without output")]
+    for name in _shown_files(notebook):
+        if (folder / "book" / "results" / name).is_file():
+            links += _result_links(folder, Path("book/results") / name)
+    up = "../" * len(page.parent.parts)
+    listed = "\n".join(f"- {{download}}`{p.name} <{up}{p.as_posix()}>`: {t}" for p, t in links)
+    text = (
+        "## Re-run this page\n\nFrom a checkout, after `make setup` and in its environment:\n\n"
+        f"```bash\n{command(notebook, page)}\n```\n\n**Files.**\n\n{listed}"
+    )
+    notebook.cells.append(nbformat.v4.new_markdown_cell(text, id="re-run"))
+    nbformat.write(notebook, folder / page)
+
+
+def command(notebook: Any, page: Path) -> str:
+    """The papermill command that makes a notebook as it was executed."""
+    given: dict[str, Any] = {}
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and "parameters" in cell.metadata.get("tags", []):
+            given = _literals(cell.source)
+    given |= notebook.metadata.get("papermill", {}).get("parameters", {})
+    chosen = [f"-p {name} {_shell(value)}" for name, value in given.items() if value is not None]
+    parts = [f"papermill {page.as_posix()} _build/{page.stem}.ipynb", *chosen]
+    return " \\\n    ".join([parts[0], " ".join(parts[1:])]) if chosen else parts[0]
+
+
+def _literals(source: str) -> dict[str, Any]:
+    found = {}
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            found[node.targets[0].id] = ast.literal_eval(node.value)
+    return found
+
+
+def _shell(value: Any) -> str:
+    plain = isinstance(value, str) and re.fullmatch(r"[\w./-]+", value)
+    return value if plain else f"'{json.dumps(value)}'"
+
+
+def _shown_files(notebook: Any) -> list[str]:
+    """Names of the result files that the output names, in the order of the page."""
+    texts = [
+        text if isinstance(text, str) else "".join(text)
+        for cell in notebook.cells
+        if cell.cell_type == "code"
+        for output in cell.outputs
+        for kind, text in output.get("data", {}).items()
+        if kind in ("text/markdown", "text/html")
+    ]
+    return list(dict.fromkeys(name for text in texts for name in _NAMED.findall(text)))
+
+
+def _result_links(folder: Path, path: Path) -> list[tuple[Path, str]]:
+    """Links to a result file and, made from it here, its table as CSV."""
+    if path.suffix == ".json":
+        return [(path, "measured times")]
+    links = [(path, "results with all curves (netCDF)")]
+    table = FOLDER / f"{path.stem}.csv"
+    try:
+        if not (folder / table).is_file():
+            as_table(results.load(folder / path)).to_csv(folder / table, index=False)
+        links.append((table, "the same without curves along training, a row a run (CSV)"))
+    except (ValueError, KeyError) as error:  # evidence that cannot be read does not stop the book
+        _log.warning("no CSV of %s: %s", path, error)
+        links[0] = (path, "a result file that could not be read here")
+    return links
+
+
+def as_table(found: xr.Dataset):
+    """A row a run (pandas); curves over kappa spread over columns, other arrays are left out.
+
+    A file without runs becomes long: a row for each combination of its dimensions.
+    """
+    if "run" not in found.dims:
+        return found.to_dataframe().reset_index()
+    flat = {}
+    for name, variable in found.variables.items():
+        if variable.dims == ("run",):
+            flat[str(name)] = variable.values
+        elif variable.dims == ("run", "kappa"):
+            for i, kappa in enumerate(found["kappa"].values):
+                flat[f"{name}[kappa={kappa:g}]"] = variable.values[:, i]
+    import pandas
+
+    return pandas.DataFrame(flat)
