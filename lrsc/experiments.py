@@ -1,5 +1,6 @@
 """The paper's figures and tables as named lists of runs in three profiles."""
 
+import collections
 import dataclasses
 import functools
 import itertools
@@ -168,7 +169,7 @@ def open_experiment(
 
     Coordinates `hyperparameter` and `value` say of which row a run is, and where in it; a run that
     stands in several rows is in each of them. profile None: for each row the largest profile of
-    which anything is measured. Runs that are not done yet are absent; `collapsed` is decided here,
+    which anything is measured (with curves, where the row records some). Runs that are not done yet are absent; `collapsed` is decided here,
     by comparison with the row's other values. Raises ValueError if nothing is measured.
     """
     check_names("experiment", [name], EXPERIMENTS)
@@ -178,11 +179,13 @@ def open_experiment(
     for key in _keys(name):
         if any(a not in (None, k) for a, k in zip(asked, key, strict=True)):
             continue
-        for candidate in [profile] if profile else reversed(PROFILES):
-            found = _select(runs, _planned(name, candidate, *key), candidate)
-            if found is not None:
-                chosen.append(_labelled(found, name, key))
-                break
+        candidates = [profile] if profile else list(reversed(PROFILES))
+        selected = (_select(runs, _planned(name, c, *key), c) for c in candidates)
+        found = [s for s in selected if s is not None]
+        # curves that the row is about count for more than the size of the profile
+        found.sort(key=lambda s: not _has_curves(s, name, key))
+        if found:
+            chosen.append(_labelled(found[0], name, key))
     if not chosen:
         what = f"experiment {name!r}" + (f" in profile {profile!r}" if profile else "")
         raise ValueError(
@@ -247,7 +250,7 @@ def export(name: str, root: str | Path | None = None) -> Path:
         wanted = [c for key in _keys(name) for c in _planned(name, profile, *key)]
         found = _select(runs, wanted, profile)
         if found is not None:
-            kept.append(found.drop_vars(["profile", "origin"]))
+            kept.append(found.drop_vars(["profile", "origin", "file"]))
     if not kept:
         raise ValueError(f"no desk or paper run of {name!r} is done: nothing to export")
     together = xr.concat(kept, "run", join="outer")
@@ -301,6 +304,12 @@ def _planned(
     return list(dict.fromkeys(found))
 
 
+def _has_curves(found: xr.Dataset, name: str, key: tuple[str, str, str]) -> bool:
+    """Whether any run holds the curves of all probes that its row records."""
+    steps = [f"{probe}_step" for row in _rows(name, key) for probe in row.record]
+    return all(s in found and bool(np.isfinite(found[s].values).any()) for s in steps)
+
+
 def _labelled(found: xr.Dataset, name: str, key: tuple[str, str, str]) -> xr.Dataset:
     """The runs with the name of their row and the value of its knob."""
     knob = _rows(name, key)[0].knob
@@ -311,15 +320,21 @@ def _labelled(found: xr.Dataset, name: str, key: tuple[str, str, str]) -> xr.Dat
 
 
 def _sources(name: str, root: str | Path | None) -> list[xr.Dataset]:
-    sources = [_shipped(name), _local(root, recorded(name))]
+    """Where runs may stand: the experiment's own file, this machine, other experiments' files."""
+    others = (_shipped(other) for other in EXPERIMENTS if other != name)
+    sources = [_shipped(name), _local(root, recorded(name)), *others]
     return [found for found in sources if found is not None]
 
 
 def _shipped(name: str) -> xr.Dataset | None:
     path = results.shipped_path(name)
-    if not path.is_file():
-        return None
-    return _with_origin(results.completed(results.load(path)), "shipped")
+    return _read_shipped(name, path, path.stat().st_mtime_ns) if path.is_file() else None
+
+
+@functools.lru_cache(maxsize=64)
+def _read_shipped(name: str, path: Path, changed: int) -> xr.Dataset:
+    found = results.completed(results.load(path))
+    return _with_origin(found, "shipped", f"book/results/{name}.nc")
 
 
 def recorded(name: str) -> tuple[str, ...]:
@@ -334,30 +349,50 @@ def _local(root: str | Path | None, recorded: Iterable[str] = ()) -> xr.Dataset 
     return _with_origin(results.combine(runs, recorded), "local")
 
 
-def _with_origin(found: xr.Dataset, origin: str) -> xr.Dataset:
-    return found.assign_coords(origin=("run", np.full(found.sizes["run"], origin, object)))
+def _with_origin(found: xr.Dataset, origin: str, file: str = "") -> xr.Dataset:
+    columns = {"origin": origin, "file": file}
+    n = found.sizes["run"]
+    return found.assign_coords({k: ("run", np.full(n, v, object)) for k, v in columns.items()})
 
 
 def _select(sources: list[xr.Dataset], wanted: list[RunConfig], profile: str) -> xr.Dataset | None:
-    """Runs among `wanted`, each from the first source that has it, with their profile."""
+    """Runs among `wanted` with their profile, each from the source that holds most of it.
+
+    Of several that hold as much, from the first.
+    """
     keys = [_key(config) for config in wanted]
-    chosen, have = [], set()
-    for source in sources:
-        at = {}
-        for i, (text, source_id) in enumerate(
+    best: dict[str, tuple[int, int, int]] = {}  # key -> variables held, source, row
+    for number, source in enumerate(sources):
+        held = _held(source)
+        for row, (text, source_id) in enumerate(
             zip(source["config"].values, source["source_id"].values, strict=True)
         ):
             stands_in = datasets.is_stand_in(source_id)
-            if stands_in == (profile == "quick") or source_id == "generated":
-                at[_key(RunConfig.from_json(text))] = i
-        rows = [at[k] for k in keys if k in at and k not in have]
-        have |= set(at)
-        if rows:
-            chosen.append(source.isel(run=rows))
+            if stands_in != (profile == "quick") and source_id != "generated":
+                continue
+            key = _key(RunConfig.from_json(text))
+            if key not in best or held[row] > best[key][0]:
+                best[key] = int(held[row]), number, row
+    places = [best[key][1:] for key in dict.fromkeys(keys) if key in best]
+    chosen = [
+        source.isel(run=rows)
+        for number, source in enumerate(sources)
+        if (rows := [row for n, row in places if n == number])
+    ]
     if not chosen:
         return None
     found = xr.concat(chosen, "run", join="outer")
     return found.assign_coords(profile=("run", np.full(found.sizes["run"], profile, object)))
+
+
+def _held(source: xr.Dataset) -> np.ndarray:
+    """How many variables have a value, of each run."""
+    counts = np.zeros(source.sizes["run"], int)
+    for variable in source.data_vars.values():
+        if variable.dims[:1] == ("run",):
+            values = variable.values.reshape(len(counts), -1)
+            counts += np.isfinite(values).any(1)
+    return counts
 
 
 @functools.lru_cache(maxsize=100_000)
@@ -374,11 +409,12 @@ def _finish(found: xr.Dataset, name: str) -> xr.Dataset:
     found = found.assign_coords(status=("run", _with_collapsed(found)))
     profiles = dict.fromkeys(found["profile"].values.tolist())
     origins = dict.fromkeys(found["origin"].values.tolist())
+    files = collections.Counter(file for file in found["file"].values.tolist() if file)
     found.attrs = {
         "experiment": name,
         "profile": ", ".join(profiles),
         "origin": ", ".join(origins),
-        "file": f"book/results/{name}.nc" if "shipped" in origins else "",
+        "file": files.most_common(1)[0][0] if files else "",
     }
     return found
 
@@ -429,7 +465,8 @@ def status(profile: str | None = None, root: str | Path | None = None) -> list[d
     rows = []
     for candidate in [profile] if profile else PROFILES:
         for name in EXPERIMENTS:
-            sources = [found for found in (_shipped(name), local) if found is not None]
+            shipped = [_shipped(other) for other in (name, *EXPERIMENTS)]
+            sources = [found for found in (local, *shipped) if found is not None]
             for key in _keys(name):
                 wanted = _planned(name, candidate, *key)
                 if not wanted:
