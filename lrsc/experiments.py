@@ -169,8 +169,9 @@ def open_experiment(
 
     Coordinates `hyperparameter` and `value` say of which row a run is, and where in it; a run that
     stands in several rows is in each of them. profile None: for each row the largest profile of
-    which anything is measured (with curves, where the row records some). Runs that are not done yet are absent; `collapsed` is decided here,
-    by comparison with the row's other values. Raises ValueError if nothing is measured.
+    which anything is measured (with curves, where the row records some). Runs that are not done
+    yet are absent; `collapsed` is decided here, by comparison with the row's other values. Raises
+    ValueError if nothing is measured.
     """
     check_names("experiment", [name], EXPERIMENTS)
     runs = _sources(name, root)

@@ -33,7 +33,7 @@ def test_the_sections_are_there():
     found = {path.stem for path in SECTIONS}
     assert found == {
         "synthetic", "semi_synthetic", "naturalistic", "imagenet", "hyperparameters",
-        "optimizers_schedules",
+        "optimizers_schedules", "mechanism", "standard_classification", "attribution",
     } | READS_OTHERS  # fmt: skip
     assert found - READS_OTHERS <= set(experiments.names())
 
@@ -69,7 +69,8 @@ def test_parameters_come_first_and_are_commented_literals(path):
         assert isinstance(statement, ast.Assign)
         ast.literal_eval(statement.value)
         names.append(statement.targets[0].id)
-    assert names == ["dataset", "model", "lrs", "seeds", "profile"]
+    more = {"standard_classification": ["at_least", "at_most"]}.get(path.stem, [])
+    assert names == ["dataset", "model", "lrs", "seeds", "profile", *more]
 
 
 @by_name
