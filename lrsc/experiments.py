@@ -13,7 +13,8 @@ import xarray as xr
 from lrsc import datasets, models, plans, results
 from lrsc.config import RunConfig, TrainConfig
 from lrsc.errors import check_names
-from lrsc.plans import EXPERIMENTS, Row
+from lrsc.plans import EXPERIMENTS as EXPERIMENTS
+from lrsc.plans import Row
 
 PROFILES = ("quick", "desk", "paper")  # from the smallest to the paper's own settings
 DESK_TRAIN = 10_000  # training samples of the desk profile

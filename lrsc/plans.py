@@ -44,8 +44,9 @@ class Row:
 
     def setting(self, value: float) -> dict:
         """The field of TrainConfig that a value of the plan stands for."""
-        whole = {"batch_size": lambda v: round(1 / v), "switch_at": int}
-        return {self.knob: whole.get(self.knob, float)(value)}
+        if self.knob == "batch_size":
+            return {"batch_size": round(1 / value)}
+        return {self.knob: int(value) if self.knob == "switch_at" else value}
 
 
 def _log_spaced(low: float, high: float, n: int = 6, *more: float) -> tuple[float, ...]:
@@ -117,12 +118,11 @@ def _interventions() -> tuple[Row, ...]:
 def _quick_interventions() -> tuple[Row, ...]:
     """The same on a small network and stand-in data, where the low LR is one that learns."""
     return tuple(
-        Row("colored_mnist", "fcn", {"quick": Plan(values, (0,), 15)},
+        Row("colored_mnist", "fcn", {"quick": Plan(values, (0,), 8)},
             train={} if name == "lr" else {"lr": 0.2 if name == "high_lr_l2" else 0.02},
             knob=knob, name=name)
         for (name, knob), values in zip(INTERVENTIONS.values(), (
-            (0.02, 0.2), (1e-4, 1e-3), (0.01, 0.1), (0.1, 0.9), (1e-5, 1e-4), (1e-3, 1e-2),
-            (0.1, 5.0), (0.1, 1.0),
+            (0.02, 0.2), (1e-3,), (0.1,), (0.9,), (1e-4,), (1e-2,), (5.0,), (1.0,),
         ), strict=True)
     )  # fmt: skip
 
