@@ -51,8 +51,8 @@ class Row:
 
 def _log_spaced(low: float, high: float, n: int = 6, *more: float) -> tuple[float, ...]:
     """n log-spaced values with both ends (3 significant digits), and further ones."""
-    grid = {float(f"{value:.3g}") for value in np.geomspace(low, high, n)} - {low, high}
-    return tuple(sorted(grid | {low, high} | set(more)))
+    inner = {float(f"{value:.3g}") for value in np.geomspace(low, high, n)[1:-1]}
+    return tuple(sorted(inner | {low, high} | set(more)))
 
 
 def _usual(dataset: str, model: str, low: float, high: float, **data: float) -> Row:

@@ -259,5 +259,3 @@ def test_rows_with_other_trainings_have_names(tmp_path):
     config = experiments.configs("optimizers_schedules", "desk", hyperparameter="switch")[0]
     assert config.train.schedule == "switch" and config.train.switch_at == 30
     assert experiments.recording(config) == {}
-    halves = experiments.configs("mechanism", "desk", dataset="cifar10")
-    assert all(experiments.recording(c) == {"dynamics": 100} for c in halves)
