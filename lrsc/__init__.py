@@ -7,7 +7,7 @@ __version__ = "0.1.0"
 _SUBMODULES = (
     "attribution", "book", "cli", "config", "datasets", "errors", "experiments", "losses",
     "measure", "metrics", "models", "notebook", "optimizers", "plans", "plots", "pruning",
-    "results", "schedules", "sweep", "training",
+    "results", "schedules", "scorecard", "statistics", "sweep", "training",
 )  # fmt: skip
 _NAMES = {"RunConfig": "config", "TrainConfig": "config", "Trained": "training", "fit": "training"}
 
