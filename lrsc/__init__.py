@@ -5,7 +5,7 @@ import importlib
 __version__ = "0.1.0"
 
 _SUBMODULES = (
-    "attribution", "book", "cli", "config", "datasets", "errors", "experiments", "losses",
+    "attribution", "book", "claims", "cli", "config", "datasets", "errors", "experiments", "losses",
     "measure", "metrics", "models", "notebook", "optimizers", "plans", "plots", "pruning",
     "results", "schedules", "scorecard", "statistics", "sweep", "training",
 )  # fmt: skip

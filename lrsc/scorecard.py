@@ -25,12 +25,30 @@ def rows(root: str | Path | None = None) -> list[dict]:
     runs and values with fewer than SEEDS seeds are left out. profile is 'paper' only with all
     training data and both ends of the range. Stand-ins and quick runs never count.
     """
-    return [_row("S1", line, root) for line in plans.table("s1")] + [
-        _row("S2", line, root) for line in plans.table("s2")
-    ]
+    lines = [("S1", line) for line in plans.table("s1")]
+    lines += [("S2", line) for line in plans.table("s2")]
+    read = {e: experiments.sources(e, root) for e in {_place(*line)[0] for line in lines}}
+    return [_row(table, line, read) for table, line in lines]
 
 
-def _row(table: str, line: dict[str, str], root: str | Path | None) -> dict:
+def headline(rows: list[dict], verdicts: list[dict]) -> str:
+    """How many of the rows and claims are measured, and how many claims are met."""
+    measured = sum(r["status"] == "measured" for r in rows)
+    tested = sum(c["verdict"] != "not measured" for c in verdicts)
+    met = sum(c["verdict"] == "supported" for c in verdicts)
+    return (
+        f"{measured} of {len(rows)} rows and {tested} of {len(verdicts)} claims are measured; "
+        f"{met} claims are supported."
+    )
+
+
+def beside(row: dict, measure: str) -> str:
+    """The paper's range of a measure and ours, as text; a dash for what there is not."""
+    ends = [r.get(measure) if r else None for r in (row["paper"], row["ours"])]
+    return " | ".join("-" if e is None else f"{e[0]:.3g} to {e[1]:.3g}" for e in ends)
+
+
+def _row(table: str, line: dict[str, str], read: dict[str, list[xr.Dataset]]) -> dict:
     experiment, *key = _place(table, line)
     paper = _paper(line)
     row = {
@@ -40,7 +58,10 @@ def _row(table: str, line: dict[str, str], root: str | Path | None) -> dict:
     }  # fmt: skip
     for profile in ("paper", "desk"):
         try:
-            found = experiments.open_experiment(experiment, profile, root, *key)
+            found = experiments.open_experiment(
+                experiment, profile, dataset=key[0], model=key[1], hyperparameter=key[2],
+                read=read[experiment],
+            )  # fmt: skip
         except ValueError:  # nothing is measured of it
             continue
         if (measured := _measured(found, profile, paper)) is not None:
@@ -71,7 +92,8 @@ def _paper(line: dict[str, str]) -> dict[str, tuple[float, float]]:
     for ours, theirs in MEASURES.items():
         if f"{theirs}_min" in line:
             scale = 100 if ours == "unbiased_accuracy" else 1
-            found[ours] = tuple(float(line[f"{theirs}_{end}"]) / scale for end in ("min", "max"))
+            low, high = (float(line[f"{theirs}_{end}"]) / scale for end in ("min", "max"))
+            found[ours] = low, high
     return found
 
 
