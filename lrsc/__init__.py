@@ -5,9 +5,10 @@ import importlib
 __version__ = "0.1.0"
 
 _SUBMODULES = (
-    "attribution", "book", "cli", "compressibilities", "config", "datasets", "errors",
-    "experiments", "losses", "measure", "metrics", "models", "notebook", "optimizers", "plans",
-    "plots", "pruning", "results", "schedules", "sweep", "training",
+    "attribution", "book", "claims", "cli", "compressibilities", "config", "contrast", "datasets",
+    "errors", "experiments", "losses", "measure", "metrics", "models", "notebook", "optimizers",
+    "plans", "plots", "pruning", "results", "schedules", "scorecard", "statistics", "sweep",
+    "theory", "training",
 )  # fmt: skip
 _NAMES = {"RunConfig": "config", "TrainConfig": "config", "Trained": "training", "fit": "training"}
 

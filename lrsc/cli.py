@@ -94,6 +94,11 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--json", action="store_true", help="the same rows for programs")
     add.set_defaults(command=_status)
 
+    add = commands.add_parser("score", help="what of the paper is reproduced: rows and claims")
+    add.add_argument("--results", type=Path, help="results folder")
+    add.add_argument("--json", action="store_true", help="the same rows for programs")
+    add.set_defaults(command=_score)
+
     _add_results(commands.add_parser("results", help="write the results that ship with the book"))
 
     add = commands.add_parser("book", help="execute the notebooks and build the book")
@@ -349,6 +354,30 @@ def _status(args) -> None:
         "missing",
     )  # fmt: skip
     print(_table(columns, [tuple(str(r[c]) for c in columns) for r in rows]))
+
+
+def _score(args) -> None:
+    from lrsc import claims, scorecard
+
+    rows, verdicts = scorecard.rows(args.results), claims.verdicts(args.results)
+    if args.json:
+        shown = [{k: c[k] for k in ("id", "verdict", "effect", "low", "high")} for c in verdicts]
+        print(json.dumps({"rows": rows, "claims": shown}))
+        return
+    print(scorecard.headline(rows, verdicts))
+    columns = ("table", "dataset", "model", "hyperparameter", "status", "profile", "n", "seeds")
+    measures = ("value", "unbiased_accuracy", "prunability", "csi")
+    lines = [
+        (*(str(r[c] or "-") for c in columns),
+         *(scorecard.beside(r, measure) for measure in measures))
+        for r in rows
+    ]  # fmt: skip
+    print(_table((*columns, *(f"{m} (paper | ours)" for m in measures)), lines))
+    print(_table(("claim", "verdict", "effect", "rows", "says", "needs"), [
+        (c["id"], c["verdict"], "-" if c["effect"] is None else f"{c['effect']:+.3f}",
+         str(len(c["rows"])), c["text"], c["needs"] if c["verdict"] == "not measured" else "")
+        for c in verdicts
+    ]))  # fmt: skip
 
 
 def _results(args) -> None:

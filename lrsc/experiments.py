@@ -14,7 +14,7 @@ import xarray as xr
 from lrsc import datasets, models, plans, results
 from lrsc.config import RunConfig, TrainConfig
 from lrsc.errors import check_names
-from lrsc.plans import EXPERIMENTS as EXPERIMENTS  # of here, for all who ask for experiments
+from lrsc.plans import EXPERIMENTS as EXPERIMENTS
 from lrsc.plans import Row
 
 PROFILES = ("quick", "desk", "paper")  # from the smallest to the paper's own settings
@@ -164,17 +164,19 @@ def open_experiment(
     dataset: str | None = None,
     model: str | None = None,
     hyperparameter: str | None = None,
+    read: list[xr.Dataset] | None = None,
 ) -> xr.Dataset:
     """Results of an experiment, shipped and local, in long form (dimension `run`).
 
     Coordinates `hyperparameter` and `value` say of which row a run is, and where in it; a run that
     stands in several rows is in each of them. profile None: for each row the largest profile of
     which anything is measured (with curves, where the row records some). Runs that are not done
-    yet are absent; `collapsed` is decided here, by comparison with the row's other values. Raises
-    ValueError if nothing is measured.
+    yet are absent; `collapsed` is decided here, by comparison with the row's other values. read:
+    what `sources` gave, to open many rows at the cost of one. Raises ValueError if nothing is
+    measured.
     """
     check_names("experiment", [name], EXPERIMENTS)
-    runs = _sources(name, root)
+    runs = sources(name, root) if read is None else read
     asked = (dataset, model, hyperparameter)
     chosen = []
     for key in _keys(name):
@@ -245,7 +247,7 @@ def profile_of(config: RunConfig) -> str:
 def export(name: str, root: str | Path | None = None) -> Path:
     """Write book/results/<name>.nc: measures (not raw material) of all local and shipped runs."""
     check_names("experiment", [name], EXPERIMENTS)
-    runs = _sources(name, root)
+    runs = sources(name, root)
     kept = []
     for profile in PROFILES[1:]:  # quick runs are never evidence
         wanted = [c for key in _keys(name) for c in _planned(name, profile, *key)]
@@ -320,11 +322,11 @@ def _labelled(found: xr.Dataset, name: str, key: tuple[str, str, str]) -> xr.Dat
     return found.assign_coords(hyperparameter=("run", label), value=("run", values))
 
 
-def _sources(name: str, root: str | Path | None) -> list[xr.Dataset]:
+def sources(name: str, root: str | Path | None = None) -> list[xr.Dataset]:
     """Where runs may stand: the experiment's own file, this machine, other experiments' files."""
     others = (_shipped(other) for other in EXPERIMENTS if other != name)
-    sources = [_shipped(name), _local(root, recorded(name)), *others]
-    return [found for found in sources if found is not None]
+    found = [_shipped(name), _local(root, recorded(name)), *others]
+    return [each for each in found if each is not None]
 
 
 def _shipped(name: str) -> xr.Dataset | None:

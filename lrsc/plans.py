@@ -51,8 +51,8 @@ class Row:
 
 def _log_spaced(low: float, high: float, n: int = 6, *more: float) -> tuple[float, ...]:
     """n log-spaced values with both ends (3 significant digits), and further ones."""
-    grid = {float(f"{value:.3g}") for value in np.geomspace(low, high, n)} - {low, high}
-    return tuple(sorted(grid | {low, high} | set(more)))
+    inner = {float(f"{value:.3g}") for value in np.geomspace(low, high, n)[1:-1]}
+    return tuple(sorted(inner | {low, high} | set(more)))
 
 
 def _usual(dataset: str, model: str, low: float, high: float, **data: float) -> Row:
@@ -118,12 +118,11 @@ def _interventions() -> tuple[Row, ...]:
 def _quick_interventions() -> tuple[Row, ...]:
     """The same on a small network and stand-in data, where the low LR is one that learns."""
     return tuple(
-        Row("colored_mnist", "fcn", {"quick": Plan(values, (0,), 15)},
+        Row("colored_mnist", "fcn", {"quick": Plan(values, (0,), 8)},
             train={} if name == "lr" else {"lr": 0.2 if name == "high_lr_l2" else 0.02},
             knob=knob, name=name)
         for (name, knob), values in zip(INTERVENTIONS.values(), (
-            (0.02, 0.2), (1e-4, 1e-3), (0.01, 0.1), (0.1, 0.9), (1e-5, 1e-4), (1e-3, 1e-2),
-            (0.1, 5.0), (0.1, 1.0),
+            (0.02, 0.2), (1e-3,), (0.1,), (0.9,), (1e-4,), (1e-2,), (5.0,), (1.0,),
         ), strict=True)
     )  # fmt: skip
 

@@ -45,7 +45,7 @@ def test_run_takes_every_knob(tmp_path, capsys):
 
 
 def test_sweep_of_one_row(tmp_path, capsys):
-    command = ["sweep", "synthetic", "--lrs", "0.75", "--seeds", "[0, 1]"]
+    command = ["sweep", "synthetic", "--dataset", "parity", "--lrs", "0.75", "--seeds", "[0, 1]"]
     assert cli.main([*command, "--results", str(tmp_path)]) == 0
     said = capsys.readouterr()
     assert "2 trained" in said.out and "unbiased accuracy" in said.err

@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 from test_results import run as stored
 
-from lrsc import experiments, results
+from lrsc import experiments, plans, results
 
 
 def put(root, *runs):
@@ -68,6 +68,8 @@ def test_desk_runs_use_real_data_and_10_000_samples():
         (("synthetic", "quick", None, None, []), "must not be empty"),
         (("synthetic", "quick", None, None, [-1]), "lr must be"),
         (("choices", "quick"), "has no runs in profile 'quick'"),
+        (("hyperparameters", "desk", None, None, None, None, "l3"), "hyperparameter .* 'l3'"),
+        (("hyperparameters", "desk", None, None, [0.1], None, "l2"), "sweeps something else"),
     ],
 )
 def test_errors(arguments, words):
@@ -193,12 +195,11 @@ def test_runs_stand_under_every_row_they_are_of_and_no_other():
     found = xr.Dataset(coords={"config": ("run", [config.to_json() for config in runs])})
     labelled = experiments._in_rows(found, "hyperparameters")
     names = labelled["hyperparameter"].values.tolist()
-    assert {name: names.count(name) for name in names} == dict.fromkeys(
-        ["lr", "high_lr_l2", "batch_size", "momentum", "l1", "l2", "focal_gamma", "asam_rho"], 2
-    )
+    rows = [r for r in plans.EXPERIMENTS["hyperparameters"] if "quick" in r.plans]
+    planned = {r.hyperparameter: len(r.plans["quick"].values) for r in rows}
+    assert len(planned) == 8
+    assert {name: names.count(name) for name in names} == planned
     assert (labelled["value"].values > 0).all()
-    # the usual batch size at the low LR is one value of two rows
-    assert labelled.sizes["run"] == len(runs) + 1
 
 
 def test_a_run_at_an_lr_of_ones_own_is_of_the_rows_that_sweep_it():
@@ -207,3 +208,75 @@ def test_a_run_at_an_lr_of_ones_own_is_of_the_rows_that_sweep_it():
     labelled = experiments._in_rows(found, "optimizers_schedules")
     assert labelled["hyperparameter"].values.tolist() == ["adam"]
     assert labelled["value"].values.tolist() == [0.05]
+
+
+def test_the_interventions_are_table_s2s():
+    """Three data sets, eight interventions; a desk plan of 3 values and 2 seeds over the range."""
+    rows = [r for r in experiments.EXPERIMENTS["hyperparameters"] if "paper" in r.plans]
+    lines = plans.table("s2")
+    assert len({(r.dataset, r.hyperparameter) for r in rows}) == len(rows) == len(lines) == 24
+    for row, line in zip(rows, lines, strict=True):
+        low, high = float(line["value_min"]), float(line["value_max"])
+        for profile, n, seeds in (("desk", 3, (0, 1)), ("paper", 6, (0, 1, 2))):
+            plan = row.plans[profile]
+            assert len(plan.values) == n and plan.seeds == seeds
+            if (row.hyperparameter, profile) != ("lr", "desk"):
+                assert (plan.values[0], plan.values[-1]) == (low, high)
+        fixed = {"lr": None, "high_lr_l2": plans.HIGH_LR[row.dataset]}
+        assert row.train.get("lr") == fixed.get(row.hyperparameter, results.LOW_LR)
+
+
+def test_the_lr_row_of_the_interventions_is_made_of_the_semi_synthetic_runs():
+    ours = experiments.configs("hyperparameters", "desk", hyperparameter="lr")
+    assert len(ours) == 18
+    assert set(ours) <= set(experiments.configs("semi_synthetic", "desk", model="resnet18"))
+
+
+def test_the_batch_size_is_swept_as_one_over_it():
+    found = experiments.configs("hyperparameters", "paper", "colored_mnist",
+                                hyperparameter="batch_size", seeds=[0])  # fmt: skip
+    assert [c.train.batch_size for c in found] == [100, 50, 25, 12, 6, 3]
+    assert {c.train.lr for c in found} == {0.001}
+
+
+def test_a_run_of_two_rows_is_in_both_and_knows_its_value(tmp_path):
+    """At 1 / B = 0.01 the batch row's run is the LR row's at 0.001."""
+    where = ("hyperparameters", "desk", "colored_mnist")
+    lr = experiments.configs(*where, hyperparameter="lr", seeds=[0])
+    batch = experiments.configs(*where, hyperparameter="batch_size", seeds=[0])
+    assert lr[0] == batch[0]
+    chosen = list(dict.fromkeys([*lr, *batch]))
+    put(tmp_path, *(stored(f"{i:016x}", config=c.to_json(), source_id="mnist", accuracy=0.5)
+                    for i, c in enumerate(chosen)))  # fmt: skip
+    found = experiments.open_experiment("hyperparameters", root=tmp_path)
+    assert dict(zip(*np.unique(found["hyperparameter"], return_counts=True), strict=True)) == {
+        "batch_size": 3, "lr": 3,
+    }  # fmt: skip
+    values = found["value"].values[found["hyperparameter"] == "batch_size"]
+    assert values == pytest.approx([1 / 100, 1 / 17, 1 / 3])
+    only = experiments.open_experiment("hyperparameters", root=tmp_path, hyperparameter="lr")
+    assert only["value"].values.tolist() == only["lr"].values.tolist() == [0.001, 0.015, 0.15]
+    # the shipped file has each run once
+    shipped = results.load(experiments.export("hyperparameters", tmp_path))
+    assert shipped.sizes["run"] == 5
+    again = experiments.open_experiment("hyperparameters", root=tmp_path / "nowhere")
+    assert again.sizes["run"] == 6
+
+
+def test_files_made_before_there_were_interventions_still_open(tmp_path):
+    config = experiments.configs("hyperparameters", "desk", hyperparameter="l2", seeds=[0])[0]
+    put(tmp_path, stored("a" * 16, config=config.to_json(), source_id="mnist"))
+    path = experiments.export("hyperparameters", tmp_path)
+    old = results.load(path).drop_vars(["hyperparameter", "value"])
+    results.save(old, path)
+    found = experiments.open_experiment("hyperparameters", root=tmp_path / "nowhere")
+    assert found["hyperparameter"].values.tolist() == ["l2"] and found["value"].values == [0.0001]
+    assert results.completed(old)["hyperparameter"].values.tolist() == ["l2"]
+
+
+def test_rows_with_other_trainings_have_names(tmp_path):
+    found = {row.hyperparameter for row in experiments.EXPERIMENTS["optimizers_schedules"]}
+    assert found == {"lr", "step", "adam", "longer", "psgd_kron_wsd", "adamw_cosine", "switch"}
+    config = experiments.configs("optimizers_schedules", "desk", hyperparameter="switch")[0]
+    assert config.train.schedule == "switch" and config.train.switch_at == 30
+    assert experiments.recording(config) == {}

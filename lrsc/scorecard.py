@@ -1,0 +1,123 @@
+"""The paper's tables S1 and S2 beside our results: the 48 rows of the scorecard."""
+
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from lrsc import experiments, plans
+
+VALUES, SEEDS = 3, 2  # a row is measured with at least so many values, of so many seeds each
+MEASURES = {  # ours -> the tables'
+    "unbiased_accuracy": "test_accuracy", "prunability": "prunability",
+    "activation_compressibility": "activation_compressibility", "csi": "csi",
+    "class_separation": "class_separation",
+}  # fmt: skip
+_PSGD = "ResNet50 (PSGD)"
+
+
+def rows(root: str | Path | None = None) -> list[dict]:
+    """The 24 rows of table S1 and the 24 of S2, each with what is measured of it.
+
+    paper, ours: the range of the swept `value` and of each measure, (low, high) of the means over
+    seeds; accuracies are fractions. `ours` has the range covered as its `value`, and is None where
+    the row is not measured. n: training samples. Runs outside the paper's range of values, diverged
+    runs and values with fewer than SEEDS seeds are left out. profile is 'paper' only with all
+    training data and both ends of the range. Stand-ins and quick runs never count.
+    """
+    lines = [("S1", line) for line in plans.table("s1")]
+    lines += [("S2", line) for line in plans.table("s2")]
+    read = {e: experiments.sources(e, root) for e in {_place(*line)[0] for line in lines}}
+    return [_row(table, line, read) for table, line in lines]
+
+
+def headline(rows: list[dict], verdicts: list[dict]) -> str:
+    """How many of the rows and claims are measured, and how many claims are met."""
+    measured = sum(r["status"] == "measured" for r in rows)
+    tested = sum(c["verdict"] != "not measured" for c in verdicts)
+    met = sum(c["verdict"] == "supported" for c in verdicts)
+    return (
+        f"{measured} of {len(rows)} rows and {tested} of {len(verdicts)} claims are measured; "
+        f"{met} claims are supported."
+    )
+
+
+def beside(row: dict, measure: str) -> str:
+    """The paper's range of a measure and ours, as text; a dash for what there is not."""
+    ends = [r.get(measure) if r else None for r in (row["paper"], row["ours"])]
+    return " | ".join("-" if e is None else f"{e[0]:.3g} to {e[1]:.3g}" for e in ends)
+
+
+def _row(table: str, line: dict[str, str], read: dict[str, list[xr.Dataset]]) -> dict:
+    experiment, *key = _place(table, line)
+    paper = _paper(line)
+    row = {
+        "table": table, "dataset": key[0], "model": key[1], "hyperparameter": key[2],
+        "status": "not measured", "profile": None, "n": None, "seeds": None,
+        "paper": paper, "ours": None,
+    }  # fmt: skip
+    for profile in ("paper", "desk"):
+        try:
+            found = experiments.open_experiment(
+                experiment, profile, dataset=key[0], model=key[1], hyperparameter=key[2],
+                read=read[experiment],
+            )  # fmt: skip
+        except ValueError:  # nothing is measured of it
+            continue
+        if (measured := _measured(found, profile, paper)) is not None:
+            return row | measured
+    return row
+
+
+def _place(table: str, line: dict[str, str]) -> tuple[str, str, str, str]:
+    """Experiment, data set, model and hyperparameter that measure a row of a table."""
+    dataset = next(k for k, v in plans.DATASETS.items() if v == line["dataset"])
+    if table == "S2":
+        return (
+            "hyperparameters",
+            dataset,
+            "resnet18",
+            plans.INTERVENTIONS[line["hyperparameter"]][0],
+        )
+    if line["model"] == _PSGD:
+        return "optimizers_schedules", dataset, "resnet50", "psgd_kron_wsd"
+    model = next(k for k, v in plans.MODELS.items() if v == line["model"])
+    of = {"celeba": "naturalistic", "parity": "synthetic", "moon_star": "synthetic"}
+    return of.get(dataset, "semi_synthetic"), dataset, model, "lr"
+
+
+def _paper(line: dict[str, str]) -> dict[str, tuple[float, float]]:
+    swept = "lr" if "lr_min" in line else "value"
+    found = {"value": (float(line[f"{swept}_min"]), float(line[f"{swept}_max"]))}
+    for ours, theirs in MEASURES.items():
+        if f"{theirs}_min" in line:
+            scale = 100 if ours == "unbiased_accuracy" else 1
+            low, high = (float(line[f"{theirs}_{end}"]) / scale for end in ("min", "max"))
+            found[ours] = low, high
+    return found
+
+
+def _measured(found: xr.Dataset, profile: str, paper: dict) -> dict | None:
+    """What a profile's runs say of a row, None where they are too few."""
+    low, high = paper["value"]
+    value, good = found["value"].values, found["status"].values != "diverged"
+    good &= (value >= low * 0.99) & (value <= high * 1.01)
+    name = "worst_group_accuracy" if found["dataset"].values[0] == "celeba" else "unbiased_accuracy"
+    seeds = {v: len(set(found["seed"].values[good & (value == v)])) for v in set(value[good])}
+    kept = sorted(v for v, n in seeds.items() if n >= SEEDS)
+    if len(kept) < VALUES:
+        return None
+    ours = {"value": (kept[0], kept[-1])}
+    for measure in paper:
+        variable = name if measure == "unbiased_accuracy" else measure
+        if variable in found:
+            means = [np.nanmean(found[variable].values[good & (value == v)]) for v in kept]
+            ours[measure] = (float(min(means)), float(max(means)))
+    whole = bool(np.isclose(kept[0], low, rtol=0.01) and np.isclose(kept[-1], high, rtol=0.01))
+    return {
+        "status": "measured",
+        "profile": "paper" if profile == "paper" and whole else "desk",
+        "n": int(found["n_train"].values.min()),
+        "seeds": min(seeds[v] for v in kept),
+        "ours": {k: tuple(map(float, v)) for k, v in ours.items()},
+    }

@@ -1,0 +1,69 @@
+"""Tests for trends, against slow independent computations and known answers."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from lrsc import statistics
+
+
+def slow_trend(rows):
+    each = []
+    for row in rows:
+        pairs = [(a, b) for i, a in enumerate(row) for b in row[i + 1 :]]
+        each.append(sum((b > a) - (b < a) for a, b in pairs) / len(pairs))
+    return sum(each) / len(each)
+
+
+def slow_p(rows):
+    observed = slow_trend(rows)
+    every = itertools.product(*(itertools.permutations(row) for row in rows))
+    found = [slow_trend(arranged) >= observed - 1e-9 for arranged in every]
+    return sum(found) / len(found)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_exact_permutation_test_is_the_slow_one(seed):
+    values = np.random.default_rng(seed).integers(0, 5, (2, 4)).astype(float)
+    assert statistics.trend(values) == pytest.approx(slow_trend(values.tolist()))
+    assert statistics.permutation_p(values) == pytest.approx(slow_p(values.tolist()))
+
+
+def test_a_true_trend_none_and_a_reversed_one():
+    rising = np.arange(6.0) + np.zeros((3, 1))
+    assert statistics.trend(rising) == 1 and statistics.permutation_p(rising) < 0.001
+    assert statistics.trend(-rising) == -1 and statistics.permutation_p(-rising) == 1
+    assert statistics.trend(np.ones((3, 4))) == 0 and statistics.permutation_p(np.ones((3, 4))) == 1
+
+
+def test_many_arrangements_are_sampled_near_the_exact_p(monkeypatch):
+    values = np.array([[1.0, 3, 2, 4], [2, 1, 3, 4]])
+    exact = statistics.permutation_p(values)
+    monkeypatch.setattr(statistics, "EXACT", 0)
+    assert statistics.permutation_p(values) == pytest.approx(exact, abs=0.01)
+
+
+def test_diverged_runs_are_left_out():
+    values = np.array([[1.0, 2, np.nan], [1, 2, 3], [np.nan, 1, np.nan]])
+    assert statistics.trend(values) == 1
+    assert statistics.permutation_p(values) == pytest.approx(1 / 2 / 6)
+    assert math.isnan(statistics.permutation_p(np.full((2, 3), np.nan)))
+
+
+def test_sign_test():
+    assert statistics.sign_test_p([0.1] * 5) == pytest.approx(1 / 32)
+    assert statistics.sign_test_p([0.1, 0.2, -0.1, 0, np.nan]) == pytest.approx(4 / 8)
+    assert math.isnan(statistics.sign_test_p([0.0]))
+
+
+def test_holm_by_hand():
+    found = statistics.holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": math.nan})
+    assert [found[k] for k in "abc"] == pytest.approx([0.03, 0.06, 0.06]) and math.isnan(found["d"])
+
+
+def test_interval_holds_the_mean_and_shrinks_to_a_constant():
+    low, high = statistics.interval([0.1, 0.2, 0.3, np.nan])
+    assert low < 0.2 < high
+    assert statistics.interval([0.2, 0.2]) == pytest.approx((0.2, 0.2))
