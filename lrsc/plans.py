@@ -127,7 +127,7 @@ def _quick_interventions() -> tuple[Row, ...]:
     )  # fmt: skip
 
 
-_STANDARD_LRS = (0.001, 0.1)  # low and high on CIFAR-10, where table S1 has no row
+_STANDARD_LRS = (0.01, 0.1)  # low and high on CIFAR-10, where table S1 has no row
 _SWIN_LRS = (1e-7, 1e-4)  # table S1's range on CelebA; Waterbirds has no row
 _PRETRAINED = {"weights": "imagenet"}
 
