@@ -95,12 +95,13 @@ def _of_row(
 def recording(config: RunConfig) -> dict[str, int]:
     """Probes that a sweep records of a run, and the iterations between two calls.
 
-    All that any experiment with a row of this data set, model and settings asks for: one run
-    serves several figures.
+    All that any experiment with a row of this data set, model and settings asks for in the run's
+    profile: one run serves several figures.
     """
     found: dict[str, int] = {}
+    profile = profile_of(config)
     for row in itertools.chain.from_iterable(EXPERIMENTS.values()):
-        if row.record and _is_of(config, row):
+        if row.record and profile in row.plans and _is_of(config, row):
             found |= row.record
     if config.source == "embedded":
         found = {probe: max(1, every // 10) for probe, every in found.items()}

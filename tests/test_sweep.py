@@ -1,5 +1,6 @@
 """Sweeps: resume, kill, two processes, damaged results, measures from stored material."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 import lrsc
-from lrsc import RunConfig, TrainConfig, results, sweep
+from lrsc import RunConfig, TrainConfig, attribution, experiments, measure, results, sweep
 from lrsc.errors import DataMissing
 
 FAST = TrainConfig(lr=0.3, max_epochs=3)
@@ -335,3 +336,55 @@ def test_a_result_older_than_a_coordinate_still_opens(tmp_path, monkeypatch):
     old = results.combine(results.local_runs(tmp_path)).drop_vars(["engine", "replicas"])
     found = results.completed(old)
     assert found["engine"].values.tolist() == [""] and found["replicas"].values.tolist() == [0]
+
+
+def test_a_row_that_records_has_its_curves_in_the_result_and_in_the_experiment(tmp_path):
+    (run,) = experiments.configs("synthetic", "quick", "parity", lrs=[0.75], seeds=[0])
+    assert experiments.recording(run) == {"attribution": 10}
+    run = dataclasses.replace(run, train=dataclasses.replace(run.train, max_epochs=2))
+    (name,) = sweep.run([run], root=tmp_path).trained
+    found = results.load(results.run_path(name, tmp_path))
+    assert found["attribution_step"].values[:3].tolist() == [0, 10, 20]
+    shares = [
+        found[f"curve_attribution_{region}"].values for region in ("core", "spurious", "noise")
+    ]
+    np.testing.assert_allclose(np.sum(shares, 0), 1, atol=1e-5)
+    opened = experiments.open_runs([run], tmp_path)
+    np.testing.assert_array_equal(opened["curve_attribution_core"].values[0], shares[0])
+    assert "representation" not in opened
+
+
+def test_raw_material_asked_for_means_the_curves_too(tmp_path, calls):
+    (run,) = experiments.configs("synthetic", "quick", "parity", lrs=[0.75], seeds=[0])
+    run = dataclasses.replace(run, train=dataclasses.replace(run.train, max_epochs=1))
+    (name,) = sweep.run([run], root=tmp_path).trained
+    path = results.run_path(name, tmp_path)
+    found = results.load(path)
+    results.save(found.drop_vars(n for n in found if "attribution_" in str(n)), path)
+    assert sweep.run([run], root=tmp_path).done_before == (name,)
+    assert sweep.run([run], root=tmp_path, raw=True).trained == (name,)
+    assert len(calls) == 2
+
+
+def test_a_quick_run_records_what_quick_rows_ask_for_only():
+    """What the desk rows record of single neurons takes longer than a quick run."""
+    run = experiments.run_config("double_mnist", "fcn", 0.2, 0, "quick", 40)
+    assert experiments.recording(run) == {}
+    desk = experiments.run_config("double_mnist", "fcn", 0.2, 0, "desk", 500)
+    assert set(experiments.recording(desk)) == {"dynamics", "attribution", "neurons"}
+
+
+def test_attributions_in_a_result_are_those_of_the_methods(tmp_path):
+    (name,) = sweep.run([tiny()], root=tmp_path).trained
+    found = results.load(results.run_path(name, tmp_path))
+    net, dataset = sweep.load_checkpoint(results.weights_path(name, tmp_path), tiny())
+    split = measure.fixed_samples(dataset.test, 100)
+    a = attribution.integrated_gradients(net, split.inputs(split.x), split.y)
+    assert float(found["attribution_entropy"]) == pytest.approx(
+        float(attribution.entropy(a).mean())
+    )
+    share = float(attribution.share(a, split.core_mask).mean())
+    assert float(found["attribution_core"]) == pytest.approx(share, rel=1e-4)
+    assert found["map_integrated_gradients"].shape == a.shape
+    assert 0 <= float(found["completeness_error"]) < 1e-3
+    assert float(found["attribution_agreement"]) > 0.9

@@ -121,10 +121,14 @@ def _foreground(found: xr.Dataset) -> str:
     return {"grabcut": f"GrabCut{stand_in}", "deeplabv3": "DeepLabV3"}.get(method, method)
 
 
+def _networks(n: int) -> str:
+    return "1 network" if n == 1 else f"{n} networks"
+
+
 def _caption(found: xr.Dataset) -> str:
     a = found.attrs
     networks = [
-        f"{int((found['lr'].values == a[group]).sum())} networks at learning rate {a[group]:g}"
+        f"{_networks(int((found['lr'].values == a[group]).sum()))} at learning rate {a[group]:g}"
         for group in ("low", "high")
     ]
     file = str(a.get("file", ""))

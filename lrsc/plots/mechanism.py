@@ -82,6 +82,9 @@ def along_training(ds: xr.Dataset, lrs: tuple[float, float], panels: Mapping[str
                 )
         axes.set_title(title, fontsize=TEXT, loc="left")
         axes.set_xscale("symlog", linthresh=100)
+        ticks = [t for t in (0, 50, 100, 300, 1000, 3000, 10_000, 30_000) if t <= _last(ds)]
+        axes.set_xticks(ticks, [f"{t:,}" for t in ticks])
+        axes.set_xticks([], minor=True)
         if "loss (nat)" in title:
             axes.set_yscale("log")
         if not axes.lines:
@@ -226,6 +229,10 @@ def propositions(alphas, losses: Mapping[str, Any], gradients: Mapping[str, Any]
         f"{float(gradients['ratio'][0]):.2f} to {float(gradients['ratio'][-1]):.0f}."
     )
     return figure
+
+
+def _last(ds: xr.Dataset) -> float:
+    return float(np.nanmax(ds["dynamics_step"].values))
 
 
 def _value(name: str, value: float) -> str:

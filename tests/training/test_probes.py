@@ -12,7 +12,13 @@ import lrsc
 from lrsc import attribution, metrics
 from lrsc.datasets import Split
 from lrsc.datasets.images import Images
-from lrsc.training.probes import attribution_shares, dynamics, fixed_loss_ratio
+from lrsc.training.probes import (
+    attribution_shares,
+    dynamics,
+    fixed_indices,
+    fixed_loss_ratio,
+    neurons,
+)
 
 BY_BIAS = {"ba_loss", "bc_loss", "ba_accuracy", "bc_accuracy", "loss_ratio", "bsi"}
 ALWAYS = {
@@ -288,12 +294,60 @@ def test_shares_without_masks_are_refused(own_dataset):
         attribution_shares(masked(own_dataset, torch.ones(1, 1, 9, 8, dtype=torch.bool)))
 
 
+# -- neurons ----------------------------------------------------------------------------------
+
+
+def test_neurons_against_a_loop_over_samples_and_neurons(own_dataset):
+    core, spurious = regions()
+    ds, net = masked(own_dataset, core, spurious), network()
+    found = neurons(ds, n=5)(net)
+    first = net[1]
+    np.testing.assert_allclose(found["gradient_norm"], first.weight.grad.norm(dim=1), rtol=1e-6)
+    at = fixed_indices(60, 5)
+    for k in range(12):
+        shares = []
+        for x, mask in zip(ds.train.inputs(ds.train.x[at]), spurious[at, 0], strict=True):
+            x = x[None].clone().requires_grad_()
+            z = net[:4](x)[0, k]
+            (g,) = torch.autograd.grad(z, x)
+            a = (g * x)[0].detach().sum(0).abs()
+            if float(a.sum()):
+                shares.append(float((a * mask).sum() / a.sum()))
+        if shares:
+            assert found["spurious_share"][k] == pytest.approx(np.mean(shares), rel=1e-4)
+        else:
+            assert found["spurious_share"][k].isnan()
+
+
+def test_in_a_relu_network_without_biases_it_is_integrated_gradients(own_dataset):
+    net = lrsc.models.build("fcn", own_dataset.input_shape, 7, hidden=(9, 7))
+    core, spurious = regions()
+    ds = masked(own_dataset, core, spurious)
+    found = neurons(ds, n=4)(net)["spurious_share"]
+    hidden = nn.Sequential(*list(net.children())[:-1])
+    at = fixed_indices(60, 4)
+    x = ds.train.inputs(ds.train.x[at])
+    for k in range(7):
+        a = attribution.integrated_gradients(hidden, x, torch.full((4,), k), steps=20)
+        expected = attribution.share(a, spurious[at]).nanmean()
+        torch.testing.assert_close(found[k], expected, rtol=1e-4, atol=1e-5, equal_nan=True)
+
+
+def test_neurons_need_a_spurious_mask_and_two_layers(own_dataset):
+    with pytest.raises(ValueError, match="data set 'own' has no masks of spurious regions"):
+        neurons(own_dataset)
+    probe = neurons(masked(own_dataset, *regions()))
+    with pytest.raises(ValueError, match="one layer only"):
+        probe(nn.Sequential(nn.Flatten(), nn.Linear(192, 3)))
+
+
 # -- what all probes share --------------------------------------------------------------------
 
 PROBES = {
     "fixed_loss_ratio": fixed_loss_ratio,
     "dynamics": dynamics,
     "attribution_shares": attribution_shares,
+    "neurons": neurons,
 }
 every_probe = pytest.mark.parametrize("make", PROBES.values(), ids=PROBES)
 
@@ -332,7 +386,8 @@ def test_images_on_disk_are_read_once_and_give_the_same(waterbirds, make, monkey
     monkeypatch.setattr(Images, "batches", None)
     found = [probe(net) for probe in probes]
     streamed, loaded = (v if isinstance(v, dict) else {"": v} for v in found)
-    assert all(torch.equal(streamed[name], value) for name, value in loaded.items())
+    for name, value in loaded.items():
+        torch.testing.assert_close(streamed[name], value, rtol=0, atol=0, equal_nan=True)
 
 
 def test_probes_in_a_training(own_dataset):
