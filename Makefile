@@ -44,6 +44,7 @@ bench: setup
 	$(BIN)/python benchmarks/import_time.py
 	$(BIN)/python benchmarks/train_step.py
 	$(BIN)/python benchmarks/measures.py
+	$(BIN)/python benchmarks/attribution.py
 	$(BIN)/python benchmarks/datasets.py
 	$(BIN)/python benchmarks/streaming.py
 	$(BIN)/python benchmarks/models.py

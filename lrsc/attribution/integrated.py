@@ -5,9 +5,10 @@ import torch
 from torch import Tensor, nn
 
 from lrsc.attribution.checks import inputs, labels, logits
+from lrsc.attribution.fast import prepared
 from lrsc.models import modes_kept
 
-BATCH = 100  # points on paths that go through the network at a time, with gradient
+BATCH = 200  # points on paths that go through the network at a time, with gradient
 
 
 def integrated_gradients(
@@ -45,7 +46,7 @@ def path_integral(
     points = max(1, batch // samples)
     # also where the caller has switched gradients off
     with torch.inference_mode(False), torch.enable_grad(), modes_kept(model):
-        model.eval()
+        model = prepared(model.eval(), x)
         start = torch.zeros((), device=x.device) if baseline is None else baseline.detach()
         start = start.to(x).expand_as(x)
         way = x.detach() - start
