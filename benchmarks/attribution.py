@@ -1,6 +1,6 @@
 """Integrated Gradients against captum's, and class separation: seconds, and their ratios.
 
-    LRSC_DATA=... python benchmarks/attribution.py [--rounds 3] [--images 40] [--json] [--output FILE]
+    LRSC_DATA=... python benchmarks/attribution.py [--rounds 3] [--images 40] [--output FILE]
 
 ResNet18, Colored MNIST, 50 steps: captum's loop over single images, captum with the best of some
 internal batch sizes, and ours; in turn in each round, medians over rounds and of the rounds'
