@@ -71,19 +71,18 @@ def disagreements() -> list[dict]:
         if line["model"] != "ResNet18" or not others or float(line["lr_min"]) != plans.LOW_LR:
             continue
         first = {m: r[0] for m, r in _paper(line).items()}
-        found.append(_setting(line["dataset"], "S1, learning rate", first, {}))
+        found.append(_setting("S1", line["dataset"], "lr", first, {}))
         for other in others:
-            if plans.INTERVENTIONS[other["hyperparameter"]][0] in _WEAK:
+            if (name := plans.INTERVENTIONS[other["hyperparameter"]][0]) in _WEAK:
                 low = {m: r[0] for m, r in _paper(other).items()}
-                source = f"S2, {other['hyperparameter'].strip('()').lower()}"
-                found.append(_setting(line["dataset"], source, low, first))
+                found.append(_setting("S2", line["dataset"], name, low, first))
     return found
 
 
-def _setting(dataset: str, source: str, low: dict, first: dict) -> dict:
+def _setting(table: str, dataset: str, name: str, low: dict, first: dict) -> dict:
     measures = [m for m in MEASURES if m in low]
     return {
-        "dataset": dataset, "source": source, **{m: low[m] for m in measures},
+        "table": table, "dataset": dataset, "hyperparameter": name, **{m: low[m] for m in measures},
         "difference": {m: low[m] - first[m] for m in measures if m in first},
     }  # fmt: skip
 

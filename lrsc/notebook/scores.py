@@ -45,10 +45,11 @@ def show_disagreements() -> None:
     """Display where tables S1 and S2 report the same setting, and how far apart they are."""
     from IPython.display import HTML, display
 
-    heads = ["Data set", "Low learning rate", "Unbiased accuracy (%)", "Prunability", "CSI"]
+    heads = ["Data set", "Lower end of", "Unbiased accuracy (%)", "Prunability", "CSI"]
     lines = []
     for found in scorecard.disagreements():
-        cells = [_text(found["dataset"]), _text(found["source"])]
+        name = plots.hyperparameter(found["hyperparameter"])[0]
+        cells = [_text(found["dataset"]), _text(f"{found['table']}, {name}")]
         for measure in ("unbiased_accuracy", "prunability", "csi"):
             value, apart = found[measure], found["difference"].get(measure)
             shown = plain(measure, value)
@@ -62,7 +63,7 @@ def show_disagreements() -> None:
 def _row_cells(row: dict) -> list[Cell]:
     names = [plans.DATASETS[row["dataset"]], plans.MODELS[row["model"]]]
     if row["hyperparameter"] != "lr" or row["table"] == "S2":
-        names.append(row["hyperparameter"].replace("_", " "))
+        names.append(plots.hyperparameter(row["hyperparameter"])[0])
     cells = [_text(", ".join(names)), _text(row["table"]), _text(row["status"])]
     cells += [_text(row["profile"] or "–"), _count(row["n"]), _count(row["seeds"])]
     return cells + [_ranges(row, measure) for measure in _HEADS]
@@ -87,9 +88,9 @@ def _claim_cells(claim: dict) -> list[Cell]:
     if effect is None:
         shown, size = "–", math.nan
     else:
-        shown, size = f"{effect:+.3f}", effect
+        shown, size = f"<span>{_plus(effect)}</span>", effect
         if claim["low"] is not None:
-            shown += f" ({claim['low']:+.3f} to {claim['high']:+.3f})"
+            shown += f"<span>({_plus(claim['low'])} to {_plus(claim['high'])})</span>"
     p = claim["p"]
     return [
         (claim["id"], int(claim["id"][1:])), _text(claim["text"]), _text(claim["verdict"]),
@@ -105,7 +106,7 @@ def _rows_of(rows: Sequence[dict]) -> str:
         return "0"
     listed = "".join(
         f"<li>{html.escape(plots.name_of(r['dataset']))}, {html.escape(plots.name_of(r['model']))} "
-        f"({r['profile']}): {r['effect']:+.3f}</li>"
+        f"({r['profile']}): {_plus(r['effect'])}</li>"
         for r in rows
     )
     return f"<details><summary>{len(rows)}</summary><ul>{listed}</ul></details>"
@@ -125,6 +126,10 @@ def _number(measure: str, value: float) -> str:
 
 def _signed(measure: str, value: float) -> str:
     return ("+" if value >= 0 else "−") + plain(measure, abs(value))
+
+
+def _plus(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "−")
 
 
 def _sortable(
