@@ -13,6 +13,8 @@ MEASURES = {  # ours -> the tables'
     "activation_compressibility": "activation_compressibility", "csi": "csi",
     "class_separation": "class_separation",
 }  # fmt: skip
+# rows of S2 that at their weakest train as the low LR alone does
+_WEAK = ("lr", "batch_size", "momentum", "focal_gamma", "asam_rho")
 _PSGD = "ResNet50 (PSGD)"
 
 
@@ -46,6 +48,43 @@ def beside(row: dict, measure: str) -> str:
     """The paper's range of a measure and ours, as text; a dash for what there is not."""
     ends = [r.get(measure) if r else None for r in (row["paper"], row["ours"])]
     return " | ".join("-" if e is None else f"{e[0]:.3g} to {e[1]:.3g}" for e in ends)
+
+
+def difference(row: dict, measure: str) -> tuple[float, float] | None:
+    """Our range's ends less the paper's; None where either does not have the measure."""
+    paper, ours = (found.get(measure) if found else None for found in (row["paper"], row["ours"]))
+    if paper is None or ours is None:
+        return None
+    return ours[0] - paper[0], ours[1] - paper[1]
+
+
+def disagreements() -> list[dict]:
+    """What tables S1 and S2 say of one setting: ResNet18 at the low LR, all else as usual.
+
+    S1 sweeps the LR from it; S2 does too, and starts its sweeps of batch size, momentum, focal loss
+    and ASAM from nearly no effect of these. Of each data set the lower ends of these ranges, with
+    the difference from S1's; accuracies are fractions. Empty of data sets whose low LRs differ.
+    """
+    found = []
+    for line in plans.table("s1"):
+        others = [r for r in plans.table("s2") if r["dataset"] == line["dataset"]]
+        if line["model"] != "ResNet18" or not others or float(line["lr_min"]) != plans.LOW_LR:
+            continue
+        first = {m: r[0] for m, r in _paper(line).items()}
+        found.append(_setting("S1", line["dataset"], "lr", first, {}))
+        for other in others:
+            if (name := plans.INTERVENTIONS[other["hyperparameter"]][0]) in _WEAK:
+                low = {m: r[0] for m, r in _paper(other).items()}
+                found.append(_setting("S2", line["dataset"], name, low, first))
+    return found
+
+
+def _setting(table: str, dataset: str, name: str, low: dict, first: dict) -> dict:
+    measures = [m for m in MEASURES if m in low]
+    return {
+        "table": table, "dataset": dataset, "hyperparameter": name, **{m: low[m] for m in measures},
+        "difference": {m: low[m] - first[m] for m in measures if m in first},
+    }  # fmt: skip
 
 
 def _row(table: str, line: dict[str, str], read: dict[str, list[xr.Dataset]]) -> dict:

@@ -318,6 +318,32 @@ def test_the_explore_page_changes_its_figure(browser, site, field):
     assert len(rows) >= 3
 
 
+def test_the_scorecard_sorts_and_filters_by_keyboard(browser, site):
+    visit(browser, site + "book/scorecard.html")
+    card = browser.find_element(By.CSS_SELECTOR, ".scorecard")
+    shown = "tbody tr:not([hidden])"
+    head, *_ = card.find_elements(By.CSS_SELECTOR, "thead th")
+
+    def firsts() -> list[str]:
+        return [e.text for e in card.find_elements(By.CSS_SELECTOR, f"{shown} th")]
+
+    assert len(firsts()) == 48
+    head.find_element(By.TAG_NAME, "button").send_keys(Keys.ENTER)
+    assert head.get_attribute("aria-sort") == "ascending"
+    rising = firsts()
+    assert rising[0].startswith("CelebA") and rising[-1].startswith("Parity")
+    head.find_element(By.TAG_NAME, "button").send_keys(Keys.SPACE)
+    assert head.get_attribute("aria-sort") == "descending" and firsts()[0] == rising[-1]
+
+    card.find_element(By.NAME, "text").send_keys("moon-star")
+    assert len(firsts()) == 1
+    assert card.find_element(By.CSS_SELECTOR, "[role=status]").text == "1 of 48 shown"
+    card.find_element(By.NAME, "text").send_keys(Keys.CONTROL, "a", Keys.DELETE)
+    card.find_element(By.NAME, "kind").send_keys("measured")
+    of_status = {e.get_attribute("data-kind") for e in card.find_elements(By.CSS_SELECTOR, shown)}
+    assert of_status == {"measured"}
+
+
 def test_a_figure_is_enlarged_and_closed_by_keyboard(browser, site):
     visit(browser, site + "notebooks/synthetic.html")
     (link, *_) = browser.find_elements(By.CSS_SELECTOR, "article a.enlarge")

@@ -1,0 +1,85 @@
+"""The Scorecard page against `lrsc score`, and what its tables hold."""
+
+import json
+import re
+from pathlib import Path
+
+import IPython.display
+import nbformat
+import pytest
+
+from lrsc import claims, cli, notebook, scorecard
+
+PAGE = Path(__file__).parents[2] / "book" / "scorecard.ipynb"
+
+
+@pytest.fixture
+def shown(monkeypatch) -> list[str]:
+    """Collects the HTML or Markdown of what is displayed."""
+    found: list[str] = []
+    monkeypatch.setattr(IPython.display, "display", lambda *all: found.extend(o.data for o in all))
+    return found
+
+
+def cells(table: str) -> list[list[str]]:
+    """The text of each cell of a table's body."""
+    body = table.partition("<tbody>")[2]
+    return [
+        [
+            re.sub(r"<[^>]+>", " ", cell).strip()
+            for cell in re.findall(r"<t[hd].*?>(.*?)</t[hd]>", r)
+        ]
+        for r in re.findall(r"<tr.*?>(.*?)</tr>", body)
+    ]
+
+
+def test_the_page_and_lrsc_score_agree(shown, monkeypatch, capsys):
+    verdicts = claims.verdicts()  # once: both read the same files
+    verdicts[0] |= {"verdict": "supported", "effect": 0.125, "low": 0.0, "high": 0.25}
+    monkeypatch.setattr(claims, "verdicts", lambda *_: verdicts)
+    assert cli.main(["score", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    page: dict = {}
+    for cell in nbformat.read(PAGE, as_version=4).cells:
+        if cell.cell_type == "code":
+            exec(cell.source, page)
+    headline, rows, of_claims, apart = shown
+
+    assert headline.strip("*") == scorecard.headline(said["rows"], said["claims"])
+    assert [c[1:3] for c in cells(rows)] == [[r["table"], r["status"]] for r in said["rows"]]
+    assert [c[3] for c in cells(rows)] == [r["profile"] or "–" for r in said["rows"]]
+    for line, row in zip(cells(rows), said["rows"], strict=True):
+        low, high = (f"{100 * v:.1f}" for v in row["paper"]["unbiased_accuracy"])
+        assert f"paper {low} to {high}" in line[7]
+        if row["ours"]:
+            low, high = (f"{100 * v:.1f}" for v in row["ours"]["unbiased_accuracy"])
+            assert f"ours {low} to {high}" in line[7]
+    assert [[c[0], c[2]] for c in cells(of_claims)] == [
+        [c["id"], c["verdict"]] for c in said["claims"]
+    ]
+    assert " ".join(cells(of_claims)[0][3].split()) == "+0.125 (+0.000 to +0.250)"
+    assert len(cells(apart)) == 18
+
+
+def test_a_row_shows_both_ranges_and_their_difference(shown):
+    row = scorecard.rows("no results here")[0]
+    assert row["status"] in ("measured", "not measured")
+    row |= {"status": "measured", "profile": "desk", "n": 10000, "seeds": 2,
+            "paper": {"value": (0.001, 0.01), "unbiased_accuracy": (0.35, 0.4), "csi": (0.1, 0.2)},
+            "ours": {"value": (0.001, 0.01), "unbiased_accuracy": (0.3, 0.42)}}  # fmt: skip
+    notebook.show_score_rows([row])
+    (line,) = cells(shown[0])
+    assert line[:6] == ["MNIST-CIFAR, FCN", "S1", "measured", "desk", "10,000", "2"]
+    assert " ".join(line[6].split()) == "paper 0.001 to 0.01 ours 0.001 to 0.01"
+    assert " ".join(line[7].split()) == "paper 35.0 to 40.0 ours 30.0 to 42.0 difference −5.0, +2.0"
+    assert "difference" not in line[10]
+    assert f'data-sort="{0.35 - 0.3}"' in shown[0]  # the larger difference
+
+
+def test_the_tables_disagree_as_they_are_written():
+    found = scorecard.disagreements()
+    assert {f["dataset"] for f in found} == {"Colored MNIST", "Double MNIST", "MNIST-CIFAR"}
+    keys = ("table", "dataset", "hyperparameter")
+    (of_lr,) = (f for f in found if [f[k] for k in keys] == ["S2", "Colored MNIST", "lr"])
+    assert of_lr["difference"]["unbiased_accuracy"] == pytest.approx(0.72297 - 0.68343)
+    assert of_lr["difference"]["csi"] == pytest.approx(0.441 - 0.38)
