@@ -54,7 +54,8 @@ def show_loss_ratios(sections: Sequence[str] = ("synthetic", "semi_synthetic")) 
 
 def show_dynamics(ds: xr.Dataset, command: str | None = None) -> None:
     """Display losses, accuracies and norms along training at the lowest and the highest LR."""
-    if not ds.sizes.get("run") or "dynamics_step" not in ds:
+    ds = _recorded_runs(ds, "dynamics")
+    if not ds.sizes.get("run"):
         return say_unmeasured()
     ds = _with_derived(ds)
     known = {
@@ -79,12 +80,12 @@ def show_dominance(ds: xr.Dataset, command: str | None = None) -> None:
     """Display which neurons keep their dominance, of the first seed, and all runs as a table."""
     from IPython.display import HTML, display
 
+    ds = _recorded_runs(ds, "dynamics")
     if not ds.sizes.get("run") or "curve_dynamics_bsi" not in ds:
         return say_unmeasured()
     found = {
         (float(run["lr"]), int(run["seed"])): _dominance(run)
         for run in (ds.isel(run=i) for i in range(ds.sizes["run"]))
-        if str(run["status"].values) != "diverged"
     }
     first = {lr: next(v for (at, _), v in found.items() if at == lr) for lr in _ends(ds)}
     what = ", ".join(plots.name_of(str(ds[n].values[0])) for n in ("dataset", "model"))
@@ -106,13 +107,12 @@ def show_dominance(ds: xr.Dataset, command: str | None = None) -> None:
 
 def show_updates(ds: xr.Dataset, command: str | None = None) -> None:
     """Display how neurons' spurious share moves around their largest updates."""
-    if not ds.sizes.get("run") or "curve_neurons_spurious_share" not in ds:
+    ds = _recorded_runs(ds, "neurons")
+    if not ds.sizes.get("run"):
         return say_unmeasured()
     found = {}
     for lr in np.unique(ds["lr"].values):
-        runs = ds.isel(run=(ds["lr"].values == lr) & (ds["status"].values != "diverged"))
-        if runs.sizes["run"]:
-            found[f"learning rate {lr:g}"] = _response(runs.isel(run=0))
+        found[f"learning rate {lr:g}"] = _response(ds.isel(run=ds["lr"].values == lr).isel(run=0))
     steps = ds["neurons_step"].values[0]
     every = int(steps[1] - steps[0])
     lead = (
@@ -130,8 +130,13 @@ def show_crossfit(ds: xr.Dataset) -> None:
     from IPython.display import Markdown, display
 
     path = results.shipped_path("crossfit")
-    if not ds.sizes.get("run") or "dynamics_step" not in ds or not path.is_file():
+    ds = _recorded_runs(ds, "dynamics")
+    if not ds.sizes.get("run"):
         return say_unmeasured()
+    if not path.is_file():
+        text = "The groups are not measured yet: `lrsc sweep crossfit --profile desk`, then "
+        display(Markdown(f"{text}`lrsc results crossfit`. What needs no groups:"))
+        return show_dynamics(ds)
     groups = results.load(path)
     count, n = int(groups["conflicting"].sum()), groups.sizes["sample"]
     a = groups.attrs
@@ -236,10 +241,18 @@ def _curves(row: xr.Dataset) -> list[str]:
     return [str(d) for d in row.dims if d not in ("run", "kappa", "class", "bias")]
 
 
-def _ends(ds: xr.Dataset) -> tuple[float, float]:
-    """The lowest and the highest LR that have a run that did not diverge."""
-    lrs = ds["lr"].values[ds["status"].values != "diverged"]
-    return float(lrs.min()), float(lrs.max())
+def _recorded_runs(ds: xr.Dataset, probe: str) -> xr.Dataset:
+    """The runs that did not diverge and hold the curves of a probe."""
+    if not ds.sizes.get("run") or f"{probe}_step" not in ds:
+        return xr.Dataset()
+    held = np.isfinite(ds[f"{probe}_step"].values).any(1)
+    return ds.isel(run=held & (ds["status"].values != "diverged"))
+
+
+def _ends(ds: xr.Dataset) -> tuple[float, ...]:
+    """The lowest and the highest LR; one where there is only one."""
+    lrs = np.unique(ds["lr"].values).tolist()
+    return tuple(dict.fromkeys((lrs[0], lrs[-1])))
 
 
 def _with_derived(ds: xr.Dataset) -> xr.Dataset:

@@ -53,7 +53,7 @@ def against_loss_ratio(
     return figure
 
 
-def along_training(ds: xr.Dataset, lrs: tuple[float, float], panels: Mapping[str, Sequence[str]]):
+def along_training(ds: xr.Dataset, lrs: Sequence[float], panels: Mapping[str, Sequence[str]]):
     """What happens along training at a low and a high LR: a panel a quantity, mean over seeds.
 
     ds: one data set and model with curves of the `dynamics` probe. panels: title of a panel ->
@@ -66,7 +66,7 @@ def along_training(ds: xr.Dataset, lrs: tuple[float, float], panels: Mapping[str
     figure, axes_of = new_figure(len(panels), 1.7)
     said = []
     for axes, (title, names) in zip(axes_of, panels.items(), strict=True):
-        for lr, colour in zip(lrs, LOW_HIGH, strict=True):
+        for lr, colour in zip(lrs, LOW_HIGH, strict=False):
             for name in names:
                 steps, mean, sd = mean_curve(ds, name, lr)
                 if not len(steps):
@@ -92,14 +92,14 @@ def along_training(ds: xr.Dataset, lrs: tuple[float, float], panels: Mapping[str
         axes.tick_params(labelbottom=axes is axes_of[-1])
     axes_of[-1].set_xlabel("iteration (log axis from 100 on)", fontsize=TEXT)
     handles = [Line2D([], [], color=c, label=f"learning rate {lr:g}")
-               for lr, c in zip(lrs, LOW_HIGH, strict=True)]  # fmt: skip
+               for lr, c in zip(lrs, LOW_HIGH, strict=False)]  # fmt: skip
     if any(name.startswith(("ba_", "bc_")) for names in panels.values() for name in names):
         handles += [Line2D([], [], color="0.35", ls=d, label=text) for text, d in GROUPS.values()]
     figure.legend(handles=handles, loc="outside upper left", ncols=2, fontsize=SMALL, frameon=False,
                   borderaxespad=0.2)  # fmt: skip
     figure.set_label(
-        f"{len(panels)} stacked line plots along training, {pair(ds)}, at learning rates "
-        f"{lrs[0]:g} and {lrs[1]:g}. " + " ".join(said)
+        f"{len(panels)} stacked line plots along training, {pair(ds)}, at learning rate "
+        f"{' and '.join(f'{lr:g}' for lr in lrs)}. " + " ".join(said)
     )
     return figure
 
