@@ -29,7 +29,9 @@ def rows(root: str | Path | None = None) -> list[dict]:
     """
     lines = [("S1", line) for line in plans.table("s1")]
     lines += [("S2", line) for line in plans.table("s2")]
-    read = {e: experiments.sources(e, root) for e in {_place(*line)[0] for line in lines}}
+    read = {
+        e: experiments.sources(e, root, curves=False) for e in {_place(*line)[0] for line in lines}
+    }
     return [_row(table, line, read) for table, line in lines]
 
 

@@ -10,6 +10,7 @@ import xarray as xr
 from lrsc import experiments
 
 PROFILES = ("paper", "desk")  # the larger counts
+CURVES = ("mechanism",)  # experiments whose curves along training are looked at
 LRS = 3  # values of the LR that a trend needs
 
 Key = tuple[str, str, str]  # data set, model, hyperparameter
@@ -18,7 +19,7 @@ Open = Callable[[str, str, Key], xr.Dataset | None]
 
 def opener(root: str | Path | None = None) -> Open:
     """A function (experiment, profile, key) -> what is measured of that row, None for nothing."""
-    read = functools.cache(lambda name: experiments.sources(name, root))
+    read = functools.cache(lambda name: experiments.sources(name, root, curves=name in CURVES))
 
     @functools.cache
     def opened(name: str, profile: str, key: Key) -> xr.Dataset | None:

@@ -8,9 +8,7 @@ import xarray as xr
 
 from lrsc import metrics, results, statistics
 from lrsc.claims.decisions import over_rows, over_seeds
-from lrsc.claims.evidence import LRS, Open, good, grid, rows
-
-CURVES = ("mechanism",)
+from lrsc.claims.evidence import CURVES, LRS, Open, good, grid, rows
 
 
 def closeness(opened: Open) -> dict:
