@@ -323,10 +323,13 @@ def _labelled(found: xr.Dataset, name: str, key: tuple[str, str, str]) -> xr.Dat
     return found.assign_coords(hyperparameter=("run", label), value=("run", values))
 
 
-def sources(name: str, root: str | Path | None = None) -> list[xr.Dataset]:
-    """Where runs may stand: the experiment's own file, this machine, other experiments' files."""
+def sources(name: str, root: str | Path | None = None, curves: bool = True) -> list[xr.Dataset]:
+    """Where runs may stand: the experiment's own file, this machine, other experiments' files.
+
+    curves False: this machine's runs without curves along training, which take long to read.
+    """
     others = (_shipped(other) for other in EXPERIMENTS if other != name)
-    found = [_shipped(name), _local(root, recorded(name)), *others]
+    found = [_shipped(name), _local(root, recorded(name) if curves else ()), *others]
     return [each for each in found if each is not None]
 
 

@@ -197,6 +197,13 @@ def combine(runs: Iterable[xr.Dataset], recorded: Iterable[str] = ()) -> xr.Data
     return xr.Dataset(variables, coords)
 
 
+def curve_of(run: xr.Dataset, probe: str, name: str) -> np.ndarray:
+    """What a probe recorded of each neuron of one run: calls x neurons, without the padding."""
+    values = run[f"curve_{probe}_{name}"].values
+    values = values[np.isfinite(run[f"{probe}_step"].values)]
+    return values[:, np.isfinite(values).any(0)]
+
+
 def completed(found: xr.Dataset) -> xr.Dataset:
     """An experiment of an older version, with the coordinates that were not known then.
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from lrsc import experiments, plans
+from lrsc import experiments, plans, results
 
 VALUES, SEEDS = 3, 2  # a row is measured with at least so many values, of so many seeds each
 MEASURES = {  # ours -> the tables'
@@ -29,7 +29,9 @@ def rows(root: str | Path | None = None) -> list[dict]:
     """
     lines = [("S1", line) for line in plans.table("s1")]
     lines += [("S2", line) for line in plans.table("s2")]
-    read = {e: experiments.sources(e, root) for e in {_place(*line)[0] for line in lines}}
+    read = {
+        e: experiments.sources(e, root, curves=False) for e in {_place(*line)[0] for line in lines}
+    }
     return [_row(table, line, read) for table, line in lines]
 
 
@@ -40,7 +42,7 @@ def headline(rows: list[dict], verdicts: list[dict]) -> str:
     met = sum(c["verdict"] == "supported" for c in verdicts)
     return (
         f"{measured} of {len(rows)} rows and {tested} of {len(verdicts)} claims are measured; "
-        f"{met} claims are supported."
+        f"{met} {'claim is' if met == 1 else 'claims are'} supported."
     )
 
 
@@ -68,7 +70,7 @@ def disagreements() -> list[dict]:
     found = []
     for line in plans.table("s1"):
         others = [r for r in plans.table("s2") if r["dataset"] == line["dataset"]]
-        if line["model"] != "ResNet18" or not others or float(line["lr_min"]) != plans.LOW_LR:
+        if line["model"] != "ResNet18" or not others or float(line["lr_min"]) != results.LOW_LR:
             continue
         first = {m: r[0] for m, r in _paper(line).items()}
         found.append(_setting("S1", line["dataset"], "lr", first, {}))

@@ -16,7 +16,7 @@ def trend(values: np.ndarray) -> float:
     Mean over seeds of Kendall's tau-a between a seed's values and the order of the settings; NaN
     (a diverged run) is left out. NaN where no seed has two values.
     """
-    each = [_tau(row[np.isfinite(row)]) for row in np.asarray(values, float)]
+    each = [float(_tau(row[np.isfinite(row)])) for row in np.asarray(values, float)]
     return float(np.mean(found)) if (found := [t for t in each if np.isfinite(t)]) else math.nan
 
 
@@ -31,16 +31,15 @@ def permutation_p(values: np.ndarray) -> float:
     rows = [r for r in rows if len(r) > 1]
     if not rows:
         return math.nan
-    observed = sum(map(_tau, rows)) - 1e-12
+    observed = float(sum(_tau(r) for r in rows)) - 1e-12
     if math.prod(math.factorial(len(r)) for r in rows) <= EXACT:
-        each = [[_tau(np.array(p)) for p in itertools.permutations(r)] for r in rows]
         sums = np.array([0.0])
-        for taus in each:
-            sums = np.add.outer(sums, taus).ravel()
+        for r in rows:
+            sums = np.add.outer(sums, _tau(np.array(list(itertools.permutations(r))))).ravel()
         return float(np.mean(sums >= observed))
     rng = np.random.default_rng(0)
-    drawn = [sum(_tau(rng.permutation(r)) for r in rows) for _ in range(SAMPLES)]
-    return float((1 + np.sum(np.array(drawn) >= observed)) / (SAMPLES + 1))
+    drawn = sum(_tau(rng.permuted(np.tile(r, (SAMPLES, 1)), axis=1)) for r in rows)
+    return float((1 + np.sum(np.asarray(drawn) >= observed)) / (SAMPLES + 1))
 
 
 def sign_test_p(effects: Sequence[float]) -> float:
@@ -73,9 +72,35 @@ def interval(effects: Sequence[float], level: float = 0.95) -> tuple[float, floa
     return float(low), float(high)
 
 
-def _tau(row: np.ndarray) -> float:
-    n = len(row)
+def mean_over_seeds(
+    rows: Sequence[Sequence[float]], level: float = 0.95
+) -> tuple[float, float, float, float, float]:
+    """Mean over rows of their means, its t interval, and p of its being above and below zero.
+
+    rows: values of independent runs each; rows with fewer than two are left out. Rows count as
+    given and runs as drawn: the variance is that within rows, its degrees of freedom after Welch
+    and Satterthwaite. All NaN without any row. (mean, low, high, p above, p below), one-sided p.
+    """
+    from scipy import stats  # type: ignore[import-untyped]
+
+    known = [np.asarray(row, float) for row in rows if len(row) > 1]
+    if not known:
+        return (math.nan,) * 5
+    mean = float(np.mean([row.mean() for row in known]))
+    parts = np.array([row.var(ddof=1) / len(row) for row in known]) / len(known) ** 2
+    error = math.sqrt(parts.sum())
+    if error <= 1e-12 * abs(mean) or error == 0:  # runs that agree to the last digit
+        return mean, mean, mean, *((0.0 if mean > 0 else 1.0), (0.0 if mean < 0 else 1.0))
+    freedom = parts.sum() ** 2 / sum(p**2 / (len(r) - 1) for p, r in zip(parts, known, strict=True))
+    reach = error * float(stats.t.ppf((1 + level) / 2, freedom))
+    above = float(stats.t.sf(mean / error, freedom))
+    return mean, mean - reach, mean + reach, above, 1 - above
+
+
+def _tau(rows: np.ndarray) -> np.ndarray:
+    """Kendall's tau-a of the last axis and its order; NaN for fewer than two values."""
+    n = rows.shape[-1]
     if n < 2:
-        return math.nan
-    above = np.sign(row[None, :] - row[:, None])[np.triu_indices(n, 1)]
-    return float(above.mean())
+        return np.full(rows.shape[:-1], math.nan)
+    first, second = np.triu_indices(n, 1)
+    return np.sign(rows[..., second] - rows[..., first]).mean(-1)

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from lrsc import statistics
 
@@ -67,3 +68,26 @@ def test_interval_holds_the_mean_and_shrinks_to_a_constant():
     low, high = statistics.interval([0.1, 0.2, 0.3, np.nan])
     assert low < 0.2 < high
     assert statistics.interval([0.2, 0.2]) == pytest.approx((0.2, 0.2))
+
+
+def test_the_mean_over_seeds_of_one_row_is_students_t():
+    values = [0.1, 0.2, 0.4, 0.3]
+    mean, low, high, above, below = statistics.mean_over_seeds([values, [7.0]])
+    expected = stats.ttest_1samp(values, 0, alternative="greater")
+    assert mean == pytest.approx(0.25) and above == pytest.approx(expected.pvalue)
+    assert below == pytest.approx(1 - above)
+    reach = expected.confidence_interval(0.975)[0]
+    assert low == pytest.approx(reach) and high == pytest.approx(2 * mean - reach)
+
+
+def test_the_mean_over_rows_has_welchs_degrees_of_freedom():
+    a, b = [0.1, 0.3, 0.2], [1.0, 1.8, 1.1, 2.0]
+    mean, low, high, above, _ = statistics.mean_over_seeds([a, b])
+    welch = stats.ttest_ind(a, [-v for v in b], equal_var=False, alternative="greater")
+    assert mean == pytest.approx((np.mean(a) + np.mean(b)) / 2)
+    assert above == pytest.approx(welch.pvalue)
+    assert low == pytest.approx(welch.confidence_interval(0.975)[0] / 2) and high > mean
+
+
+def test_no_row_with_two_runs_has_no_mean():
+    assert np.isnan(statistics.mean_over_seeds([[1.0], []])).all()

@@ -266,16 +266,9 @@ def _with_derived(ds: xr.Dataset) -> xr.Dataset:
     return ds.assign(curve_dynamics_weight_norm=(norms.dims[:-1], total))
 
 
-def _recorded(run: xr.Dataset, probe: str, name: str) -> torch.Tensor:
-    """Calls x neurons of one run, without the padding."""
-    values = run[f"curve_{probe}_{name}"].values
-    values = values[np.isfinite(run[f"{probe}_step"].values)]
-    return torch.from_numpy(values[:, np.isfinite(values).any(0)])
-
-
 def _dominance(run: xr.Dataset) -> dict[str, np.ndarray]:
     found = metrics.dominance_persistence(
-        *(_recorded(run, "dynamics", name) for name in ("csi", "bsi"))
+        *(torch.from_numpy(results.curve_of(run, "dynamics", name)) for name in ("csi", "bsi"))
     )
     steps = run["dynamics_step"].values
     return {k: v.numpy() for k, v in found.items()} | {"step": steps[np.isfinite(steps)]}

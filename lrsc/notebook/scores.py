@@ -91,6 +91,7 @@ def _claim_cells(claim: dict) -> list[Cell]:
         shown, size = f"<span>{_plus(effect)}</span>", effect
         if claim["low"] is not None:
             shown += f"<span>({_plus(claim['low'])} to {_plus(claim['high'])})</span>"
+        shown += f"<small>{html.escape(claim['effect_is'])}</small>"
     p = claim["p"]
     return [
         (claim["id"], int(claim["id"][1:])), _text(claim["text"]), _text(claim["verdict"]),
@@ -104,11 +105,11 @@ def _rows_of(rows: Sequence[dict]) -> str:
     """How many rows there are, with the effect in each behind it."""
     if not rows:
         return "0"
-    listed = "".join(
-        f"<li>{html.escape(plots.name_of(r['dataset']))}, {html.escape(plots.name_of(r['model']))} "
-        f"({r['profile']}): {_plus(r['effect'])}</li>"
-        for r in rows
-    )
+    listed = ""
+    for r in rows:
+        names = [plots.name_of(r["dataset"]), plots.name_of(r["model"]), r.get("name")]
+        of = html.escape(", ".join(n.replace("_", " ") for n in names if n))
+        listed += f"<li>{of} ({r['profile']}): {_plus(r['effect'])}</li>"
     return f"<details><summary>{len(rows)}</summary><ul>{listed}</ul></details>"
 
 
@@ -163,8 +164,8 @@ def _sortable(
 
 def _cell(cell: Cell, first: bool) -> str:
     shown, key = cell
-    number = isinstance(key, (int, float))
-    value = "" if number and math.isnan(key) else html.escape(str(key), quote=True)
-    kind = ' data-number=""' if number else ""
+    value, kind = html.escape(str(key), quote=True), ""
+    if not isinstance(key, str):
+        value, kind = "" if math.isnan(key) else value, ' data-number=""'
     tag, scope = ("th", ' scope="row"') if first else ("td", "")
     return f'<{tag}{scope} data-sort="{value}"{kind}>{shown}</{tag}>'

@@ -1,0 +1,127 @@
+"""Claims that compare training settings with one another, run by run of the same seed."""
+
+import math
+
+import numpy as np
+import xarray as xr
+
+from lrsc import plans, statistics
+from lrsc.claims.decisions import every, over_rows, over_seeds
+from lrsc.claims.evidence import PROFILES, Key, Open, by_value_and_seed, keys, label, paired
+
+JOINT = ("unbiased_accuracy", "prunability", "csi")  # table S2's measures
+OTHERS = tuple(n for n, _ in plans.INTERVENTIONS.values() if n not in ("lr", "high_lr_l2"))
+SWITCH_AT = 1000  # iterations that count as early: in the plans of both profiles
+# changes that count as little: the limits within which a row of the tables counts as met
+MARGINS = {"unbiased_accuracy": 0.03, "prunability": 0.1, "activation_compressibility": 0.1}
+
+Table = dict[float, dict[int, float]]  # value -> seed -> what is compared
+
+
+def against_others(opened: Open) -> dict:
+    """C5: the joint gain of a large LR is at least that of each other intervention at its best.
+
+    Joint: the mean of accuracy, prunability and CSI, as they are; the low LR from which all gain
+    is the same. Best: the value with the largest mean over seeds. For each intervention the
+    difference is tested over the seeds of all data sets; the claim holds if all of them do.
+    """
+    parts = [over_seeds(_best_against(opened, "lr", other)) for other in OTHERS]
+    return every(parts, len(OTHERS))
+
+
+def with_l2(opened: Open) -> dict:
+    """C6: L2 on top of a high LR, at its best, has more joint gain than the LR at its best."""
+    return over_seeds(_best_against(opened, "high_lr_l2", "lr"))
+
+
+def switched(opened: Open) -> dict:
+    """C11: accuracy after an early switch from the high to the low LR keeps most of the gain.
+
+    Effect: accuracy of runs switched at SWITCH_AT iterations less the mean of those at the low and
+    at the high LR throughout, by seed. Needs a gain that can be kept: p is the larger of its own
+    and that of the high LR's gain over the low.
+    """
+    for profile in PROFILES:
+        key = ("cifar10", "resnet18", "lr")
+        throughout, after = (
+            _accuracy(opened("optimizers_schedules", profile, (*key[:2], name)))
+            for name in ("lr", "switch")
+        )
+        if len(throughout) < 2 or SWITCH_AT not in after:
+            continue
+        low, high = throughout[min(throughout)], throughout[max(throughout)]
+        middle = {s: (low[s] + high[s]) / 2 for s in low.keys() & high.keys()}
+        kept = over_seeds([label(key, profile) | {"effects": paired(after[SWITCH_AT], middle)}])
+        gain = statistics.mean_over_seeds([paired(high, low)])
+        if math.isfinite(kept["effect"]):
+            return kept | {p: max(kept[p], gain[3]) for p in ("up", "down")}
+    return over_rows([])
+
+
+def longer(opened: Open) -> dict:
+    """C16: training on to a far smaller loss changes less than the MARGINS.
+
+    Effect: what is left of the margin, as a share, by the measure that changes most (mean over LRs
+    of the difference between runs of one LR and seed); 1: nothing changes, 0 and less: as much as
+    the margin and more. Two one-sided t tests a measure; all measures have to stay within.
+    """
+    for profile in PROFILES:
+        key = ("colored_mnist", "resnet18", "longer")
+        found = opened("optimizers_schedules", profile, key)
+        usual = opened("optimizers_schedules", profile, (*key[:2], "lr"))
+        if found is None or usual is None or any(m not in found or m not in usual for m in MARGINS):
+            continue
+        parts = [_within(found, usual, m, label(key, profile) | {"name": m}) for m in MARGINS]
+        decided = every(parts, len(MARGINS))
+        if decided["rows"]:
+            return decided
+    return over_rows([])
+
+
+def _within(found: xr.Dataset, usual: xr.Dataset, measure: str, row: dict) -> dict:
+    """Two one-sided tests that a measure's change is smaller than its margin."""
+    scaled = (ds[measure].values / MARGINS[measure] for ds in (found, usual))
+    a, b = map(by_value_and_seed, (found, usual), scaled)
+    strata = [paired(a[v], b[v]) for v in a if v in b]
+    mean, low, high, _, _ = statistics.mean_over_seeds(strata)
+    shifts = [statistics.mean_over_seeds([[d + s for d in each] for each in strata])
+              for s in (1, -1)]  # fmt: skip
+    (*_, above_minus, below_minus), (*_, above_plus, below_plus) = shifts
+    closest = 0.0 if low <= 0 <= high else min(abs(low), abs(high))
+    return {
+        "rows": [row | {"effect": 1 - abs(mean)}], "effect": 1 - abs(mean),
+        "low": 1 - max(abs(low), abs(high)), "high": 1 - closest,
+        "up": max(above_minus, below_plus), "down": min(1.0, 2 * min(below_minus, above_plus)),
+    }  # fmt: skip
+
+
+def _best_against(opened: Open, one: str, other: str) -> list[dict]:
+    """Rows (data sets) with the differences by seed of two interventions' joint measure."""
+    found = []
+    for dataset, model, _ in keys("hyperparameters"):
+        for profile in PROFILES:
+            both: list[Key] = [(dataset, model, one), (dataset, model, other)]
+            tables = [_joint(opened("hyperparameters", profile, key)) for key in both]
+            if any(len(table) < 2 for table in tables):
+                continue
+            effects = paired(*(_best(table) for table in tables))
+            if len(effects) > 1:
+                row = {"name": f"{one} against {other}", "effects": effects}
+                found.append(label(both[0], profile) | row)
+                break
+    return found
+
+
+def _joint(found: xr.Dataset | None) -> Table:
+    if found is None or any(m not in found for m in JOINT):
+        return {}
+    table = by_value_and_seed(found, np.mean([found[m].values for m in JOINT], axis=0))
+    return {value: seeds for value, seeds in table.items() if len(seeds) > 1}
+
+
+def _best(table: Table) -> dict[int, float]:
+    return max(table.values(), key=lambda seeds: float(np.mean(list(seeds.values()))))
+
+
+def _accuracy(found: xr.Dataset | None) -> Table:
+    return {} if found is None else by_value_and_seed(found, found["unbiased_accuracy"].values)

@@ -1,0 +1,60 @@
+"""Loss ratios, the size of the network and the order of the rises, with known answers."""
+
+import numpy as np
+import pytest
+from constructed import opened, runs
+
+from lrsc.claims import learning_rates
+from lrsc.claims.evidence import keys
+
+GRID = [("semi_synthetic", *key) for key in keys("semi_synthetic")]
+
+
+def rise(lr: float) -> float:
+    return float(np.log10(lr / 0.01))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_accuracy_that_goes_with_the_loss_ratio(sign):
+    row = runs({
+        "max_loss_ratio_fixed": lambda lr, seed: rise(lr) + 0.01 * seed,
+        "unbiased_accuracy": lambda lr, seed: sign * (rise(lr) + 0.01 * seed),
+    })  # fmt: skip
+    found = learning_rates.loss_ratio(opened(dict.fromkeys(GRID, row)))
+    assert found["effect"] == pytest.approx(sign) and len(found["rows"]) == len(GRID)
+    assert (found["up"] < 1e-4) == (sign > 0) and (found["down"] < 1e-4) == (sign < 0)
+    assert found["rows"][0]["high"] == pytest.approx(sign)
+
+
+def accuracy(gain: float):
+    return runs({"unbiased_accuracy": lambda lr, _: 0.5 + gain * rise(lr) / rise(0.3)})
+
+
+def test_a_gain_that_grows_with_the_network_is_one_row_a_data_set():
+    gains = {"fcn": 0.03, "resnet18": 0.23, "resnet50": 0.31}
+    rows = {
+        ("semi_synthetic", "colored_mnist", model, "lr"): accuracy(gain)
+        for model, gain in gains.items()
+    }
+    found = learning_rates.size(opened(rows))
+    assert found["effect"] == pytest.approx(0.28) and len(found["rows"]) == 1
+    assert found["rows"][0]["trend"] == 1 and found["up"] == 0.5  # one row: no verdict
+
+
+def test_networks_on_other_data_are_not_compared():
+    rows = {("semi_synthetic", "mnist_cifar", model, "lr"): accuracy(0.2)
+            for model in ("fcn", "resnet18")}  # fmt: skip
+    assert learning_rates.size(opened(rows))["rows"] == []
+
+
+def test_the_order_of_two_rises_is_their_distance_in_log_lr():
+    row = runs({
+        "unbiased_accuracy": lambda lr, _: min(rise(lr), rise(0.03)),
+        "prunability": lambda lr, _: min(rise(lr), rise(0.03)),
+        "activation_compressibility": lambda lr, _: rise(lr),
+    })  # fmt: skip
+    found = learning_rates.order(opened({GRID[0]: row}))
+    # halfway in log LR from 0.01 to 0.03, and from 0.01 to 0.3
+    assert found["effect"] == pytest.approx((rise(0.3) - rise(0.03)) / 2)
+    flat = row.assign(prunability=row["prunability"] * 0)
+    assert learning_rates.order(opened({GRID[0]: flat}))["rows"] == []
