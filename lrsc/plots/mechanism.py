@@ -85,7 +85,7 @@ def along_training(ds: xr.Dataset, lrs: Sequence[float], panels: Mapping[str, Se
         ticks = [t for t in (0, 50, 100, 300, 1000, 3000, 10_000, 30_000) if t <= _last(ds)]
         axes.set_xticks(ticks, [f"{t:,}" for t in ticks])
         axes.set_xticks([], minor=True)
-        if "loss (nat)" in title:
+        if title.startswith(("loss (nat)", "mean loss")):
             axes.set_yscale("log")
         if not axes.lines:
             say_empty(axes, "not recorded")
@@ -147,7 +147,6 @@ def dominance(curves: Mapping[float, Mapping[str, np.ndarray]], what: str):
             axes.plot(found["step"], 100 * found[name], dashes, color=colour, lw=1.7, label=text)
         axes.set_title(f"learning rate {lr:g} (share in %)", fontsize=TEXT, loc="left")
         axes.set_ylim(-3, 103)
-        axes.tick_params(labelbottom=axes is panels[-1])
         middle = len(found["step"]) // 2
         said.append(
             f"At learning rate {lr:g}, {100 * found['class_dominant'][-1]:.0f} % of the neurons "
