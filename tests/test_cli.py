@@ -57,7 +57,15 @@ def test_sweep_of_one_row(tmp_path, capsys):
 
 
 def test_estimate_prints_times_and_trains_nothing(tmp_path, capsys):
-    command = ["sweep", "synthetic", "--estimate", "--results", str(tmp_path)]
+    command = [
+        "sweep",
+        "synthetic",
+        "--dataset",
+        "parity",
+        "--estimate",
+        "--results",
+        str(tmp_path),
+    ]
     assert cli.main(command) == 0
     said = capsys.readouterr().out
     assert "at most" in said and "parity" in said and not (tmp_path / "runs").exists()
@@ -117,7 +125,18 @@ def test_ctrl_c_keeps_finished_runs_and_says_how_to_resume(tmp_path):
         "from lrsc.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     seeds = ",".join(str(s) for s in range(50))
-    command = ["sweep", "synthetic", "--lrs", "0.75", "--seeds", seeds, "--results", str(tmp_path)]
+    command = [
+        "sweep",
+        "synthetic",
+        "--dataset",
+        "parity",
+        "--lrs",
+        "0.75",
+        "--seeds",
+        seeds,
+        "--results",
+        str(tmp_path),
+    ]
     process = subprocess.Popen(
         [sys.executable, "-c", code, *command], stderr=subprocess.PIPE, text=True
     )
