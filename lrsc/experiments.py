@@ -260,6 +260,14 @@ def export(name: str, root: str | Path | None = None) -> Path:
     together = xr.concat(kept, "run", join="outer")
     _, first = np.unique(together["run_id"].values.astype(str), return_index=True)
     together = together.isel(run=np.sort(first))
+    # curves that other experiments recorded of the same runs stand in their files
+    others = {p for other in EXPERIMENTS for p in recorded(other)} - set(recorded(name))
+    prefixes = tuple(f"curve_{probe}_" for probe in others)
+    steps = {f"{probe}_step" for probe in others}
+    together = together.drop_vars([
+        str(n) for n in together.data_vars
+        if str(n) in steps or str(n).startswith(prefixes)
+    ])  # fmt: skip
     together.attrs = {"experiment": name, "made_by": f"lrsc results export {name}"}
     path = results.shipped_path(name)
     results.save(together, path)
