@@ -197,7 +197,7 @@ def open_experiment(
             + "".join(f", {v!r}" for v in asked if v)
             + f". Measure it with: lrsc sweep {name}" + (f" --profile {profile}" if profile else "")
         )  # fmt: skip
-    return _finish(xr.concat(chosen, "run", join="outer"), name)
+    return _finish(results.concat(chosen), name)
 
 
 def open_runs(
@@ -226,7 +226,7 @@ def _in_rows(found: xr.Dataset, name: str) -> xr.Dataset:
         of_key = [i for i, c in enumerate(configs) if any(_is_planned(c, row) for row in rows)]
         if of_key:
             parts.append(_labelled(found.isel(run=of_key), name, key))
-    return xr.concat(parts, "run", join="outer") if parts else found
+    return results.concat(parts) if parts else found
 
 
 def _is_planned(config: RunConfig, row: Row) -> bool:
@@ -257,7 +257,7 @@ def export(name: str, root: str | Path | None = None) -> Path:
             kept.append(found.drop_vars(["profile", "origin", "file"]))
     if not kept:
         raise ValueError(f"no desk or paper run of {name!r} is done: nothing to export")
-    together = xr.concat(kept, "run", join="outer")
+    together = results.concat(kept)
     _, first = np.unique(together["run_id"].values.astype(str), return_index=True)
     together = together.isel(run=np.sort(first))
     # curves that other experiments recorded of the same runs stand in their files
@@ -396,7 +396,7 @@ def _select(sources: list[xr.Dataset], wanted: list[RunConfig], profile: str) ->
     ]
     if not chosen:
         return None
-    found = xr.concat(chosen, "run", join="outer")
+    found = results.concat(chosen)
     return found.assign_coords(profile=("run", np.full(found.sizes["run"], profile, object)))
 
 

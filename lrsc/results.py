@@ -204,6 +204,23 @@ def curve_of(run: xr.Dataset, probe: str, name: str) -> np.ndarray:
     return values[:, np.isfinite(values).any(0)]
 
 
+def concat(parts: Iterable[xr.Dataset]) -> xr.Dataset:
+    """Long-form data sets one after the other; curves of different lengths are filled with NaN."""
+    parts = list(parts)
+    longest: dict[str, int] = {}
+    for part in parts:
+        for dim, size in part.sizes.items():
+            if dim != "run" and dim not in part.coords:
+                longest[str(dim)] = max(size, longest.get(str(dim), 0))
+    padded = [
+        part.pad(
+            {d: (0, n - part.sizes[d]) for d, n in longest.items() if part.sizes.get(d, n) < n}
+        )
+        for part in parts
+    ]
+    return xr.concat(padded, "run", join="outer")
+
+
 def completed(found: xr.Dataset) -> xr.Dataset:
     """An experiment of an older version, with the coordinates that were not known then.
 

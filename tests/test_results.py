@@ -123,3 +123,15 @@ def test_grid_errors(dims, words):
     long = results.combine([run(), run("a" * 16, seed=1)])
     with pytest.raises(ValueError, match=words):
         results.to_grid(long, *dims)
+
+
+def test_curves_of_different_lengths_stand_side_by_side():
+    parts = [
+        xr.Dataset({"curve_dynamics_csi": (("run", "dynamics_call"), np.ones((1, n))),
+                    "csi": ("run", [0.5])})
+        for n in (2, 4)
+    ]  # fmt: skip
+    found = results.concat(parts)
+    assert found["curve_dynamics_csi"].shape == (2, 4)
+    assert np.isfinite(found["curve_dynamics_csi"].values).sum(1).tolist() == [2, 4]
+    assert found["csi"].values.tolist() == [0.5, 0.5]
