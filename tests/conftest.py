@@ -58,3 +58,13 @@ def own_dataset() -> BiasedDataset:
     x = torch.randint(0, 256, (60, 3, 8, 8), generator=generator, dtype=torch.uint8)
     split = Split(x, y, bias=torch.where(torch.arange(60) % 5 == 0, (y + 1) % 3, y))
     return BiasedDataset("own", split, split, n_classes=3)
+
+
+@pytest.fixture
+def displayed_texts(monkeypatch) -> list[str]:
+    """Texts of what the notebooks' helpers display, in order."""
+    shown: list[str] = []
+    monkeypatch.setattr(
+        "IPython.display.display", lambda *objects: shown.extend(each.data for each in objects)
+    )
+    return shown

@@ -63,39 +63,30 @@ def test_curves_of_several_interventions_at_once_are_refused():
         plots.against_value(interventions())
 
 
-@pytest.fixture
-def displayed(monkeypatch):
-    shown: list[str] = []
-    monkeypatch.setattr(
-        "IPython.display.display", lambda *objects: shown.extend(each.data for each in objects)
-    )
-    return shown
-
-
-def test_tradeoffs_are_shown_against_three_measures(displayed):
+def test_tradeoffs_are_shown_against_three_measures(displayed_texts):
     notebook.show_tradeoffs(interventions(), command="x")
-    assert displayed[0].count("<img ") == 3
-    displayed.clear()
+    assert displayed_texts[0].count("<img ") == 3
+    displayed_texts.clear()
     notebook.show_tradeoffs(xr.Dataset())
-    assert displayed == ["*Not measured yet.*"]
+    assert displayed_texts == ["*Not measured yet.*"]
 
 
-def test_every_intervention_has_its_curves_and_the_command_that_makes_them(displayed):
+def test_every_intervention_has_its_curves_and_the_command_that_makes_them(displayed_texts):
     notebook.show_interventions(interventions(), ("csi",))
-    assert displayed[0] == "**Learning rate**" and displayed[3] == "**Momentum**"
-    assert "--hyperparameter momentum" in displayed[5]
-    assert "--hyperparameter" not in displayed[2]
-    assert "table S1" not in displayed[4]  # whose ranges are those of plain SGD
+    assert displayed_texts[0] == "**Learning rate**" and displayed_texts[3] == "**Momentum**"
+    assert "--hyperparameter momentum" in displayed_texts[5]
+    assert "--hyperparameter" not in displayed_texts[2]
+    assert "table S1" not in displayed_texts[4]  # whose ranges are those of plain SGD
 
 
-def test_table_s2_stands_beside_what_is_measured(displayed):
+def test_table_s2_stands_beside_what_is_measured(displayed_texts):
     notebook.show_s2(interventions(), "colored_mnist", command="x")
-    table = displayed[0]
+    table = displayed_texts[0]
     assert table.count("<tr>") == 1 + 8
     momentum = table.split(">Momentum</th>")[1].split("</tr>")[0]
     assert "<td>0.1 to 0.99</td><td>50.8 to 80.3</td><td>68.4 to 91.2</td>" in momentum
     batch = table.split(">Batch size</th>")[1].split("</tr>")[0]
     assert "<td>–</td>" in batch
-    displayed.clear()
+    displayed_texts.clear()
     notebook.show_s2(xr.Dataset(), "double_mnist")
-    assert displayed[0].count("<td>–</td>") == 3 * 8
+    assert displayed_texts[0].count("<td>–</td>") == 3 * 8

@@ -12,7 +12,6 @@ from lrsc.plots.mechanism import (
     against_loss_ratio,
     along_training,
     dominance,
-    mean_curve,
     propositions,
     update_response,
 )
@@ -45,7 +44,7 @@ __all__ = [
     "HYPERPARAMETERS", "MAIN", "NAMES", "REGIONS", "SMALL", "STYLES", "TEXT", "WIDTH",
     "against_loss_ratio", "against_value", "along_training", "attribution_shares", "axis_name",
     "by_lr", "caption", "dominance", "examples", "gallery", "hyperparameter",
-    "interventions_of", "is_percent", "mean_curve", "name_of", "normalised_curves", "number",
+    "interventions_of", "is_percent", "name_of", "normalised_curves", "number",
     "orders", "paired", "plain_curves", "propositions", "pruning_curves", "source", "style",
     "throughput", "tradeoff", "trend", "update_response",
 ]  # fmt: skip

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 
-from lrsc.plots.frame import SMALL, TEXT, WIDTH, new_figure, say_empty
+from lrsc.plots.frame import SMALL, TEXT, WIDTH, legend_above, new_figure, say_empty
 from lrsc.plots.words import name_of
 
 COLUMNS = 4  # samples side by side
@@ -97,9 +97,7 @@ def paired(found: xr.Dataset, panels: Mapping[str, str]):
         axes.set_title(title, fontsize=TEXT, loc="left")
         axes.set_xlabel(f"learning rate {found.attrs['low']:g}", fontsize=TEXT)
         axes.set_ylabel(f"learning rate {found.attrs['high']:g}", fontsize=TEXT)
-    handles, labels = axes_of[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", fontsize=SMALL, frameon=False,
-                  ncols=2, borderaxespad=0.2)  # fmt: skip
+    legend_above(figure, axes_of[0], ncols=2)
     figure.set_label(
         f"{len(panels)} scatter plots, the high against the low learning rate, a dot a sample. "
         + " ".join(said)

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from lrsc import errors
-from lrsc.plots.frame import SMALL, TEXT, lr_axis, new_figure, say_empty
+from lrsc.plots.frame import SMALL, TEXT, legend_above, lr_axis, new_figure, say_empty
 from lrsc.plots.words import MAIN, axis_name, by_lr, check, is_percent, pair, range_of, style, trend
 
 
@@ -46,7 +46,7 @@ def normalised_curves(ds: xr.Dataset, variables: Sequence[str] = MAIN):
         )
     lr_axis(axes, ds)
     _mark_failed(axes, ds, variables)
-    figure.legend(loc="outside upper left", fontsize=SMALL, frameon=False, borderaxespad=0.2)
+    legend_above(figure)
     figure.set_label(
         f"Line plot over the {axis_name(ds)} (log axis), {pair(ds)}; "
         "every curve is scaled to 0..1. " + " ".join(trend(ds, name) for name in variables)
@@ -196,15 +196,7 @@ def _plain_legend(figure, ds: xr.Dataset, variables: Sequence[str], reference: b
     if _without_value(ds, variables).any():
         label = _failed_label(ds, variables)
         handles.append(Line2D([], [], ls="", marker="x", color="black", label=label))
-    figure.legend(
-        handles=handles,
-        loc="outside upper left",
-        ncols=2,
-        fontsize=SMALL,
-        frameon=False,
-        borderaxespad=0.2,
-        columnspacing=1.0,
-    )
+    legend_above(figure, handles=handles, ncols=2, columnspacing=1.0)
 
 
 def _colour_key(figure, axes, lrs: np.ndarray, colours: np.ndarray) -> None:

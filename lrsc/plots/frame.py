@@ -43,6 +43,17 @@ def lr_axis(axes, ds: xr.Dataset, labelled: bool = True) -> None:
         axes.tick_params(labelbottom=False)
 
 
+def legend_above(figure, axes=None, handles=None, ncols: int = 1, **spacing: float) -> None:
+    """The figure's legend above its panels: of all of them, of one's lines, or of given handles."""
+    if axes is not None:
+        handles = axes.get_legend_handles_labels()[0]
+    chosen = {} if handles is None else {"handles": handles}
+    figure.legend(
+        loc="outside upper left", ncols=ncols, fontsize=SMALL, frameon=False, borderaxespad=0.2,
+        **chosen, **spacing,
+    )  # fmt: skip
+
+
 def say_empty(axes, text: str = "no run has a value") -> None:
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", fontsize=TEXT)
     axes.set_yticks([])

@@ -7,7 +7,8 @@ import numpy as np
 import xarray as xr
 
 from lrsc import errors
-from lrsc.plots.frame import SMALL, TEXT, new_figure, say_empty
+from lrsc.plots.frame import SMALL, TEXT, legend_above, new_figure, say_empty
+from lrsc.plots.training import on_one_grid
 from lrsc.plots.words import is_percent, name_of, number, pair, style
 
 # colours of Okabe and Ito's set, one a row of an experiment
@@ -45,7 +46,7 @@ def against_loss_ratio(
     axes.set_xlabel(style(rows[0], variable)[0].lower(), fontsize=TEXT)
     axes.set_ylabel("unbiased accuracy (%)", fontsize=TEXT)
     axes.margins(0.06)
-    figure.legend(loc="outside upper left", fontsize=SMALL, frameon=False, borderaxespad=0.2)
+    legend_above(figure)
     figure.set_label(
         "Scatter plot of unbiased accuracy against the largest share of the loss that "
         "bias-conflicting samples had in training. " + " ".join(said)
@@ -68,7 +69,7 @@ def along_training(ds: xr.Dataset, lrs: Sequence[float], panels: Mapping[str, Se
     for axes, (title, names) in zip(axes_of, panels.items(), strict=True):
         for lr, colour in zip(lrs, LOW_HIGH, strict=False):
             for name in names:
-                steps, mean, sd = mean_curve(ds, name, lr)
+                steps, mean, sd = _mean_curve(ds, name, lr)
                 if not len(steps):
                     continue
                 scale = 100 if is_percent(name) else 1
@@ -95,8 +96,7 @@ def along_training(ds: xr.Dataset, lrs: Sequence[float], panels: Mapping[str, Se
                for lr, c in zip(lrs, LOW_HIGH, strict=False)]  # fmt: skip
     if any(name.startswith(("ba_", "bc_")) for names in panels.values() for name in names):
         handles += [Line2D([], [], color="0.35", ls=d, label=text) for text, d in GROUPS.values()]
-    figure.legend(handles=handles, loc="outside upper left", ncols=2, fontsize=SMALL, frameon=False,
-                  borderaxespad=0.2)  # fmt: skip
+    legend_above(figure, handles=handles, ncols=2)
     figure.set_label(
         f"{len(panels)} stacked line plots along training, {pair(ds)}, at learning rate "
         f"{' and '.join(f'{lr:g}' for lr in lrs)}. " + " ".join(said)
@@ -104,29 +104,20 @@ def along_training(ds: xr.Dataset, lrs: Sequence[float], panels: Mapping[str, Se
     return figure
 
 
-def mean_curve(
-    ds: xr.Dataset, name: str, lr: float, probe: str = "dynamics"
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _mean_curve(ds: xr.Dataset, name: str, lr: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Iterations, and mean and standard deviation over the runs of an LR of a recorded curve.
 
-    As far as at least half of the runs last. Empty where nothing is recorded.
+    Empty where nothing is recorded.
     """
-    empty = np.empty(0)
-    if f"curve_{probe}_{name}" not in ds:
-        return empty, empty, empty
-    here = ds.isel(run=ds["lr"].values == lr)
-    curves, steps = here[f"curve_{probe}_{name}"].values, here[f"{probe}_step"].values
-    marks = np.unique(steps[np.isfinite(steps)])
-    table = np.full((len(curves), len(marks)), np.nan)
-    for row, curve, at in zip(table, curves, steps, strict=True):
-        row[np.searchsorted(marks, at[np.isfinite(at)])] = curve[np.isfinite(at)]
-    # the last call of a run falls on an iteration of its own
-    kept = np.isfinite(table).sum(0) >= max(1, (len(table) + 1) // 2)
-    if not kept.any():
-        return empty, empty, empty
-    table, marks = table[:, kept], marks[kept]
-    sd = np.array([np.nanstd(c, ddof=1) if np.isfinite(c).sum() > 1 else 0.0 for c in table.T])
-    return marks, np.nanmean(table, 0), sd
+    nothing = np.empty(0), np.empty(0), np.empty(0)
+    if (curve := f"curve_dynamics_{name}") not in ds:
+        return nothing
+    runs = ds.isel(run=(ds["lr"].values == lr) & np.isfinite(ds[curve].values).any(1))
+    if not runs.sizes["run"]:
+        return nothing
+    marks, table = on_one_grid(runs["dynamics_step"].values, runs[curve].values)
+    sd = table.std(0, ddof=1) if len(table) > 1 else np.zeros(len(marks))
+    return marks, table.mean(0), sd
 
 
 def dominance(curves: Mapping[float, Mapping[str, np.ndarray]], what: str):
@@ -155,9 +146,7 @@ def dominance(curves: Mapping[float, Mapping[str, np.ndarray]], what: str):
             f"{100 * found['bias_kept'][middle]:.0f} % of the bias-dominant ones stay so."
         )
     panels[-1].set_xlabel("iteration", fontsize=TEXT)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", fontsize=SMALL, frameon=False,
-                  borderaxespad=0.2)  # fmt: skip
+    legend_above(figure, panels[0])
     figure.set_label(f"Stacked line plots along training, {what}. " + " ".join(said))
     return figure
 
@@ -185,9 +174,7 @@ def update_response(responses: Mapping[str, Mapping[str, Any]], every: int):
         after = 100 * float(np.asarray(found["large"])[-1])
         said.append(f"{title}: {after:+.2f} points {lag[-1]} iterations after the update.")
     panels[-1].set_xlabel("iterations from the update", fontsize=TEXT)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", fontsize=SMALL, frameon=False,
-                  borderaxespad=0.2)  # fmt: skip
+    legend_above(figure, panels[0])
     figure.set_label(
         "Line plots of the share of neurons' attribution on the spurious region, relative to the "
         "moment of an update. " + " ".join(said)

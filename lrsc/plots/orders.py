@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from lrsc.plots.frame import SMALL, TEXT, lr_axis, new_figure, say_empty
+from lrsc.plots.frame import TEXT, legend_above, lr_axis, new_figure, say_empty
 from lrsc.plots.words import check, pair
 
 MARKERS = "osD^v"
@@ -40,11 +40,7 @@ def orders(ds: xr.Dataset, name: str):
         if not np.isfinite(ds[name].sel(q=q).values).any():
             say_empty(axes)
         lr_axis(axes, ds, labelled=axes is panels[-1])
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside upper left", ncols=4, fontsize=SMALL, frameon=False,
-        borderaxespad=0.2, columnspacing=1.0, handletextpad=0.4,
-    )  # fmt: skip
+    legend_above(figure, panels[0], ncols=4, columnspacing=1.0, handletextpad=0.4)
     figure.supylabel("compressibility", fontsize=TEXT)
     figure.set_label(
         f"{len(qs)} stacked line plots over the learning rate (log axis), {pair(ds)}: "

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lrsc.plots.frame import SMALL, TEXT, new_figure
+from lrsc.plots.frame import TEXT, legend_above, new_figure
 from lrsc.plots.words import name_of
 
 
@@ -51,11 +51,7 @@ def throughput(rows: Sequence[Mapping[str, Any]]):
         said.append(f"{title}: {rates[0]:.3g} at {counts[0]}, "
                     f"{rates[-1]:.3g} at {counts[-1]} runs.")  # fmt: skip
     panels[-1].set_xlabel("runs side by side", fontsize=TEXT)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside upper left", ncols=2, fontsize=SMALL, frameon=False,
-        borderaxespad=0.2,
-    )  # fmt: skip
+    legend_above(figure, panels[0], ncols=2)
     figure.set_label(
         f"{len(cases)} stacked line plots, log axes: training steps a second against the number of "
         "runs side by side, with the rate of one run after the other and two upper bounds. "

@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from lrsc.plots.frame import SMALL, TEXT, new_figure, say_empty
+from lrsc.plots.frame import SMALL, TEXT, legend_above, new_figure, say_empty
 from lrsc.plots.words import check, hyperparameter, interventions_of, is_percent, pair, style
 
 
@@ -40,10 +40,7 @@ def tradeoff(ds: xr.Dataset, x: str = "prunability", y: str = "unbiased_accuracy
     for name, which in ((x, axes.set_xlabel), (y, axes.set_ylabel)):
         which(style(ds, name)[0] + (" (%)" if is_percent(name) else ""), fontsize=TEXT)
     if said:
-        figure.legend(
-            loc="outside upper left", ncols=2, fontsize=SMALL, frameon=False, borderaxespad=0.2,
-            columnspacing=1.0,
-        )  # fmt: skip
+        legend_above(figure, ncols=2, columnspacing=1.0)
     else:
         say_empty(axes)
     figure.set_label(

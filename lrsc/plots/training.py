@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from lrsc.plots.frame import SMALL, TEXT, new_figure
+from lrsc.plots.frame import TEXT, legend_above, new_figure
 from lrsc.plots.words import REGIONS, check, pair
 
 MARKERS = {"core": "o", "spurious": "s", "noise": "^"}
@@ -32,7 +32,7 @@ def attribution_shares(ds: xr.Dataset):
     for axes, (which, lr) in zip(panels, ends.items(), strict=True):
         runs = ds.isel(run=has & (ds["lr"].values == lr))
         for region, name in names.items():
-            steps, values = _on_one_grid(runs["attribution_step"].values, runs[name].values)
+            steps, values = on_one_grid(runs["attribution_step"].values, runs[name].values)
             _line(axes, region, steps, values)
             text = f"{region} {values[:, -1].mean():.2f}"
             said.append(f"At the end of learning rate {lr:g}: {text}.")
@@ -40,11 +40,7 @@ def attribution_shares(ds: xr.Dataset):
         axes.set_ylim(0, 1)
     panels[-1].set_xlabel("training step", fontsize=TEXT)
     figure.supylabel("share of attribution", fontsize=TEXT)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside upper left", ncols=3, fontsize=SMALL, frameon=False,
-        borderaxespad=0.2,
-    )  # fmt: skip
+    legend_above(figure, panels[0], ncols=3)
     figure.set_label(
         f"{len(ends)} stacked line plots over training steps, {pair(ds)}: shares of attribution on "
         f"the regions {', '.join(names)} of the input. " + " ".join(said)
@@ -63,8 +59,12 @@ def _line(axes, region: str, steps: np.ndarray, values: np.ndarray) -> None:
     axes.fill_between(steps, mean - sd, mean + sd, color=colour, alpha=0.18, lw=0)
 
 
-def _on_one_grid(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Steps at which any run was seen, and each run's values there (runs x steps)."""
+def on_one_grid(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Steps at which any run was seen, and each run's values there (runs x steps).
+
+    Between two calls a run's values are interpolated; after its end it keeps its last one, since
+    its network no longer changes.
+    """
     known = np.isfinite(steps) & np.isfinite(values)
     grid = np.unique(steps[known])
     rows = [np.interp(grid, s[k], v[k]) for s, v, k in zip(steps, values, known, strict=True)]

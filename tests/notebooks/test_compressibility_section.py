@@ -9,15 +9,6 @@ from longform import experiment
 from lrsc import compressibilities, experiments, models, notebook, results, sweep
 
 
-@pytest.fixture
-def displayed(monkeypatch):
-    shown: list[str] = []
-    monkeypatch.setattr(
-        "IPython.display.display", lambda *objects: shown.extend(each.data for each in objects)
-    )
-    return shown
-
-
 def with_names(ds: xr.Dataset, **columns) -> xr.Dataset:
     columns = {"origin": "shipped", "profile": "desk"} | columns
     n = ds.sizes["run"]
@@ -51,24 +42,24 @@ def test_rows_are_those_with_evidence(two_rows):
     assert files == ["book/results/synthetic.nc", ""]
 
 
-def test_every_measured_row_has_its_curves(two_rows, displayed):
+def test_every_measured_row_has_its_curves(two_rows, displayed_texts):
     notebook.show_rows_pruning("synthetic")
-    text = "\n".join(displayed)
+    text = "\n".join(displayed_texts)
     assert "**Parity, FCN**" in text and "**Parity, CNN**" in text and "ResNet" not in text
     assert text.count("<img ") == 4
-    displayed.clear()
+    displayed_texts.clear()
     notebook.show_rows_compressibility("synthetic")
-    assert "\n".join(displayed).count("<img ") == 4
-    assert "PQ-index" in displayed[1]
+    assert "\n".join(displayed_texts).count("<img ") == 4
+    assert "PQ-index" in displayed_texts[1]
 
 
-def test_nothing_measured_is_said(monkeypatch, displayed, two_rows):
+def test_nothing_measured_is_said(monkeypatch, displayed_texts, two_rows):
     for show in (notebook.show_rows_pruning, notebook.show_rows_orders):
         show("semi_synthetic")
-    assert displayed == ["*Not measured yet.*"] * 2
+    assert displayed_texts == ["*Not measured yet.*"] * 2
 
 
-def test_other_measures_are_those_of_the_rows_runs(two_rows, displayed, monkeypatch):
+def test_other_measures_are_those_of_the_rows_runs(two_rows, displayed_texts, monkeypatch):
     def of_runs(run_ids):
         if "cnn0" in run_ids:
             return None
@@ -83,23 +74,23 @@ def test_other_measures_are_those_of_the_rows_runs(two_rows, displayed, monkeypa
 
     monkeypatch.setattr(compressibilities, "of_runs", of_runs)
     for show in (notebook.show_rows_orders, notebook.show_rows_filters):
-        displayed.clear()
+        displayed_texts.clear()
         show("synthetic")
-        heading, figure, caption = displayed
+        heading, figure, caption = displayed_texts
         assert heading == "**Parity, FCN**" and figure.count("<img ") == 1
         assert "2 runs" in caption and "`lrsc results export compressibility`" in caption
 
 
-def test_a_network_is_shrunk_and_measured(tmp_path, monkeypatch, displayed):
+def test_a_network_is_shrunk_and_measured(tmp_path, monkeypatch, displayed_texts):
     config = experiments.run_config("parity", "fcn", 0.1, 0, "quick")
     monkeypatch.setattr(results, "weights_path", lambda name: tmp_path / f"{name}.pt")
     notebook.show_shrinking(config)
-    assert "weights of this run are not here" in displayed.pop()
+    assert "weights of this run are not here" in displayed_texts.pop()
     options = models.options_for("fcn", "parity")
     network = models.build("fcn", sweep.load(config).input_shape, 2, **options)
     torch.save(network.state_dict(), tmp_path / f"{sweep.identify(config)}.pt")
     notebook.show_shrinking(config, (0.5,))
-    table, caption = displayed
+    table, caption = displayed_texts
     cells = [row.split("<td>")[1] for row in table.split("<tr>")[2:]]
     before, after = (int(cell.split("<")[0].replace(",", "")) for cell in cells)
     assert before == sum(p.numel() for p in network.parameters())
@@ -107,6 +98,6 @@ def test_a_network_is_shrunk_and_measured(tmp_path, monkeypatch, displayed):
     assert "Parity, FCN, learning rate 0.1, seed 0" in caption
 
 
-def test_figures_of_lines_are_small_files(displayed):
+def test_figures_of_lines_are_small_files(displayed_texts):
     notebook.show_pruning(experiment())
-    assert len(displayed[0]) < 2 * 60_000
+    assert len(displayed_texts[0]) < 2 * 60_000
