@@ -12,7 +12,7 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from lrsc import attribution, datasets, experiments, models, results, sweep
+from lrsc import attribution, datasets, experiments, models, results, statistics, sweep
 from lrsc.config import RunConfig
 from lrsc.datasets import cifar10
 
@@ -68,7 +68,8 @@ def compare(
     where the images are natural and have no masks. Diverged runs are left out and counted. Raises
     ValueError where results or weights are missing.
     """
-    runs = [_runs(dataset, model, lr, profile, root) for lr in lrs]
+    done = [_runs(dataset, model, lr, profile, root) for lr in lrs]
+    runs = [_fine(of_lr) for of_lr in done]
     data = sweep.load(_config(runs[0][0]), data_root)
     right = [np.stack([_right(run, data) for run in of_lr]) for of_lr in runs]
     chosen = only_high(right[0], right[1], at_least, at_most)
@@ -104,6 +105,7 @@ def compare(
         low=float(lrs[0]), high=float(lrs[1]), n_train=len(data.train), n_test=len(chosen),
         at_least=at_least, at_most=at_most, drawn_by=seed, only_high=int(chosen.sum()),
         foreground=method, class_names=list(data.class_names),
+        diverged=sum(map(len, done)) - len(every),
         device=", ".join(sorted({run.attrs["device"] for run in every})),
         made_by=f"lrsc results contrast --dataset {dataset} --model {model} --profile {profile} "
         f"--lrs {lrs[0]:g},{lrs[1]:g}",
@@ -126,7 +128,7 @@ def crossfit(
     networks) of each training sample. Raises ValueError where results or weights are missing.
     """
     runs = {
-        half: [_runs("cifar10", "resnet18", lr, profile, root, half) for lr in lrs]
+        half: [_fine(_runs("cifar10", "resnet18", lr, profile, root, half)) for lr in lrs]
         for half in cifar10.HALVES
     }
     options = {k: v for k, v in _config(runs["A"][0][0]).data if k != "half"}
@@ -174,12 +176,11 @@ def paired(found: xr.Dataset, name: str, selected: bool = True) -> dict[str, flo
     if len(difference) < 6:
         nothing = dict.fromkeys(("low", "high", "difference", "from", "to", "p"), float("nan"))
         return nothing | {"n": len(difference)}
-    rng = np.random.default_rng(0)
-    means = rng.choice(difference, (2000, len(difference))).mean(1)
+    low_end, high_end = statistics.interval(difference)
     p = stats.wilcoxon(difference).pvalue if difference.any() else 1.0
     return {
         "low": low[known].mean(), "high": high[known].mean(), "difference": difference.mean(),
-        "from": np.quantile(means, 0.025), "to": np.quantile(means, 0.975), "p": float(p),
+        "from": low_end, "to": high_end, "p": float(p),
         "n": len(difference),
     }  # fmt: skip
 
@@ -187,7 +188,7 @@ def paired(found: xr.Dataset, name: str, selected: bool = True) -> dict[str, flo
 def _runs(
     dataset: str, model: str, lr: float, profile: str, root: str | Path | None, half: str = ""
 ) -> list[xr.Dataset]:
-    """Local results of this data set, model and LR in a profile, plain otherwise, not diverged."""
+    """Local results of this data set, model and LR in a profile, plain otherwise."""
     found = []
     for run in results.local_measures(root):
         config = _config(run)
@@ -200,7 +201,7 @@ def _runs(
             k: dict(plain.data).get(k) for k in ("n_train", "half")
         }
         same = (config.dataset, config.model, config.source) == (dataset, model, plain.source)
-        if same and same_data and config.train == plain.train and run.attrs["status"] != "diverged":
+        if same and same_data and config.train == plain.train:
             found.append(results.load(results.run_path(run.attrs["run_id"], root)))
     if not found:
         raise ValueError(
@@ -209,6 +210,18 @@ def _runs(
             + " is done here: lrsc sweep with this data set, model and LR first"
         )
     return found
+
+
+def _fine(runs: list[xr.Dataset]) -> list[xr.Dataset]:
+    """Those that did not diverge; ValueError where all did."""
+    fine = [run for run in runs if run.attrs["status"] != "diverged"]
+    if not fine:
+        config = _config(runs[0])
+        raise ValueError(
+            f"all {len(runs)} runs of {config.dataset!r} and {config.model!r} at LR "
+            f"{config.train.lr:g} diverged: compare with a smaller LR"
+        )
+    return fine
 
 
 def _config(run: xr.Dataset) -> RunConfig:

@@ -1,5 +1,8 @@
 """Low against high LR: the rule, the comparison on small runs, cross-fitted groups, tests."""
 
+import dataclasses
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -169,3 +172,20 @@ def test_groups_found_by_networks_of_the_other_half(tmp_path, monkeypatch):
 
 def _embedded(load):
     return lambda name, root=None, source="", **options: load(name, source="embedded", **options)
+
+
+def test_diverged_runs_are_left_out_and_counted(done, tmp_path):
+    shutil.copytree(done, tmp_path / "copy")
+    paths = sorted((tmp_path / "copy" / "runs").glob("*.nc"))
+    high = next(p for p in paths if contrast._config(results.load(p)).train.lr == 0.3)
+    found = results.load(high)
+    config = dataclasses.replace(contrast._config(found), seed=1)
+    other = high.with_name("0" * 16 + ".nc")
+    attrs = {"status": "diverged", "run_id": other.stem, "config": config.to_json()}
+    results.save(found.assign_attrs(attrs), other)
+    both = contrast.compare("double_mnist", "fcn", (0.001, 0.3), "quick", root=tmp_path / "copy",
+                            samples=3, at_most=0.5)  # fmt: skip
+    assert both.sizes["run"] == 2 and both.attrs["diverged"] == 1
+    results.save(found.assign_attrs(status="diverged"), high)
+    with pytest.raises(ValueError, match="all 2 runs of 'double_mnist' and 'fcn' at LR 0.3 div"):
+        contrast.compare("double_mnist", "fcn", (0.001, 0.3), "quick", root=tmp_path / "copy")

@@ -136,7 +136,8 @@ def _caption(found: xr.Dataset) -> str:
         f"Source {plots.source(str(a['source_id']))}; model {plots.name_of(str(a['model']))}; "
         f"training samples {a['n_train']:,}; {' and '.join(networks)}, seeds "
         f"{', '.join(str(s) for s in np.unique(found['seed'].values))}; profile {a['profile']}; "
-        f"device {a['device']}."
+        f"device {a['device']}"
+        + (f"; {a['diverged']} diverged and left out." if a.get("diverged") else ".")
         + (f" Result file: [{file}](../{file})." if file else "")
         + f" Made by `{a['made_by']}`."
     )
