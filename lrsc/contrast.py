@@ -192,16 +192,11 @@ def _runs(
     found = []
     for run in results.local_measures(root):
         config = _config(run)
-        data = dict(config.data)
-        plain = experiments.run_config(
+        wanted = experiments.run_config(
             dataset, model, lr, config.seed, profile, config.train.max_epochs,
             {"half": half} if half else None,
         )  # fmt: skip
-        same_data = {k: data.get(k) for k in ("n_train", "half")} == {
-            k: dict(plain.data).get(k) for k in ("n_train", "half")
-        }
-        same = (config.dataset, config.model, config.source) == (dataset, model, plain.source)
-        if same and same_data and config.train == plain.train:
+        if config == wanted:
             found.append(results.load(results.run_path(run.attrs["run_id"], root)))
     if not found:
         raise ValueError(

@@ -184,9 +184,8 @@ def combine(runs: Iterable[xr.Dataset], recorded: Iterable[str] = ()) -> xr.Data
     variables = {}
     for name in names:
         example = next(r[name] for r in runs if name in r)
-        curve = name.startswith(prefixes) or name.startswith("curve_")
         shape = len(runs), *(sizes[str(d)] for d in example.dims)
-        array = np.full(shape, np.nan, np.float32 if curve else None)
+        array = np.full(shape, np.nan, np.float32 if name.startswith("curve_") else None)
         for i, run in enumerate(runs):
             if name in run:
                 place: tuple = (i, *(slice(n) for n in run[name].shape))

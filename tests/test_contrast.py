@@ -189,3 +189,15 @@ def test_diverged_runs_are_left_out_and_counted(done, tmp_path):
     results.save(found.assign_attrs(status="diverged"), high)
     with pytest.raises(ValueError, match="all 2 runs of 'double_mnist' and 'fcn' at LR 0.3 div"):
         contrast.compare("double_mnist", "fcn", (0.001, 0.3), "quick", root=tmp_path / "copy")
+
+
+def test_runs_on_other_data_or_of_another_training_are_not_taken(tmp_path):
+    """The same data set, model and LR, but another share of conflicting samples, or momentum."""
+    plain = experiments.run_config("double_mnist", "fcn", 0.3, 0, "quick", 1)
+    others = [
+        dataclasses.replace(plain, data={"rho": 0.1}),
+        dataclasses.replace(plain, train=dataclasses.replace(plain.train, momentum=0.5)),
+    ]
+    sweep.run([plain, *others], root=tmp_path)
+    (taken,) = contrast._runs("double_mnist", "fcn", 0.3, "quick", tmp_path)
+    assert contrast._config(taken) == plain
