@@ -7,6 +7,7 @@ under way, and nothing else.
 import contextlib
 import dataclasses
 import functools
+import itertools
 import logging
 import os
 import platform
@@ -161,6 +162,7 @@ class _State:
         self.attempts: dict[str, int] = {}
         self.failed: dict[str, Failure] = {}
         self.expected = versions()
+        self.order = itertools.count()
 
     @property
     def left(self) -> int:
@@ -205,6 +207,7 @@ class _State:
             future = client.submit(
                 _call, self.function, task.arguments, self.expected,
                 key=f"lrsc-{task.name}-{attempt}-{time.monotonic_ns()}", pure=False,
+                priority=-next(self.order),
             )  # fmt: skip
             self.out[future] = task
             future.add_done_callback(ended.put)

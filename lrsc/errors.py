@@ -15,7 +15,7 @@ class OutOfMemory(ValueError, MemoryError):
     """The device's memory does not suffice; the text says which settings need less."""
 
 
-class TimeLimit(ValueError, TimeoutError):
+class TimeLimit(ValueError):
     """A run was stopped at its time limit; its checkpoint is kept."""
 
 
