@@ -15,6 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code: 0 done, 1 failed or interrupted, 2 wrong use."""
     args = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    logging.getLogger("distributed").setLevel(logging.WARNING)  # Dask tells each connection
     try:
         return args.command(args) or 0
     except ValueError as error:  # every error that a user can cause

@@ -159,6 +159,8 @@ class _State:
         self.out: dict[Any, Task] = {}
         self.later: list[Task] = []
         self.asked_again: set[str] = set()
+        # handed out when a connection was lost: a worker may still be at them
+        self.abandoned: set[str] = set()
         self.attempts: dict[str, int] = {}
         self.failed: dict[str, Failure] = {}
         self.expected = versions()
@@ -221,7 +223,9 @@ class _State:
             except Exception as error:  # its worker is gone with the result
                 self._again(task, error)
                 return
-            if not self.on_result(task, result) and task.name not in self.asked_again:
+            if self.on_result(task, result):
+                return
+            if task.name in self.abandoned or task.name not in self.asked_again:
                 self.asked_again.add(task.name)
                 self.later.append(task)
         elif future.status == "error":
@@ -241,6 +245,7 @@ class _State:
     def _take_back(self, futures: dict[Any, Task]) -> None:
         for future, task in list(futures.items()):
             self.out.pop(future, None)
+            self.abandoned.add(task.name)
             self.waiting.insert(0, task)
 
 

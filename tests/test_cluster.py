@@ -1,7 +1,7 @@
 """Sweeps on a Dask cluster: order, retries, versions, limits, who writes, what status says."""
 
 import dataclasses
-import threading
+import re
 
 import dask
 import numpy as np
@@ -40,7 +40,7 @@ def client():
     """One worker with one thread, in this process: what is patched here is patched there."""
     with (
         LocalCluster(
-            n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
+            n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0"
         ) as local,
         Client(local) as found,
     ):
@@ -263,8 +263,20 @@ def test_the_command_line_sweeps_on_the_workers_and_fails_where_runs_fail(
         "sweep", "synthetic", "--dataset", "parity", "--lrs", "0.1", "--seeds", "0", "--results",
         str(tmp_path), "--executor", "dask", "--scheduler", address,
     ]  # fmt: skip
-    assert threading.active_count() > 1
     assert cli.main([*command, "--time-limit", "0.000001"]) == 1
     assert "0 trained, 0 done before, 1 failed" in capsys.readouterr().out
     assert cli.main(command) == 0
     assert "1 trained, 0 done before" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore:Port 8787 is already in use")
+def test_the_slurm_job_of_the_book_starts_a_worker_of_one_thread(capsys):
+    page = (results.project_root() / "book" / "run_it_yourself.md").read_text()
+    (block,) = re.findall(r"```python\n(from dask_jobqueue.*?)```", page, re.DOTALL)
+    names: dict = {}
+    exec(block, names)  # a dry run: it prints the script and submits nothing
+    names["cluster"].close()
+    script = capsys.readouterr().out
+    for line in ("#SBATCH --gres=gpu:1", "#SBATCH -t 04:00:00", "export LRSC_DATA=/shared/data"):
+        assert line in script.splitlines()
+    assert "dask_worker tcp://" in script and "--nthreads 1" in script
