@@ -4,6 +4,7 @@ The client keeps the list: a scheduler that restarts or a connection that closes
 under way, and nothing else.
 """
 
+import asyncio
 import contextlib
 import dataclasses
 import functools
@@ -220,7 +221,7 @@ class _State:
         if future.status == "finished":
             try:
                 result = future.result()
-            except Exception as error:  # its worker is gone with the result
+            except (Exception, asyncio.CancelledError) as error:  # gone with its worker
                 self._again(task, error)
                 return
             if self.on_result(task, result):
@@ -234,6 +235,10 @@ class _State:
             self._take_back({future: task})
 
     def _again(self, task: Task, error: BaseException) -> None:
+        if isinstance(error, asyncio.CancelledError):  # the connection was lost, not the task
+            self.abandoned.add(task.name)
+            self.waiting.insert(0, task)
+            return
         self.attempts[task.name] += 1
         tried = self.attempts[task.name]
         if isinstance(error, ValueError) or tried > self.retries:
