@@ -369,10 +369,12 @@ def _score(args) -> None:
     measures = ("value", "unbiased_accuracy", "prunability", "csi")
     lines = [
         (*(str(r[c] or "-") for c in columns),
-         *(scorecard.beside(r, measure) for measure in measures))
+         *(scorecard.beside(r, measure) for measure in measures),
+         scorecard.command(r) if r["status"] == "not measured" else "")
         for r in rows
     ]  # fmt: skip
-    print(_table((*columns, *(f"{m} (paper | ours)" for m in measures)), lines))
+    heads = (*columns, *(f"{m} (paper | ours)" for m in measures), "measure it with")
+    print(_table(heads, lines))
     print(_table(("claim", "verdict", "effect", "rows", "says", "needs"), [
         (c["id"], c["verdict"], "-" if c["effect"] is None else f"{c['effect']:+.3f}",
          str(len(c["rows"])), c["text"], c["needs"] if c["verdict"] == "not measured" else "")
