@@ -19,6 +19,10 @@ from lrsc.datasets import cifar10
 AT_LEAST, AT_MOST = 0.8, 0.2  # shares of the high- and low-LR networks that are right
 SAMPLES = 100  # of each kind on which attributions are compared
 SHOWN = 8  # of these, with images and maps
+_HELD = (
+    "selected", "lr", "seed", "dataset", "model", "profile", "source_id", "low", "high", "n_train",
+    "n_test", "at_least", "at_most", "drawn_by", "only_high", "foreground", "device", "made_by",
+)  # fmt: skip
 METHODS: dict[str, Callable[..., Tensor]] = {
     "integrated_gradients": attribution.integrated_gradients,
     "deeplift": attribution.deeplift,
@@ -155,6 +159,26 @@ def crossfit(
         "networks": [len(of_lr) for of_half in runs.values() for of_lr in of_half],
         "made_by": f"lrsc results crossfit --profile {profile} --lrs {lrs[0]:g},{lrs[1]:g}",
     })  # fmt: skip
+
+
+def shipped(dataset: str, model: str) -> xr.Dataset | None:
+    """The comparison of a data set and model that ships with the book; None where there is none.
+
+    Raises ValueError for a file that cannot be used.
+    """
+    return results.shipped(f"contrast_{dataset}_{model}", _HELD)
+
+
+def over_test_set(found: xr.Dataset, name: str) -> np.ndarray:
+    """Of each network of a comparison, the mean of a measure over the test set.
+
+    Estimated from the samples of both kinds, each kind counted by its share of the test set.
+    """
+    share = float(found.attrs["only_high"]) / float(found.attrs["n_test"])
+    selected, values = found["selected"].values.astype(bool), found[name].values
+    kinds = [(w, k) for w, k in ((share, selected), (1 - share, ~selected)) if w > 0 and k.any()]
+    means = [weight * np.nanmean(values[:, kind], axis=1) for weight, kind in kinds]
+    return np.sum(means, axis=0) / sum(weight for weight, _ in kinds)
 
 
 def paired(found: xr.Dataset, name: str, selected: bool = True) -> dict[str, float]:
