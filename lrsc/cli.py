@@ -141,6 +141,11 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
     add.add_argument("--dataset", required=True)
     add.add_argument("--model", required=True)
     add.set_defaults(make=_contrast)
+    text = "soups of networks of several LRs, a soup a seed, beside the networks"
+    add = actions.add_parser("soup", help=text)
+    add.add_argument("--dataset", required=True)
+    add.add_argument("--model", required=True)
+    add.set_defaults(make=_soup)
     text = "conflicting samples of CIFAR-10, found by networks trained on the other half"
     add = actions.add_parser("crossfit", help=text)
     add.set_defaults(make=_crossfit)
@@ -148,7 +153,8 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
         parser.add_argument("--results", type=Path, help="results folder (default results/)")
         if name != "export":
             parser.add_argument("--profile", default="desk", help="of the runs (default desk)")
-            parser.add_argument("--lrs", type=_numbers, required=True, help="low,high")
+            lrs = "two or more" if name == "soup" else "low,high"
+            parser.add_argument("--lrs", type=_numbers, required=True, help=lrs)
             parser.add_argument("--data-root", type=Path, help="data root (default $LRSC_DATA)")
         parser.set_defaults(command=_results)
 
@@ -402,6 +408,18 @@ def _contrast(args) -> Path:
         data_root=args.data_root,
     )  # fmt: skip
     path = results.shipped_path(f"contrast_{args.dataset}_{args.model}")
+    results.save(found, path)
+    return path
+
+
+def _soup(args) -> Path:
+    from lrsc import results, soup
+
+    found = soup.compare(
+        args.dataset, args.model, args.lrs, args.profile, root=args.results,
+        data_root=args.data_root,
+    )  # fmt: skip
+    path = results.shipped_path(f"soup_{args.dataset}_{args.model}")
     results.save(found, path)
     return path
 

@@ -23,6 +23,7 @@ from lrsc.notebook.interventions import (
     show_interventions,
     show_s2,
     show_soup,
+    show_soups,
     show_tradeoffs,
 )
 from lrsc.notebook.mechanism import (
@@ -68,6 +69,6 @@ __all__ = [
     "show_methods", "show_paired", "show_propositions", "show_pruned_accuracy", "show_pruning",
     "show_pruning_criteria", "show_reference_prunability", "show_report", "show_rest",
     "show_rows_compressibility", "show_rows_filters", "show_rows_orders", "show_rows_pruning",
-    "show_s2", "show_score_rows", "show_shrinking", "show_soup", "show_table",
-    "show_throughput", "show_tradeoffs", "show_updates", "summary", "table",
+    "show_s2", "show_score_rows", "show_shrinking", "show_soup", "show_soups",
+    "show_table", "show_throughput", "show_tradeoffs", "show_updates", "summary", "table",
 ]  # fmt: skip

@@ -54,6 +54,7 @@ HYPERPARAMETERS = {
     "longer": ("Trained longer", "learning rate", "#CC79A7", "D"),
     "psgd_kron_wsd": ("PSGD, WSD", "learning rate of PSGD", "#E69F00", "v"),
     "adamw_cosine": ("AdamW, cosine", "learning rate of AdamW", "#56B4E9", "P"),
+    "soup": ("Soup", "networks in the soup", "#882255", "*"),
     "switch": ("LR switched", "step at which the learning rate falls", "#332288", "X"),
 }
 
