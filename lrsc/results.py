@@ -7,18 +7,19 @@ import logging
 import os
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
+from lrsc import netcdf
 from lrsc.config import RunConfig
 
 _log = logging.getLogger(__name__)
 
 # Attributes of a run's file that become coordinates of an experiment
-_FROM_ATTRS = {
+FROM_ATTRS = {
     "run_id": "", "status": "", "source_id": "", "checksum": "", "rho": np.nan, "n_train": 0,
     "n_test": 0, "device": "", "device_name": "", "threads": 0, "precision": "", "started": "",
     "wall_seconds": np.nan, "train_seconds": np.nan, "prune_samples": 0, "lrsc_version": "",
@@ -26,7 +27,7 @@ _FROM_ATTRS = {
 }  # fmt: skip
 LOW_LR = 0.001  # at which the other hyperparameters are swept
 # dimensions an experiment keeps; raw material has others
-_LABELS = {"kappa", "class", "bias", "q", "kept"}
+LABELS = {"kappa", "class", "bias", "q", "kept"}
 
 
 def project_root() -> Path:
@@ -86,7 +87,7 @@ def atomic(path: Path):
 
 
 def save(dataset: xr.Dataset, path: Path) -> None:
-    """Write a Dataset as netCDF, atomically; larger variables are compressed."""
+    """Write a Dataset as netCDF with its digests, atomically; larger variables are compressed."""
     encoding = {
         name: {"zlib": True, "complevel": 4, "shuffle": True}
         for name, variable in dataset.data_vars.items()
@@ -94,12 +95,14 @@ def save(dataset: xr.Dataset, path: Path) -> None:
     }
     with atomic(path) as part:
         dataset.to_netcdf(part, engine="h5netcdf", encoding=encoding)
+        netcdf.sign(part)
 
 
 def load(path: str | Path, keep: Callable[[xr.Dataset], list[str]] | None = None) -> xr.Dataset:
     """Read a result file into memory; ValueError naming the file if it is damaged or foreign.
 
-    keep: file -> names of the variables to read; the others are left out.
+    What is read is compared with the file's digests, where it has some. keep: file -> names of the
+    variables to read; the others are left out.
     """
     path = Path(path)
     if not path.is_file():
@@ -107,7 +110,12 @@ def load(path: str | Path, keep: Callable[[xr.Dataset], list[str]] | None = None
     try:
         with xr.open_dataset(path, engine="h5netcdf") as found:
             # with its encoding, a text written again would be cut at the length it had in the file
-            return (found if keep is None else found[keep(found)]).load().drop_encoding()
+            whole = (found if keep is None else found[keep(found)]).load().drop_encoding()
+        if whole.attrs.pop(netcdf.DIGESTS, None) is not None:
+            netcdf.check(
+                path, {str(n): tuple(map(str, v.dims)) for n, v in whole.variables.items()}
+            )
+        return whole
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
         raise ValueError(f"result file {path} is damaged or not a result: {error}") from error
 
@@ -123,16 +131,35 @@ def load_run(
         return None
     try:
         found = load(path, keep)
-        if found.attrs.get("run_id") != path.stem:
-            raise ValueError(f"it holds run {found.attrs.get('run_id')!r}")
-        RunConfig.from_json(found.attrs["config"])
+        check_run(found.attrs, path)
         return found
-    except (ValueError, KeyError) as error:
+    except ValueError as error:
         aside = path.with_name(path.name + ".damaged")
-        with contextlib.suppress(FileNotFoundError):  # another process did it
+        place = f"set aside as {aside.name}"
+        try:
             os.replace(path, aside)
-        _log.warning("%s; set aside as %s, the run counts as not done", error, aside.name)
+        except FileNotFoundError:  # another process did it
+            pass
+        except OSError as refusal:  # a folder that is only read
+            place = f"it stays where it is ({refusal.strerror})"
+        _log.warning("%s; %s, the run counts as not done", error, place)
         return None
+
+
+def check_run(attrs: Mapping, path: Path) -> None:
+    """Raise ValueError unless the attributes of a file are those of the run it is named after."""
+    if attrs.get("run_id") != path.stem:
+        raise ValueError(f"{path} holds run {attrs.get('run_id')!r}")
+    try:
+        parsed(attrs["config"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} holds no valid configuration: {error}") from error
+
+
+@functools.lru_cache(maxsize=100_000)
+def parsed(config: str) -> RunConfig:
+    """`RunConfig.from_json`, once for each text: long forms hold thousands."""
+    return RunConfig.from_json(config)
 
 
 def local_runs(root: str | Path | None = None) -> list[xr.Dataset]:
@@ -141,29 +168,11 @@ def local_runs(root: str | Path | None = None) -> list[xr.Dataset]:
     return [found for path in paths if (found := load_run(path)) is not None]
 
 
-def local_measures(
-    root: str | Path | None = None, recorded: Iterable[str] = ()
-) -> list[xr.Dataset]:
-    """`local_runs` without raw material but the curves of the probes in `recorded`.
-
-    What is read once stays in memory until its file changes.
-    """
-    prefixes = tuple(sorted({f"{probe}_" for probe in recorded}))
-    paths = sorted((results_root(root) / "runs").glob("*.nc"))
-    found = [_measures(path, path.stat().st_mtime_ns, prefixes) for path in paths]
-    return [each for each in found if each is not None]
-
-
-@functools.lru_cache(maxsize=20_000)
-def _measures(path: Path, changed: int, prefixes: tuple[str, ...]) -> xr.Dataset | None:
-    return load_run(path, lambda found: _measured(found, prefixes))
-
-
 def _measured(found: xr.Dataset, prefixes: tuple[str, ...]) -> list[str]:
     """Variables that an experiment keeps: measures, and curves whose names begin like this."""
     return [
         str(name) for name, v in found.data_vars.items()
-        if set(v.dims) <= _LABELS or str(name).removeprefix("curve_").startswith(prefixes)
+        if set(v.dims) <= LABELS or str(name).removeprefix("curve_").startswith(prefixes)
     ]  # fmt: skip
 
 
@@ -178,22 +187,41 @@ def combine(runs: Iterable[xr.Dataset], recorded: Iterable[str] = ()) -> xr.Data
     if not runs:
         raise ValueError("no results to combine: run a sweep first (lrsc sweep)")
     prefixes = tuple(f"{probe}_" for probe in recorded)
-    names = list(dict.fromkeys(name for run in runs for name in _measured(run, prefixes)))
-    dims = {str(d) for r in runs for n in names if n in r for d in r[n].dims} | _LABELS
-    sizes = {d: max(r.sizes.get(d, 0) for r in runs) for d in sorted(dims)}
-    variables = {}
-    for name in names:
-        example = next(r[name] for r in runs if name in r)
-        shape = len(runs), *(sizes[str(d)] for d in example.dims)
-        array = np.full(shape, np.nan, np.float32 if name.startswith("curve_") else None)
-        for i, run in enumerate(runs):
-            if name in run:
-                place: tuple = (i, *(slice(n) for n in run[name].shape))
-                array[place] = run[name].values
-        variables[name] = (("run", *example.dims), array, example.attrs)
+    records, about = [], dict[str, dict]()
+    for run in runs:
+        kept = {name: run[name] for name in _measured(run, prefixes)}
+        records.append({name: (tuple(v.dims), v.values) for name, v in kept.items()})
+        about = {name: v.attrs for name, v in kept.items()} | about
     kappa = next((r["kappa"] for r in runs if "kappa" in r.coords), None)
-    coords = _coordinates(runs) | ({} if kappa is None else {"kappa": kappa})
+    coords = coordinates([r.attrs for r in runs]) | ({} if kappa is None else {"kappa": kappa})
+    variables = {n: (dims, v, about[n]) for n, (dims, v) in stacked(records).items()}
     return xr.Dataset(variables, coords)
+
+
+Record = Mapping[str, tuple[tuple, np.ndarray]]  # of one run: name -> (dimensions, values)
+
+
+def stacked(records: Sequence[Record]) -> dict[str, tuple[tuple, np.ndarray]]:
+    """Variables of runs -> one array for each name, dimension `run` first, filled up with NaN."""
+    sizes: dict = {}
+    for record in records:
+        for dims, values in record.values():
+            for dim, size in zip(dims, values.shape, strict=True):
+                sizes[dim] = max(size, sizes.get(dim, 0))
+    found = {}
+    for name in dict.fromkeys(name for record in records for name in record):
+        held = [(i, record[name]) for i, record in enumerate(records) if name in record]
+        dims = held[0][1][0]
+        kind = np.float32 if name.startswith("curve_") else np.float64
+        array = np.full((len(records), *(sizes[d] for d in dims)), np.nan, kind)
+        if dims:
+            for i, (_, values) in held:
+                place: tuple = (i, *map(slice, values.shape))
+                array[place] = values
+        else:
+            array[[i for i, _ in held]] = [values for _, (_, values) in held]
+        found[name] = ("run", *dims), array
+    return found
 
 
 def curve_of(run: xr.Dataset, probe: str, name: str) -> np.ndarray:
@@ -225,13 +253,13 @@ def completed(found: xr.Dataset) -> xr.Dataset:
 
     They are empty, but for those that the runs' configurations tell.
     """
-    missing = {k: empty for k, empty in _FROM_ATTRS.items() if k not in found.coords}
+    missing = {k: empty for k, empty in FROM_ATTRS.items() if k not in found.coords}
     columns = {
         k: np.full(found.sizes["run"], empty, object if isinstance(empty, str) else None)
         for k, empty in missing.items()
     }
     if "hyperparameter" not in found.coords:
-        columns |= _swept([RunConfig.from_json(text) for text in found["config"].values])
+        columns |= _swept([parsed(text) for text in found["config"].values])
     return found.assign_coords({k: ("run", column) for k, column in columns.items()})
 
 
@@ -264,9 +292,18 @@ def _swept(configs: list[RunConfig]) -> dict[str, np.ndarray]:
     return {"hyperparameter": np.array(names, object), "value": np.array(values)}
 
 
-def _coordinates(runs: list[xr.Dataset]) -> dict:
-    configs = [RunConfig.from_json(r.attrs["config"]) for r in runs]
-    columns = {
+def coordinates(attrs: Sequence[Mapping]) -> dict[str, tuple[str, np.ndarray]]:
+    """What identifies runs, from the attributes of their files, along the dimension `run`."""
+    return described([each["config"] for each in attrs]) | {
+        name: ("run", _column([each.get(name, empty) for each in attrs]))
+        for name, empty in FROM_ATTRS.items()
+    }
+
+
+def described(texts: Iterable[str]) -> dict[str, tuple[str, np.ndarray]]:
+    """The coordinates that runs' configurations tell."""
+    configs = [parsed(text) for text in texts]
+    columns: dict[str, list] = {
         "dataset": [c.dataset for c in configs],
         "model": [c.model for c in configs],
         "lr": [c.train.lr for c in configs],
@@ -274,10 +311,12 @@ def _coordinates(runs: list[xr.Dataset]) -> dict:
         "data": [", ".join(f"{k} = {v}" for k, v in c.data) for c in configs],
     }
     columns |= {k: list(v) for k, v in _swept(configs).items()}
-    columns |= {k: [r.attrs.get(k, empty) for r in runs] for k, empty in _FROM_ATTRS.items()}
-    # strings as objects: netCDF's own strings, of any length
-    as_array = lambda v: np.array(v, dtype=object if isinstance(v[0], str) else None)  # noqa: E731
-    return {name: ("run", as_array(values)) for name, values in columns.items()}
+    return {name: ("run", _column(values)) for name, values in columns.items()}
+
+
+def _column(values: list) -> np.ndarray:
+    """Texts as objects: netCDF's own strings, of any length."""
+    return np.array(values, dtype=object if isinstance(values[0], str) else None)
 
 
 def to_grid(dataset: xr.Dataset, *dims: str) -> xr.Dataset:
