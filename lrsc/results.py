@@ -2,9 +2,11 @@
 
 import contextlib
 import functools
+import hashlib
 import importlib
 import logging
 import os
+import platform
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -67,23 +69,61 @@ def shipped_path(experiment: str) -> Path:
 
 
 @contextlib.contextmanager
-def atomic(path: Path):
+def atomic(path: Path, replace: bool = True):
     """Yield a temporary path in the same folder; sync and rename it into place at the end.
 
     Another process sees the old file or the new one, never a part; a failure leaves no trace.
+    replace False: FileExistsError if the path exists by then.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    prefix = f".{path.name}.{_machine()}-{os.getpid()}."
+    handle, name = tempfile.mkstemp(prefix=prefix, suffix=".part", dir=path.parent)
     os.close(handle)
     try:
         yield Path(name)
         with open(name, "rb+") as file:
             os.fsync(file.fileno())
         os.chmod(name, 0o644)
-        os.replace(name, path)
+        if replace:
+            os.replace(name, path)
+        else:
+            _place(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def _place(name: str, path: Path) -> None:
+    """Rename, unless the path exists: FileExistsError then."""
+    try:
+        os.link(name, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if path.exists():
+            raise FileExistsError(path) from None
+        os.replace(name, path)
+    else:
+        os.unlink(name)
+
+
+def left_behind(part: Path) -> bool:
+    """Whether a `.part` file is of a process of this machine that has ended."""
+    machine, _, process = part.name.split(".")[-3].partition("-")
+    if os.name != "posix" or machine != _machine() or not process.isdigit():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # of another user, and alive
+        return False
+    return False
+
+
+@functools.cache
+def _machine() -> str:
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
 def save(dataset: xr.Dataset, path: Path) -> None:
@@ -377,8 +417,6 @@ def commit() -> str:
 
 
 def _processor() -> str:
-    import platform
-
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
