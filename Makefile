@@ -19,10 +19,10 @@ $(INSTALLED): pyproject.toml requirements.lock
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 ifeq ($(PLATFORM),Linux x86_64)
-	$(UV) pip install --python $(BIN)/python --require-hashes --requirements requirements.lock
+	$(UV) pip install --python $(BIN)/python --compile-bytecode --require-hashes --requirements requirements.lock
 	$(UV) pip install --python $(BIN)/python --no-deps --no-build-isolation --editable .
 else
-	$(UV) pip install --python $(BIN)/python --editable '.[book,sweep,dev]'
+	$(UV) pip install --python $(BIN)/python --compile-bytecode --editable '.[book,sweep,dev]'
 endif
 	touch $@
 
@@ -52,6 +52,7 @@ bench: setup
 	$(BIN)/python benchmarks/replicas.py
 	$(BIN)/python benchmarks/recording.py
 	$(BIN)/python benchmarks/shrinking.py
+	$(BIN)/python benchmarks/cluster.py
 
 clean:
 	rm -rf _build build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

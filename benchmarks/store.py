@@ -4,10 +4,10 @@
 
 A small run is trained, measured and stored; its file is copied under other seeds and LRs, with the
 raw material zeroed so that thousands fit on a disk. Nothing of these copies is a result: they are
-generated, in a temporary folder. Each row is a fresh process whose files have been dropped from
-the page cache, with the largest memory it held (Linux; that of the imports is beside it). `files`: no table yet,
-each run's file is read, and the table written. `table`: it is there. `changed`: some files are new
-since. Each opens an experiment and 10 000 runs by their configurations.
+generated, in a temporary folder. Each row is a fresh process whose files have been dropped from the
+page cache, with the largest memory it held (Linux; that of the imports is beside it). `files`: no
+table yet, each run's file is read, and the table written. `table`: it is there. `changed`: some
+files are new since. Each opens an experiment, and all runs by their configurations.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The command `lrsc`: data | run | sweep | measure | repro | status | results | score | book."""
+"""The command `lrsc`: data | run | sweep | measure | repro | status | score | results | book."""
 
 import argparse
 import contextlib
@@ -15,6 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code: 0 done, 1 failed or interrupted, 2 wrong use."""
     args = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
+    logging.getLogger("distributed").setLevel(logging.WARNING)  # Dask tells each connection
     try:
         return args.command(args) or 0
     except ValueError as error:  # every error that a user can cause
@@ -76,8 +77,16 @@ def _parser() -> argparse.ArgumentParser:
         help="what trains runs side by side: auto, reference (none), threads, stacked or graphs",
     )  # fmt: skip
     add.add_argument("--replicas", type=int, help="runs side by side (default what fits and helps)")
+    for option, kind, text in (
+        ("executor", str, "serial (this process, the default) or dask (workers of a cluster)"),
+        ("scheduler", str, "Dask scheduler, as in tcp://host:8786 (default workers of this host)"),
+        ("write", str, "who writes results: worker (a shared folder, the default) or client"),
+        ("retries", int, "times that a run is tried more when its worker dies or fails (2)"),
+        ("time-limit", float, "seconds after which a run fails; its checkpoint is kept"),
+    ):
+        add.add_argument(f"--{option}", type=kind, help=f"{text}")
     _common(add, profile="quick")
-    add.set_defaults(command=_sweep)
+    add.set_defaults(command=_sweep, executor="serial", write="worker", retries=2)
 
     add = commands.add_parser("measure", help="measure a checkpoint, or stored runs again")
     add.add_argument("checkpoint", nargs="?", help="file with a state_dict of a model of ours")
@@ -279,7 +288,7 @@ def _findings(findings: Iterable, complete: bool) -> int:
     return int("wrong" in states or (complete and "missing" in states))
 
 
-def _run(args) -> None:
+def _run(args) -> int | None:
     from lrsc import experiments, sweep
 
     _threads(args)
@@ -290,10 +299,10 @@ def _run(args) -> None:
         args.dataset, args.model, args.lr, args.seed, args.profile, args.max_epochs,
         data=dict(args.data), train=dict(args.set), model_options=dict(args.model_option),
     )  # fmt: skip
-    _do_sweep(args, sweep, [config])
+    return _do_sweep(args, sweep, [config])
 
 
-def _sweep(args) -> None:
+def _sweep(args) -> int | None:
     from lrsc import experiments, sweep
 
     _threads(args)
@@ -304,11 +313,15 @@ def _sweep(args) -> None:
     where = {"root": args.results, "data_root": args.data_root, "device": args.device}
     if args.estimate:
         _print_estimate(sweep.estimate(configs, **where))
-    else:
-        _do_sweep(args, sweep, configs, raw=args.raw, engine=args.engine, replicas=args.replicas)
+        return None
+    return _do_sweep(
+        args, sweep, configs, raw=args.raw, engine=args.engine, replicas=args.replicas,
+        executor=args.executor, scheduler=args.scheduler, write=args.write, retries=args.retries,
+        time_limit=args.time_limit,
+    )  # fmt: skip
 
 
-def _do_sweep(args, sweep, configs, **options) -> None:
+def _do_sweep(args, sweep, configs, **options) -> int | None:
     from lrsc import results
     from lrsc.training import distributed
 
@@ -325,11 +338,14 @@ def _do_sweep(args, sweep, configs, **options) -> None:
     first = distributed.rank() == 0
     distributed.end()
     if not first:
-        return
+        return None
     text = f"{len(report.trained)} trained, {len(report.done_before)} done before"
     if report.elsewhere:
         text += f", {len(report.elsewhere)} being trained by another process"
+    if report.failed:
+        text += f", {len(report.failed)} failed (lrsc status)"
     print(f"{text}; results in {results.results_root(args.results) / 'runs'}")
+    return int(bool(report.failed))
 
 
 def _print_estimate(rows: list[dict]) -> None:
@@ -366,17 +382,39 @@ def _measure(args) -> None:
 
 
 def _status(args) -> None:
-    from lrsc import experiments
+    from lrsc import experiments, states
 
     rows = experiments.status(args.profile, args.results)
+    running, failed = states.running(args.results), states.failures(args.results)
     if args.json:
-        print(json.dumps({"rows": rows}))
+        print(json.dumps({"rows": rows, "running": running, "failed": failed}))
         return
     columns = (
         "profile", "experiment", "dataset", "model", "hyperparameter", "runs", "done", "diverged",
-        "missing",
+        "running", "failed", "missing",
     )  # fmt: skip
-    print(_table(columns, [tuple(str(r[c]) for c in columns) for r in rows]))
+    lines = [
+        (*(str(r[c]) for c in columns), "-" if r["seconds"] is None else _hours(r["seconds"]))
+        for r in rows
+    ]
+    print(_table((*columns, "time left"), lines))
+    print("missing: neither done nor running; time left: for one process at a time, by done runs")
+    for each in running:
+        print(f"running: {_named(each)} since {each['since']} on {each['host']}, {each['pid']}")
+    for each in failed:
+        print(f"failed: {_named(each)} at {each['when']} on {each['host']}, tried "
+              f"{each['attempts']} x: {each['reason']}")  # fmt: skip
+
+
+def _named(run: dict) -> str:
+    """A run of a lock or a note, for people."""
+    from lrsc.config import RunConfig
+
+    config = RunConfig.from_json(run["config"])
+    return (
+        f"{run['run_id']} ({config.dataset} {config.model} lr {config.train.lr:g} "
+        f"seed {config.seed})"
+    )
 
 
 def _score(args) -> None:
@@ -401,6 +439,39 @@ def _score(args) -> None:
          str(len(c["rows"])), c["text"], c["needs"] if c["verdict"] == "not measured" else "")
         for c in verdicts
     ]))  # fmt: skip
+
+
+def _repro(args) -> int:
+    import math
+
+    from lrsc import reproduce
+
+    if args.threads is not None and args.threads < 1:
+        raise ValueError(f"--threads must be >= 1, found {args.threads}")
+    found = reproduce.reproduce(
+        args.result, root=args.results, data_root=args.data_root, device=args.device,
+        threads=args.threads,
+    )  # fmt: skip
+    if args.json:
+        nan_as_none = [
+            {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
+            for row in found.rows
+        ]
+        print(json.dumps({
+            "run_id": found.run_id, "ok": found.ok, "verdict": found.verdict,
+            "differences": found.differences, "lost": found.lost, "rows": nan_as_none,
+        }))  # fmt: skip
+        return int(not found.ok)
+    number = lambda v, row: f"{row['values']} values" if v is None else f"{v:.6g}"  # noqa: E731
+    print(_table(("measure", "stored", "now", "difference"), [
+        (row["name"], number(row["stored"], row), number(row["now"], row),
+         "equal" if row["equal"] else f"{row['difference']:.3g}")
+        for row in found.rows
+    ]))  # fmt: skip
+    for difference in found.differences:
+        print(f"different: {difference}")
+    print(f"{found.run_id}: {found.verdict}")
+    return int(not found.ok)
 
 
 def _results(args) -> None:

@@ -15,6 +15,10 @@ class OutOfMemory(ValueError, MemoryError):
     """The device's memory does not suffice; the text says which settings need less."""
 
 
+class TimeLimit(ValueError):
+    """A run was stopped at its time limit; its checkpoint is kept."""
+
+
 class BuildFailed(RuntimeError):
     """A notebook or a page of the book failed; the text says where. The last good book stays."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from lrsc import consolidated, datasets, models, plans, results
+from lrsc import consolidated, datasets, models, plans, results, states
 from lrsc.config import RunConfig, TrainConfig
 from lrsc.errors import check_names
 from lrsc.plans import EXPERIMENTS as EXPERIMENTS
@@ -509,7 +509,7 @@ def known_runs(root: str | Path | None = None) -> xr.Dataset | None:
     """Epochs of all runs that are done, local or shipped, in long form; None if there are none."""
     shipped = (_shipped(name) for name in EXPERIMENTS)
     found = [f for f in (*_local(root), *shipped) if f is not None]
-    keys = ["dataset", "model", "lr", "epochs"]
+    keys = ["dataset", "model", "data", "lr", "epochs", "train_seconds"]
     return xr.concat([f.reset_coords()[keys] for f in found], "run") if found else None
 
 
@@ -524,12 +524,42 @@ def estimate_epochs(config: RunConfig, known: xr.Dataset | None) -> float:
     return float(config.train.max_epochs) if math.isfinite(config.train.max_epochs) else 0.0
 
 
+def expected_seconds(config: RunConfig, known: xr.Dataset | None) -> float:
+    """Seconds that a run is likely to train, by done runs of its data set and model.
+
+    Infinity where there are none: nobody knows.
+    """
+    if known is None:
+        return math.inf
+    same = (known["dataset"] == config.dataset) & (known["model"] == config.model)
+    options = ", ".join(f"{k} = {v}" for k, v in config.data)
+    alike = same & (known["data"] == options)
+    chosen = known.isel(run=(alike if alike.any() else same).values)
+    epochs, seconds = chosen["epochs"].values, chosen["train_seconds"].values
+    fine = (epochs > 0) & np.isfinite(seconds)
+    if not fine.any():
+        return math.inf
+    return estimate_epochs(config, known) * float(np.median(seconds[fine] / epochs[fine]))
+
+
 def status(profile: str | None = None, root: str | Path | None = None) -> list[dict]:
-    """What is done of every experiment: one row for each profile and row of its table."""
+    """What is done of every experiment: one row for each profile and row of its table.
+
+    missing: neither done nor running now; of those, failed ones have been tried. seconds: that one
+    process needs for what is not done, by the done runs of the same data set and model; None where
+    there are none.
+    """
     if profile is not None:
         check_names("profile", [profile], PROFILES)
     sources = [*_local(root), *(s for other in EXPERIMENTS if (s := _shipped(other)) is not None)]
     diverged = [(source["status"].values == "diverged").tolist() for source in sources]
+    known = known_runs(root)
+    running, failed = (
+        {(profile_of(c), _key(c)) for note in notes for c in [RunConfig.from_json(note["config"])]}
+        for notes in (states.running(root), states.failures(root))
+    )
+    # seeds make no difference
+    seconds_of = functools.cache(lambda config: expected_seconds(config, known))
     rows = []
     for candidate in [profile] if profile else PROFILES:
         for name in EXPERIMENTS:
@@ -538,11 +568,17 @@ def status(profile: str | None = None, root: str | Path | None = None) -> list[d
                 if not wanted:
                     continue
                 places = _places(sources, wanted, candidate)
+                ended = {sources[number]["key"].values[row] for number, row in places}
+                to_do = {(candidate, _key(c)): c for c in wanted if _key(c) not in ended}
+                now = len(running & set(to_do))
+                seconds = sum(seconds_of(dataclasses.replace(c, seed=0)) for c in to_do.values())
                 rows.append({
                     "profile": candidate, "experiment": name, "dataset": key[0],
                     "model": key[1], "hyperparameter": key[2],
                     "runs": len(wanted), "done": len(places),
                     "diverged": sum(diverged[number][row] for number, row in places),
-                    "missing": len(wanted) - len(places),
+                    "running": now, "failed": len(failed & set(to_do)),
+                    "missing": len(wanted) - len(places) - now,
+                    "seconds": seconds if math.isfinite(seconds) else None,
                 })  # fmt: skip
     return rows

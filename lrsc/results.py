@@ -4,6 +4,7 @@ import contextlib
 import functools
 import hashlib
 import importlib
+import importlib.metadata
 import logging
 import os
 import platform
@@ -25,7 +26,8 @@ FROM_ATTRS = {
     "run_id": "", "status": "", "source_id": "", "checksum": "", "rho": np.nan, "n_train": 0,
     "n_test": 0, "device": "", "device_name": "", "threads": 0, "precision": "", "started": "",
     "wall_seconds": np.nan, "train_seconds": np.nan, "prune_samples": 0, "lrsc_version": "",
-    "commit": "", "torch_version": "", "engine": "", "replicas": 0, "config": "",
+    "commit": "", "torch_version": "", "packages": "", "lock": "", "cpu_capability": "",
+    "engine": "", "replicas": 0, "config": "",
 }  # fmt: skip
 LOW_LR = 0.001  # at which the other hyperparameters are swept
 # dimensions an experiment keeps; raw material has others
@@ -382,7 +384,11 @@ def to_grid(dataset: xr.Dataset, *dims: str) -> xr.Dataset:
 
 
 def provenance(device, precision: str = "fp32") -> dict:
-    """Attributes that say by what a result was made: versions, commit, device, threads."""
+    """Attributes that say by what a result was made: versions, commit, device, threads.
+
+    packages: versions of those that compute, Python first; lock: digest of the checkout's
+    requirements.lock; cpu_capability: the vector instructions that torch uses.
+    """
     import torch
 
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
@@ -391,11 +397,33 @@ def provenance(device, precision: str = "fp32") -> dict:
         "commit": commit(),
         "torch_version": str(torch.__version__),
         "numpy_version": np.__version__,
+        "packages": packages(),
+        "lock": _lock(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "device": device.type,
         "device_name": name,
         "threads": torch.get_num_threads(),
         "precision": precision,
     }
+
+
+@functools.cache
+def packages() -> str:
+    """Versions of Python and of the packages whose code computes a result."""
+    names = (
+        "torch", "torchvision", "numpy", "scipy", "scikit-learn", "pillow", "pytorch-optimizer",
+        "opt-einsum",
+    )  # fmt: skip
+    found = [f"python {platform.python_version()}"]
+    for name in names:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found.append(f"{name} {importlib.metadata.version(name)}")
+    return ", ".join(found)
+
+
+def _lock() -> str:
+    path = project_root() / "requirements.lock"
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else ""
 
 
 @functools.cache

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from lrsc import datasets, models, results, sweep
+from lrsc import datasets, models, results, states, sweep
 from lrsc.config import run_id
 
 DAY, HOUR = 86400.0, 3600.0  # seconds
@@ -44,7 +44,7 @@ def verify(root: str | Path | None = None, shipped: bool = True) -> Iterator[Fin
     """
     folder = results.results_root(root)
     for path in _files(folder / "runs", "*.nc"):
-        yield _verified(path, lambda found, path=path: _of_run(found, path))
+        yield _verified_run(path)
     yield from _beside(folder)
     if shipped:
         for path in _files(results.shipped_path("x").parent, "*.nc"):
@@ -113,6 +113,10 @@ def _verified(path: Path, look: Callable[[xr.Dataset], Iterable[str]]) -> Findin
     return Finding(path, "wrong" if wrong else "ok", "; ".join(wrong))
 
 
+def _verified_run(path: Path) -> Finding:
+    return _verified(path, lambda found: _of_run(found, path))
+
+
 def _of_run(found: xr.Dataset, path: Path) -> Iterator[str]:
     """What is wrong with a run's result."""
     results.check_run(found.attrs, path)
@@ -159,7 +163,7 @@ def _name(name: str, text: str, source_id: str, checksum: str) -> Iterator[str]:
 
 
 def _merged(path: Path, source: Path, folder: Path) -> Finding:
-    looked_at = _verified(path, lambda found: _of_run(found, path))
+    looked_at = _verified_run(path)
     if looked_at.state != "ok":
         return looked_at
     name = path.stem
@@ -230,8 +234,8 @@ def _beside(folder: Path) -> Iterator[Finding]:
             yield Finding(path, "wrong", "weights are damaged")
     for path in sorted((folder / "checkpoints").glob("*")):
         file = results.run_path(path.name, folder)
-        free = _is_free(file.with_name(f".{path.name}.lock"))
-        over = free and _verified(file, lambda found, file=file: _of_run(found, file)).state == "ok"
+        free = _is_free(states.lock_path(path.name, folder))
+        over = free and _verified_run(file).state == "ok"
         detail = "the run is done" if over else "its run goes on from here"
         yield Finding(path, "left over" if over else "kept", detail)
 
@@ -251,7 +255,9 @@ def _is_free(lock: Path, remove: bool = False) -> bool:
     try:
         import fcntl
     except ImportError:  # not on this system: then nobody holds any
-        return not (remove and lock.unlink(missing_ok=True))
+        if remove:
+            lock.unlink(missing_ok=True)
+        return True
     with contextlib.suppress(OSError), open(lock) as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if remove:

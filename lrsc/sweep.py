@@ -4,22 +4,31 @@ import contextlib
 import dataclasses
 import functools
 import logging
-import os
 import shutil
 import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from lrsc import datasets, experiments, measure, models, results
+from lrsc import (
+    cluster,
+    datasets,
+    experiments,
+    measure,
+    models,
+    results,
+    states,
+    workers,
+)
 from lrsc.config import RunConfig, TrainConfig, run_id
 from lrsc.errors import check_names
 from lrsc.training import (
@@ -37,19 +46,22 @@ from lrsc.training import (
 from lrsc.training.checkpoint import Refused
 from lrsc.training.progress import Progress
 
-EXECUTORS = ("serial",)
+EXECUTORS = ("serial", "dask")
+WRITERS = ("worker", "client")
 ATTRIBUTED = 100  # of the fixed test inputs, on which attributions are computed
 DESK_PRUNE = 2000  # unbiased test images on which the desk profile prunes
 _log = logging.getLogger(__name__)
+_writing = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Names of the runs trained now, done before, and taken by another process."""
+    """Names of the runs trained now, done before, taken by another process, and why some failed."""
 
     trained: tuple[str, ...] = ()
     done_before: tuple[str, ...] = ()
     elsewhere: tuple[str, ...] = ()
+    failed: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def run(
@@ -64,6 +76,10 @@ def run(
     replicas: int | None = None,
     raw: bool = False,
     on_result: Callable[[int, int, xr.Dataset], None] | None = None,
+    scheduler: Any = None,
+    write: str = "worker",
+    retries: int = 2,
+    time_limit: float | None = None,
 ) -> Report:
     """Train and measure every run that is not done yet, runs of one model side by side.
 
@@ -72,11 +88,22 @@ def run(
     ship with the book too if their raw material is not here. on_result is called with (number, of,
     result) after each run, one at a time. All runs are checked before the first starts; a run that
     another process is at is left to it. A run that was stopped goes on from its last checkpoint.
-    Of several processes (torchrun) all train each run, and the first measures and writes. Raises
-    ValueError before any work for names or options that do not exist, DataMissing where real data
-    are asked for and absent.
+    Of several processes (torchrun) all train each run, and the first measures and writes.
+
+    executor 'dask' sends the runs to the workers of a Dask cluster, the longest first: scheduler is
+    its address, a cluster object or a client; None starts workers on this machine. write: 'worker'
+    where all machines see the results folder under the same path, 'client' where the results come
+    back to this process, which writes them. A run whose worker dies, or that fails with another
+    error than a ValueError, is tried `retries` times more; after `time_limit` seconds it fails, and
+    keeps its checkpoint. Failed runs are in the report, and do not stop the others; with executor
+    'serial' an error stops the sweep.
+
+    Raises ValueError before any work for names or options that do not exist, DataMissing where
+    real data are asked for and absent.
     """
     check_names("executor", [executor], EXECUTORS)
+    check_names("write", [write], WRITERS)
+    _check_limits(executor, scheduler, retries, time_limit)
     check_names("engine", [engine], ENGINES)
     arguments.device(device)
     configs = experiments.configs(what, profile) if isinstance(what, str) else list(what)
@@ -91,6 +118,19 @@ def run(
         n for n in named if distributed.first_says(n in shipped or _is_done(n, root, asked[n]))
     ]
     to_do = {name: config for name, config in named.items() if name not in before}
+    if executor == "dask":
+        found, failed = workers.train(
+            _on_worker, _groups(to_do), asked, scheduler, root=root, data_root=data_root,
+            write=write, retries=retries, replicas=replicas, device=device, engine=engine,
+            time_limit=time_limit, on_result=on_result,
+        )  # fmt: skip
+        of = lambda kind: {name for name, found_as in found.items() if found_as == kind}  # noqa: E731
+        return Report(
+            tuple(n for n in named if n in of("trained")),
+            tuple(n for n in named if n in before or n in of("before")),
+            tuple(n for n in named if n in of("elsewhere")),
+            failed,
+        )
     expected, bound = _expected_steps(to_do, root, data_root)
     images = sum(steps * batch for steps, batch in expected.values())
     with contextlib.closing(Progress(len(to_do), images, bound)) as progress:
@@ -102,6 +142,16 @@ def run(
         tuple(n for n in named if n in before or n in sweep.before),
         tuple(n for n in named if n in sweep.elsewhere),
     )
+
+
+def _check_limits(executor: str, scheduler: Any, retries: int, time_limit: float | None) -> None:
+    if executor != "dask" and (scheduler is not None or time_limit is not None):
+        name = "scheduler" if scheduler is not None else "time_limit"
+        raise ValueError(f"{name} is for executor='dask', found executor={executor!r}")
+    if not isinstance(retries, int) or isinstance(retries, bool) or retries < 0:
+        raise ValueError(f"retries must be a whole number >= 0, found {retries!r}")
+    if time_limit is not None and not time_limit > 0:
+        raise ValueError(f"time_limit must be > 0 seconds or None, found {time_limit!r}")
 
 
 def _groups(named: dict[str, RunConfig]) -> list[dict[str, RunConfig]]:
@@ -138,11 +188,11 @@ class _Sweep:
         self.elsewhere: set[str] = set()
         self.claims: dict[str, contextlib.ExitStack] = {}
         self.started: dict[str, tuple[float, str]] = {}
-        self.writing = threading.Lock()
 
     def train(
-        self, group: dict[str, RunConfig], device: str | None, engine: str, replicas: int | None
-    ) -> None:
+        self, group: dict[str, RunConfig], device: str | None, engine: str, replicas: int | None,
+        time_limit: float | None = None,
+    ) -> None:  # fmt: skip
         """All runs of a group."""
         first = next(iter(group.values()))
         dataset = load(first, self.data_root)
@@ -160,8 +210,12 @@ class _Sweep:
                 model_options=dict(first.model_options), probes=probes, probe_every=every,
                 device=device,
                 engine=engine, replicas=replicas, refused=self._start_over,
-                progress=self.progress,
+                progress=self.progress, time_limit=time_limit,
             )  # fmt: skip
+        except Exception as error:
+            for name in self.claims:  # those that were under way
+                states.note_failure(name, group[name], cluster.reason(error), root=self.root)
+            raise
         finally:
             for claim in self.claims.values():
                 claim.close()
@@ -170,7 +224,7 @@ class _Sweep:
         """The group's runs as this process may train them, each claimed when it is asked for."""
         for name, config in group.items():
             claim = contextlib.ExitStack()
-            if not claim.enter_context(_claim(results.run_path(name, self.root))):
+            if not claim.enter_context(_claim(name, self.root, config)):
                 self.elsewhere.add(name)
                 self.progress.left_out()
                 continue
@@ -245,13 +299,47 @@ class _Sweep:
     def _write(self, name: str, run: Trained, found: xr.Dataset) -> None:
         with results.atomic(results.weights_path(name, self.root)) as part:
             torch.save({k: v.cpu() for k, v in run.model.state_dict().items()}, part)
-        with self.writing:  # HDF5 is not made for several threads
+        with _writing:  # HDF5 is not made for several threads
             results.save(found, results.run_path(name, self.root))
             shutil.rmtree(results.checkpoints_path(name, self.root), ignore_errors=True)
+            states.forget_failure(name, self.root)
             number = self.order.index(name) + 1
             _log.info("run %d of %d: %s", number, len(self.order), summary(found))
             if self.on_result is not None:
                 self.on_result(number, len(self.order), found)
+
+
+def _on_worker(
+    configs: dict[str, str], asked: dict[str, tuple[str, ...]], options: dict
+) -> dict[str, tuple[str, Any]]:
+    """On a worker: train runs (name -> config as JSON) that the client names.
+
+    Returns, for each run, how it was found ('trained', 'before', 'elsewhere') and what it has to
+    tell of it, as `workers.answer` packs it. Raises ValueError where this worker has other data.
+    """
+    root, data_root = workers.own_root(options), options["data_root"]
+    named = {name: RunConfig.from_json(text) for name, text in configs.items()}
+    for name, config in named.items():
+        if identify(config, data_root) != name:
+            raise ValueError(
+                f"{config.dataset} on this worker is other data than on the client: its run is "
+                f"{identify(config, data_root)}, there {name}. Give all the same data root"
+            )
+    told: dict[str, str] = {}
+
+    def tell(number: int, of: int, found: xr.Dataset) -> None:
+        told[found.attrs["run_id"]] = summary(found)
+
+    with contextlib.closing(Progress(len(named), 0, False, show=False)) as progress:
+        sweep = _Sweep(asked, root, data_root, tell, {}, progress)
+        limit = options["time_limit"]
+        sweep.train(
+            named, options["device"] or cluster.own_gpu(), options["engine"], options["replicas"],
+            None if limit is None else limit * len(named),
+        )  # fmt: skip
+    found = dict.fromkeys(sweep.trained, "trained") | dict.fromkeys(sweep.before, "before")
+    found |= dict.fromkeys(sweep.elsewhere, "elsewhere")
+    return {n: (kind, workers.answer(n, kind, told, root, options)) for n, kind in found.items()}
 
 
 def _expected_steps(
@@ -528,41 +616,11 @@ def step_seconds(config: RunConfig, dataset: datasets.BiasedDataset, device: str
 
 
 @contextlib.contextmanager
-def _claim(path: Path):
-    """Yield whether this process may train the run: a lock that ends with its process.
-
-    Of the processes of one run (torchrun) the first holds it for all.
-    """
-    if distributed.world() > 1:
-        with _lock(path) if distributed.rank() == 0 else contextlib.nullcontext() as mine:
-            yield distributed.first_says(mine)
-        return
-    with _lock(path) as mine:
-        yield mine
-
-
-@contextlib.contextmanager
-def _lock(path: Path):
-    try:
-        import fcntl
-    except ImportError:  # not on this system: two processes may then train the same run twice
-        yield True
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.with_name(f".{path.stem}.lock")
-    with open(lock, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # whoever held it may have removed it meanwhile: this would be a lock on nothing
-            if not lock.exists() or lock.stat().st_ino != os.fstat(file.fileno()).st_ino:
-                raise OSError
-        except OSError:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            lock.unlink(missing_ok=True)
+def _claim(name: str, root: str | Path | None, config: RunConfig):
+    """`states.claim`; of the processes of one run (torchrun) the first holds it for all."""
+    first = distributed.rank() == 0
+    with states.claim(name, root, config) if first else contextlib.nullcontext() as mine:
+        yield distributed.first_says(mine)
 
 
 def load_checkpoint(

@@ -17,11 +17,13 @@ import torch
 from torch import Tensor
 
 from lrsc import __version__
+from lrsc.errors import TimeLimit
 from lrsc.results import atomic
 from lrsc.training import distributed
 
 AGREE_STEPS = 16  # most steps between two agreements of several processes
 AGREE_SECONDS = 4.0  # and about the most seconds
+TIME_IS_OVER = -1  # in the place of a signal
 LEAST_SHARE = 50  # times as long as the last one took, at least, pass between two checkpoints
 
 
@@ -118,19 +120,36 @@ class Asked:
         asked = next((s for s in distributed.everyones(self.signal) if s is not None), None)
         if asked == signal.SIGINT:
             raise KeyboardInterrupt
+        if asked == TIME_IS_OVER:
+            raise TimeLimit(
+                "stopped at its time limit; the checkpoint is kept: the same call goes on from it"
+            )
         if asked is not None:
             raise SystemExit(128 + asked)
 
 
 @contextlib.contextmanager
-def listening(wanted: bool) -> Iterator[Asked]:
+def listening(wanted: bool, seconds: float | None = None) -> Iterator[Asked]:
     """Inside, if wanted, SIGTERM and Ctrl-C wait until someone calls `stop`; at the latest the end.
 
-    In a thread other than the main one signals stay as they are.
+    After so many seconds `stop` raises TimeLimit. In a thread other than the main one signals stay
+    as they are.
     """
     asked = Asked()
-    if not wanted or threading.current_thread() is not threading.main_thread():
+    with contextlib.ExitStack() as opened:
+        if seconds is not None:
+            timer = threading.Timer(seconds, lambda: setattr(asked, "signal", TIME_IS_OVER))
+            timer.daemon = True
+            timer.start()
+            opened.callback(timer.cancel)
+        opened.enter_context(_signals(wanted, asked))
         yield asked
+
+
+@contextlib.contextmanager
+def _signals(wanted: bool, asked: Asked) -> Iterator[None]:
+    if not wanted or threading.current_thread() is not threading.main_thread():
+        yield
         return
 
     def note(number: int, frame) -> None:
@@ -138,7 +157,7 @@ def listening(wanted: bool) -> Iterator[Asked]:
 
     before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield asked
+        yield
         asked.stop()  # asked after the last step: the finished runs are kept
     finally:
         for number, handler in before.items():

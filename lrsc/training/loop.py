@@ -137,6 +137,7 @@ def fit_each(
     progress: bool | Progress = True,
     refused: Callable[[Request, Refused], None] | None = None,
     keep: bool = True,
+    time_limit: float | None = None,
 ) -> None:
     """Train runs as places for them become free; `fit` and sweeps are made of it.
 
@@ -146,7 +147,7 @@ def fit_each(
     trained them; what it raises ends the call. progress: whether to show one, or one that several
     calls share. refused: called for a checkpoint of another run, which then starts over; None
     raises. keep: whether the requests name checkpoints, so that SIGTERM and Ctrl-C wait until they
-    are written.
+    are written. time_limit: seconds after which checkpoints are written and TimeLimit is raised.
     """
     job = _job(
         model, dataset, configs, model_options or {}, probes or {}, probe_every,
@@ -167,7 +168,7 @@ def fit_each(
         contextlib.nullcontext() if display is progress else contextlib.closing(display),
         _memory_advice(configs[0]),
         models.matmul_precision(configs[0].precision, job.device),
-        checkpoint.listening(keep) as asked,
+        checkpoint.listening(keep, time_limit) as asked,
     ):
         job = dataclasses.replace(job, asked=asked)
         Trainer(

@@ -1,0 +1,145 @@
+"""Sweeps on a Dask cluster whose parts are killed: nothing is lost, nothing done is done again."""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from distributed import Client
+
+from lrsc import RunConfig, TrainConfig, results, sweep
+
+RUNS = 4
+
+
+def runs() -> list[RunConfig]:
+    """About a second each."""
+    train = TrainConfig(lr=0.1, max_epochs=10**6, max_steps=1500, stop_at_accuracy=None)
+    data = {"n_train": 500, "n_noise": 5, "n_core": 3}
+    return [RunConfig("parity", "fcn", train, seed, data=data) for seed in range(RUNS)]
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+@dataclasses.dataclass
+class Cluster:
+    """A scheduler and a worker as processes of their own."""
+
+    folder: Path
+    port: int = dataclasses.field(default_factory=free_port)
+    processes: dict[str, subprocess.Popen] = dataclasses.field(default_factory=dict)
+
+    @property
+    def address(self) -> str:
+        return f"tcp://127.0.0.1:{self.port}"
+
+    def start(self, part: str) -> None:
+        arguments = {
+            "scheduler": ["--host", "127.0.0.1", "--port", str(self.port), "--no-dashboard"],
+            "worker": [self.address, "--nthreads", "1", "--no-dashboard", "--local-directory",
+                       str(self.folder), "--death-timeout", "60"],
+        }[part]  # fmt: skip
+        command = [sys.executable, "-m", f"distributed.cli.dask_{part}", *arguments]
+        with open(self.folder / f"{part}.log", "a") as log:
+            self.processes[part] = subprocess.Popen(
+                command, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def kill(self, part: str) -> None:
+        """The process and, of a worker, the nanny's child."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.processes.pop(part).pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        for part in list(self.processes):
+            self.kill(part)
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    made = Cluster(tmp_path)
+    made.start("scheduler")
+    made.start("worker")
+    try:
+        with Client(made.address, timeout=60) as client:
+            client.wait_for_workers(1, timeout=60)
+        yield made
+    finally:
+        made.close()
+
+
+@contextlib.contextmanager
+def sweeping(cluster: Cluster, root: Path, write: str):
+    """A sweep in another thread; yields its future once the first run is done."""
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        future = pool.submit(
+            sweep.run, runs(), "dask", root=root, scheduler=cluster.address, write=write
+        )
+        until = time.monotonic() + 90
+        while not list((root / "runs").glob("*.nc")) and time.monotonic() < until:
+            if future.done():
+                break
+            time.sleep(0.02)
+        yield future
+
+
+def finished(root: Path) -> dict[str, int]:
+    """Results and when they were written, to the nanosecond."""
+    return {path.stem: path.stat().st_mtime_ns for path in (root / "runs").glob("*.nc")}
+
+
+def check(root: Path, before: dict[str, int], report: sweep.Report) -> None:
+    """All runs are done, those that were done are untouched, and no leftovers are in sight."""
+    after = finished(root)
+    assert len(after) == RUNS and not report.failed
+    assert {name: after[name] for name in before} == before, "a finished run was done again"
+    for name in after:
+        assert results.load_run(results.run_path(name, root)) is not None
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("write", ["worker"])
+def test_a_killed_worker_and_a_restarted_scheduler_lose_nothing(cluster, tmp_path, write):
+    root = tmp_path / "results"
+    with sweeping(cluster, root, write) as future:
+        with Client(cluster.address, timeout=60) as client:
+            (worker,) = client.run(os.getpid).values()
+        time.sleep(random.uniform(0, 0.5))
+        before = finished(root)
+        os.kill(worker, signal.SIGKILL)  # its nanny starts another
+        until = time.monotonic() + 90
+        while finished(root) == before and not future.done() and time.monotonic() < until:
+            time.sleep(0.05)
+        before = finished(root)
+        cluster.kill("scheduler")
+        cluster.kill("worker")
+        time.sleep(0.5)
+        cluster.start("scheduler")
+        cluster.start("worker")
+        check(root, before, future.result(timeout=120))
+    assert not list((root / "runs").glob(".*.lock"))
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_a_closed_connection_loses_nothing(cluster, tmp_path):
+    """The client's connection is closed under it; the worker goes on with what it has."""
+    root = tmp_path / "results"
+    with Client(cluster.address, timeout=60) as client, concurrent.futures.ThreadPoolExecutor(1) as pool:  # fmt: skip  # noqa: E501
+        future = pool.submit(sweep.run, runs(), "dask", root=root, scheduler=client, write="worker")
+        while not finished(root) and not future.done():
+            time.sleep(0.02)
+        before = finished(root)
+        client.loop.add_callback(client.scheduler_comm.comm.abort)
+        check(root, before, future.result(timeout=120))
