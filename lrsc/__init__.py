@@ -5,10 +5,10 @@ import importlib
 __version__ = "0.1.0"
 
 _SUBMODULES = (
-    "attribution", "book", "claims", "cli", "compressibilities", "config", "contrast", "datasets",
-    "errors", "experiments", "losses", "measure", "metrics", "models", "notebook", "optimizers",
-    "plans", "plots", "pruning", "results", "schedules", "scorecard", "statistics", "sweep",
-    "theory", "training",
+    "attribution", "book", "claims", "cli", "compressibilities", "config", "consolidated",
+    "contrast", "datasets", "errors", "experiments", "losses", "measure", "metrics", "models",
+    "netcdf", "notebook", "optimizers", "plans", "plots", "pruning", "reproduce", "results",
+    "schedules", "scorecard", "statistics", "store", "sweep", "theory", "training",
 )  # fmt: skip
 _NAMES = {"RunConfig": "config", "TrainConfig": "config", "Trained": "training", "fit": "training"}
 

@@ -1,4 +1,4 @@
-"""The command `lrsc`: data | run | sweep | measure | status | score | results | book."""
+"""The command `lrsc`: data | run | sweep | measure | repro | status | score | results | book."""
 
 import argparse
 import contextlib
@@ -108,7 +108,17 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--json", action="store_true", help="the same rows for programs")
     add.set_defaults(command=_score)
 
-    _add_results(commands.add_parser("results", help="write the results that ship with the book"))
+    text = "merge, verify and clean results; write those that ship with the book"
+    _add_results(commands.add_parser("results", help=text))
+
+    add = commands.add_parser("repro", help="run a stored result again, and compare")
+    add.add_argument("result", help="a run_id, local or shipped, or the file of a run")
+    add.add_argument("--results", type=Path, help="results folder (default results/)")
+    add.add_argument("--data-root", type=Path, help="data root (default $LRSC_DATA)")
+    add.add_argument("--device", help="cpu, cuda, ... (default that of the result)")
+    add.add_argument("--threads", type=int, help="CPU threads (default those of the result)")
+    add.add_argument("--json", action="store_true", help="the same rows for programs")
+    add.set_defaults(command=_repro, kept="Nothing is stored")
 
     add = commands.add_parser("book", help="execute the notebooks and build the book")
     add.add_argument("--profile", default="quick", help="of the live parts (default quick)")
@@ -160,12 +170,25 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
     add.set_defaults(make=_crossfit)
     for name, parser in actions.choices.items():
         parser.add_argument("--results", type=Path, help="results folder (default results/)")
-        if name != "export":
+        parser.set_defaults(command=_results)
+        if name in ("contrast", "crossfit"):
             parser.add_argument("--profile", default="desk", help="of the runs (default desk)")
             lrs = "two or more" if name == "soup" else "low,high"
             parser.add_argument("--lrs", type=_numbers, required=True, help=lrs)
             parser.add_argument("--data-root", type=Path, help="data root (default $LRSC_DATA)")
-        parser.set_defaults(command=_results)
+    text = "bring the runs of other results folders; what is here stays"
+    add = actions.add_parser("merge", help=text)
+    add.add_argument("sources", nargs="+", type=Path, metavar="SOURCE", help="results folder")
+    add.set_defaults(command=_merge, kept="What was brought is kept")
+    add = actions.add_parser("verify", help="look at every file, and at what ships with the book")
+    add.set_defaults(command=_verify)
+    gc = actions.add_parser("gc", help="list what is no longer needed, and remove it with --yes")
+    gc.add_argument("--yes", action="store_true", help="remove it")
+    gc.add_argument("--weights", action="store_true", help="weights of runs that are not here too")
+    gc.set_defaults(command=_gc)
+    for add in (actions.choices[name] for name in ("merge", "verify", "gc")):
+        add.add_argument("--results", type=Path, help="results folder (default results/)")
+        add.add_argument("--json", action="store_true", help="the same rows for programs")
 
 
 def _common(parser: argparse.ArgumentParser, profile: str) -> None:
@@ -426,8 +449,88 @@ def _score(args) -> None:
     ]))  # fmt: skip
 
 
+def _repro(args) -> int:
+    import math
+
+    from lrsc import reproduce
+
+    if args.threads is not None and args.threads < 1:
+        raise ValueError(f"--threads must be >= 1, found {args.threads}")
+    found = reproduce.reproduce(
+        args.result, root=args.results, data_root=args.data_root, device=args.device,
+        threads=args.threads,
+    )  # fmt: skip
+    if args.json:
+        nan_as_none = [
+            {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
+            for row in found.rows
+        ]
+        print(json.dumps({
+            "run_id": found.run_id, "ok": found.ok, "verdict": found.verdict,
+            "differences": found.differences, "lost": found.lost, "rows": nan_as_none,
+        }))  # fmt: skip
+        return int(not found.ok)
+    number = lambda v, row: f"{row['values']} values" if v is None else f"{v:.6g}"  # noqa: E731
+    print(_table(("measure", "stored", "now", "difference"), [
+        (row["name"], number(row["stored"], row), number(row["now"], row),
+         "equal" if row["equal"] else f"{row['difference']:.3g}")
+        for row in found.rows
+    ]))  # fmt: skip
+    for difference in found.differences:
+        print(f"different: {difference}")
+    print(f"{found.run_id}: {found.verdict}")
+    return int(not found.ok)
+
+
 def _results(args) -> None:
     print(f"wrote {args.make(args)}")
+
+
+def _merge(args) -> int:
+    from lrsc import store
+
+    return _shown(store.merge(args.sources, args.results), args.json, quiet=("same",))
+
+
+def _verify(args) -> int:
+    from lrsc import store
+
+    return _shown(store.verify(args.results), args.json, quiet=("ok",))
+
+
+def _gc(args) -> int:
+    from lrsc import store
+
+    found = store.garbage(args.results, args.weights)
+    if args.yes:
+        found = (
+            each._replace(state="removed" if store.remove(each) else "in use") for each in found
+        )
+    failed = _shown(found, args.json)
+    if not args.yes and not args.json:
+        print("nothing was removed: remove it with --yes")
+    return failed
+
+
+def _shown(findings: Iterable, as_json: bool, quiet: Sequence[str] = ()) -> int:
+    """Print findings as they come, but those of a quiet state, and how many there are of each."""
+    counts: dict[str, int] = {}
+    rows = []
+    try:
+        for path, state, detail in findings:
+            counts[state] = counts.get(state, 0) + 1
+            if as_json:
+                rows.append({"path": str(path), "state": state, "detail": detail})
+            elif state not in quiet:
+                print(f"{path}: {state}" + (f" ({detail})" if detail else ""), flush=True)
+    except OSError as error:  # a full disk, a folder not to be written
+        print(f"lrsc: {error}", file=sys.stderr)
+        return 1
+    if as_json:
+        print(json.dumps({"counts": counts, "rows": rows}))
+    else:
+        print(", ".join(f"{n} {state}" for state, n in counts.items()) or "nothing found")
+    return int("wrong" in counts or "different" in counts)
 
 
 def _export(args) -> Path:

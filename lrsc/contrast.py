@@ -12,7 +12,16 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from lrsc import attribution, datasets, experiments, models, results, statistics, sweep
+from lrsc import (
+    attribution,
+    consolidated,
+    datasets,
+    experiments,
+    models,
+    results,
+    statistics,
+    sweep,
+)
 from lrsc.config import RunConfig
 from lrsc.datasets import cifar10
 
@@ -213,15 +222,17 @@ def runs_of(
     dataset: str, model: str, lr: float, profile: str, root: str | Path | None, half: str = ""
 ) -> list[xr.Dataset]:
     """Local results of this data set, model and LR in a profile, plain otherwise."""
+    local = consolidated.measures(root)
+    columns = [] if local is None else [local[name].values for name in ("run_id", "config")]
     found = []
-    for run in results.local_measures(root):
-        config = _config(run)
+    for name, text in zip(*columns, strict=True):
+        config = results.parsed(text)
         wanted = experiments.run_config(
             dataset, model, lr, config.seed, profile, config.train.max_epochs,
             {"half": half} if half else None,
         )  # fmt: skip
         if config == wanted:
-            found.append(results.load(results.run_path(run.attrs["run_id"], root)))
+            found.append(results.load(results.run_path(name, root)))
     if not found:
         raise ValueError(
             f"no run of {dataset!r} and {model!r} at LR {lr:g} in profile {profile!r}"

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from lrsc import datasets, models, plans, results, states
+from lrsc import consolidated, datasets, models, plans, results, states
 from lrsc.config import RunConfig, TrainConfig
 from lrsc.errors import check_names
 from lrsc.plans import EXPERIMENTS as EXPERIMENTS
@@ -98,6 +98,11 @@ def recording(config: RunConfig) -> dict[str, int]:
     All that any experiment with a row of this data set, model and settings asks for in the run's
     profile: one run serves several figures.
     """
+    return dict(_recording(dataclasses.replace(config, seed=0)))
+
+
+@functools.lru_cache(maxsize=10_000)
+def _recording(config: RunConfig) -> dict[str, int]:
     found: dict[str, int] = {}
     profile = profile_of(config)
     for row in itertools.chain.from_iterable(EXPERIMENTS.values()):
@@ -210,8 +215,11 @@ def open_runs(
     """
     runs = list(runs)
     probes = {probe for config in runs for probe in recording(config)}
-    sources = [_local(root, probes), *(_shipped(name) for name in EXPERIMENTS)]
-    found = _select([s for s in sources if s is not None], runs, profile_of(runs[0]))
+    shipped = (_shipped(name) for name in EXPERIMENTS)
+    found = _select(
+        [*_local(root, probes, runs), *(s for s in shipped if s is not None)],
+        runs, profile_of(runs[0]),
+    )  # fmt: skip
     if found is None:
         raise ValueError("none of these runs is done: pass them to lrsc.sweep.run first")
     return _finish(_in_rows(found, name) if name else found, name)
@@ -219,11 +227,16 @@ def open_runs(
 
 def _in_rows(found: xr.Dataset, name: str) -> xr.Dataset:
     """Runs under the name and value of each row of an experiment that they are of."""
-    configs = [RunConfig.from_json(text) for text in found["config"].values]
+    # seeds make no difference to what row a run is of
+    alike: dict[RunConfig, list[int]] = {}
+    for i, text in enumerate(found["config"].values):
+        alike.setdefault(dataclasses.replace(results.parsed(text), seed=0), []).append(i)
     parts = []
     for key in _keys(name):
         rows = _rows(name, key)
-        of_key = [i for i, c in enumerate(configs) if any(_is_planned(c, row) for row in rows)]
+        of_key = sorted(
+            i for c, runs in alike.items() if any(_is_planned(c, row) for row in rows) for i in runs
+        )
         if of_key:
             parts.append(_labelled(found.isel(run=of_key), name, key))
     return results.concat(parts) if parts else found
@@ -325,7 +338,7 @@ def _has_curves(found: xr.Dataset, name: str, key: tuple[str, str, str]) -> bool
 def _labelled(found: xr.Dataset, name: str, key: tuple[str, str, str]) -> xr.Dataset:
     """The runs with the name of their row and the value of its knob."""
     knob = _rows(name, key)[0].knob
-    configs = [RunConfig.from_json(text) for text in found["config"].values]
+    configs = [results.parsed(text) for text in found["config"].values]
     values = np.array([results.value_of(config, knob) for config in configs])
     label = np.full(found.sizes["run"], key[2], object)
     return found.assign_coords(hyperparameter=("run", label), value=("run", values))
@@ -336,9 +349,12 @@ def sources(name: str, root: str | Path | None = None, curves: bool = True) -> l
 
     curves False: this machine's runs without curves along training, which take long to read.
     """
+    wanted = (
+        [c for p in PROFILES for k in _keys(name) for c in _planned(name, p, *k)] if curves else []
+    )
+    local = _local(root, recorded(name), wanted)
     others = (_shipped(other) for other in EXPERIMENTS if other != name)
-    found = [_shipped(name), _local(root, recorded(name) if curves else ()), *others]
-    return [each for each in found if each is not None]
+    return [each for each in (_shipped(name), *local, *others) if each is not None]
 
 
 def _shipped(name: str) -> xr.Dataset | None:
@@ -357,40 +373,69 @@ def recorded(name: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(probe for row in EXPERIMENTS[name] for probe in row.record))
 
 
-def _local(root: str | Path | None, recorded: Iterable[str] = ()) -> xr.Dataset | None:
-    runs = results.local_measures(root, recorded)
-    if not runs:
-        return None
-    return _with_origin(results.combine(runs, recorded), "local")
+def _local(
+    root: str | Path | None, recorded: Iterable[str] = (), wanted: Iterable[RunConfig] = ()
+) -> list[xr.Dataset]:
+    """This machine's runs; those wanted that hold curves of these probes apart, with the curves."""
+    found = consolidated.measures(root)
+    if found is None:
+        return []
+    found = _with_origin(found, "local")
+    recorded, keys = set(recorded), {_key(config) for config in wanted}
+    if recorded and keys:
+        held = zip(found["key"].values, found["probes"].values, strict=True)
+        chosen = np.array([k in keys and not recorded.isdisjoint(p.split()) for k, p in held])
+        if chosen.any():
+            curves = consolidated.with_curves(found.isel(run=chosen), recorded, root)
+            return [_indexed(curves), found.isel(run=~chosen)]
+    return [found]
 
 
 def _with_origin(found: xr.Dataset, origin: str, file: str = "") -> xr.Dataset:
     columns = {"origin": origin, "file": file}
     n = found.sizes["run"]
-    return found.assign_coords({k: ("run", np.full(n, v, object)) for k, v in columns.items()})
+    found = found.assign_coords({k: ("run", np.full(n, v, object)) for k, v in columns.items()})
+    return _indexed(found)
+
+
+_INDEX = ("key", "held", "stand_in")  # by which `_places` finds runs
+
+
+def _indexed(found: xr.Dataset) -> xr.Dataset:
+    """With what is asked of each run, how many variables it holds, and whether of a stand-in."""
+    stand_in = functools.cache(datasets.is_stand_in)
+    columns = {
+        "key": np.array([_key_of(text) for text in found["config"].values], object),
+        "held": _held(found),
+        "stand_in": np.array([stand_in(source) for source in found["source_id"].values], bool),
+    }
+    return found.assign_coords({name: ("run", column) for name, column in columns.items()})
+
+
+def _places(
+    sources: list[xr.Dataset], wanted: list[RunConfig], profile: str
+) -> list[tuple[int, int]]:
+    """Source and row of the runs among `wanted`, each in the source that holds most of it.
+
+    Of several that hold as much, in the first.
+    """
+    keys = dict.fromkeys(_key(config) for config in wanted)
+    best: dict[str, tuple[int, int, int]] = {}  # key -> variables held, source, row
+    for number, source in enumerate(sources):
+        columns = (source[name].values.tolist() for name in (*_INDEX, "source_id"))
+        for row, (key, held, stands_in, source_id) in enumerate(zip(*columns, strict=True)):
+            if key not in keys or (key in best and held <= best[key][0]):
+                continue
+            if stands_in == (profile == "quick") or source_id == "generated":
+                best[key] = held, number, row
+    return [best[key][1:] for key in keys if key in best]
 
 
 def _select(sources: list[xr.Dataset], wanted: list[RunConfig], profile: str) -> xr.Dataset | None:
-    """Runs among `wanted` with their profile, each from the source that holds most of it.
-
-    Of several that hold as much, from the first.
-    """
-    keys = [_key(config) for config in wanted]
-    best: dict[str, tuple[int, int, int]] = {}  # key -> variables held, source, row
-    for number, source in enumerate(sources):
-        held = _held(source)
-        for row, (text, source_id) in enumerate(
-            zip(source["config"].values, source["source_id"].values, strict=True)
-        ):
-            stands_in = datasets.is_stand_in(source_id)
-            if stands_in != (profile == "quick") and source_id != "generated":
-                continue
-            key = _key(RunConfig.from_json(text))
-            if key not in best or held[row] > best[key][0]:
-                best[key] = int(held[row]), number, row
-    places = [best[key][1:] for key in dict.fromkeys(keys) if key in best]
+    """Runs among `wanted` with their profile, from where `_places` finds them."""
+    places = _places(sources, wanted, profile)
     chosen = [
-        source.isel(run=rows)
+        source.isel(run=rows).drop_vars([*_INDEX, "probes"], errors="ignore")
         for number, source in enumerate(sources)
         if (rows := [row for n, row in places if n == number])
     ]
@@ -414,6 +459,12 @@ def _held(source: xr.Dataset) -> np.ndarray:
 def _key(config: RunConfig) -> str:
     """What is asked of a run, whatever its source: `_select` looks at the source itself."""
     return dataclasses.replace(config, source="auto").to_json()
+
+
+@functools.lru_cache(maxsize=100_000)
+def _key_of(text: str) -> str:
+    """`_key` of a run's stored configuration."""
+    return _key(results.parsed(text))
 
 
 def _finish(found: xr.Dataset, name: str) -> xr.Dataset:
@@ -456,7 +507,8 @@ def _with_collapsed(found: xr.Dataset) -> np.ndarray:
 
 def known_runs(root: str | Path | None = None) -> xr.Dataset | None:
     """Epochs of all runs that are done, local or shipped, in long form; None if there are none."""
-    found = [f for f in (_local(root), *(_shipped(name) for name in EXPERIMENTS)) if f is not None]
+    shipped = (_shipped(name) for name in EXPERIMENTS)
+    found = [f for f in (*_local(root), *shipped) if f is not None]
     keys = ["dataset", "model", "data", "lr", "epochs", "train_seconds"]
     return xr.concat([f.reset_coords()[keys] for f in found], "run") if found else None
 
@@ -499,33 +551,34 @@ def status(profile: str | None = None, root: str | Path | None = None) -> list[d
     """
     if profile is not None:
         check_names("profile", [profile], PROFILES)
-    local, known = _local(root), known_runs(root)
+    sources = [*_local(root), *(s for other in EXPERIMENTS if (s := _shipped(other)) is not None)]
+    diverged = [(source["status"].values == "diverged").tolist() for source in sources]
+    known = known_runs(root)
     running, failed = (
         {(profile_of(c), _key(c)) for note in notes for c in [RunConfig.from_json(note["config"])]}
         for notes in (states.running(root), states.failures(root))
     )
+    # seeds make no difference
+    seconds_of = functools.cache(lambda config: expected_seconds(config, known))
     rows = []
     for candidate in [profile] if profile else PROFILES:
         for name in EXPERIMENTS:
-            shipped = [_shipped(other) for other in (name, *EXPERIMENTS)]
-            sources = [found for found in (local, *shipped) if found is not None]
             for key in _keys(name):
                 wanted = _planned(name, candidate, *key)
                 if not wanted:
                     continue
-                found = _select(sources, wanted, candidate)
-                done = 0 if found is None else found.sizes["run"]
-                diverged = 0 if found is None else int((found["status"] == "diverged").sum())
-                texts: list[str] = [] if found is None else found["config"].values.tolist()
-                ended = {_key(RunConfig.from_json(text)) for text in texts}
+                places = _places(sources, wanted, candidate)
+                ended = {sources[number]["key"].values[row] for number, row in places}
                 to_do = {(candidate, _key(c)): c for c in wanted if _key(c) not in ended}
                 now = len(running & set(to_do))
-                seconds = sum(expected_seconds(c, known) for c in to_do.values())
+                seconds = sum(seconds_of(dataclasses.replace(c, seed=0)) for c in to_do.values())
                 rows.append({
                     "profile": candidate, "experiment": name, "dataset": key[0],
                     "model": key[1], "hyperparameter": key[2],
-                    "runs": len(wanted), "done": done, "diverged": diverged, "running": now,
-                    "failed": len(failed & set(to_do)), "missing": len(wanted) - done - now,
+                    "runs": len(wanted), "done": len(places),
+                    "diverged": sum(diverged[number][row] for number, row in places),
+                    "running": now, "failed": len(failed & set(to_do)),
+                    "missing": len(wanted) - len(places) - now,
                     "seconds": seconds if math.isfinite(seconds) else None,
                 })  # fmt: skip
     return rows

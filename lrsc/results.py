@@ -2,31 +2,36 @@
 
 import contextlib
 import functools
+import hashlib
 import importlib
+import importlib.metadata
 import logging
 import os
+import platform
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
+from lrsc import netcdf
 from lrsc.config import RunConfig
 
 _log = logging.getLogger(__name__)
 
 # Attributes of a run's file that become coordinates of an experiment
-_FROM_ATTRS = {
+FROM_ATTRS = {
     "run_id": "", "status": "", "source_id": "", "checksum": "", "rho": np.nan, "n_train": 0,
     "n_test": 0, "device": "", "device_name": "", "threads": 0, "precision": "", "started": "",
     "wall_seconds": np.nan, "train_seconds": np.nan, "prune_samples": 0, "lrsc_version": "",
-    "commit": "", "torch_version": "", "engine": "", "replicas": 0, "config": "",
+    "commit": "", "torch_version": "", "packages": "", "lock": "", "cpu_capability": "",
+    "engine": "", "replicas": 0, "config": "",
 }  # fmt: skip
 LOW_LR = 0.001  # at which the other hyperparameters are swept
 # dimensions an experiment keeps; raw material has others
-_LABELS = {"kappa", "class", "bias", "q", "kept"}
+LABELS = {"kappa", "class", "bias", "q", "kept"}
 
 
 def project_root() -> Path:
@@ -66,27 +71,65 @@ def shipped_path(experiment: str) -> Path:
 
 
 @contextlib.contextmanager
-def atomic(path: Path):
+def atomic(path: Path, replace: bool = True):
     """Yield a temporary path in the same folder; sync and rename it into place at the end.
 
     Another process sees the old file or the new one, never a part; a failure leaves no trace.
+    replace False: FileExistsError if the path exists by then.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    prefix = f".{path.name}.{_machine()}-{os.getpid()}."
+    handle, name = tempfile.mkstemp(prefix=prefix, suffix=".part", dir=path.parent)
     os.close(handle)
     try:
         yield Path(name)
         with open(name, "rb+") as file:
             os.fsync(file.fileno())
         os.chmod(name, 0o644)
-        os.replace(name, path)
+        if replace:
+            os.replace(name, path)
+        else:
+            _place(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
 
 
+def _place(name: str, path: Path) -> None:
+    """Rename, unless the path exists: FileExistsError then."""
+    try:
+        os.link(name, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if path.exists():
+            raise FileExistsError(path) from None
+        os.replace(name, path)
+    else:
+        os.unlink(name)
+
+
+def left_behind(part: Path) -> bool:
+    """Whether a `.part` file is of a process of this machine that has ended."""
+    machine, _, process = part.name.split(".")[-3].partition("-")
+    if os.name != "posix" or machine != _machine() or not process.isdigit():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # of another user, and alive
+        return False
+    return False
+
+
+@functools.cache
+def _machine() -> str:
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
 def save(dataset: xr.Dataset, path: Path) -> None:
-    """Write a Dataset as netCDF, atomically; larger variables are compressed."""
+    """Write a Dataset as netCDF with its digests, atomically; larger variables are compressed."""
     encoding = {
         name: {"zlib": True, "complevel": 4, "shuffle": True}
         for name, variable in dataset.data_vars.items()
@@ -94,12 +137,14 @@ def save(dataset: xr.Dataset, path: Path) -> None:
     }
     with atomic(path) as part:
         dataset.to_netcdf(part, engine="h5netcdf", encoding=encoding)
+        netcdf.sign(part)
 
 
 def load(path: str | Path, keep: Callable[[xr.Dataset], list[str]] | None = None) -> xr.Dataset:
     """Read a result file into memory; ValueError naming the file if it is damaged or foreign.
 
-    keep: file -> names of the variables to read; the others are left out.
+    What is read is compared with the file's digests, where it has some. keep: file -> names of the
+    variables to read; the others are left out.
     """
     path = Path(path)
     if not path.is_file():
@@ -107,7 +152,12 @@ def load(path: str | Path, keep: Callable[[xr.Dataset], list[str]] | None = None
     try:
         with xr.open_dataset(path, engine="h5netcdf") as found:
             # with its encoding, a text written again would be cut at the length it had in the file
-            return (found if keep is None else found[keep(found)]).load().drop_encoding()
+            whole = (found if keep is None else found[keep(found)]).load().drop_encoding()
+        if whole.attrs.pop(netcdf.DIGESTS, None) is not None:
+            netcdf.check(
+                path, {str(n): tuple(map(str, v.dims)) for n, v in whole.variables.items()}
+            )
+        return whole
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
         raise ValueError(f"result file {path} is damaged or not a result: {error}") from error
 
@@ -146,16 +196,35 @@ def load_run(
         return None
     try:
         found = load(path, keep)
-        if found.attrs.get("run_id") != path.stem:
-            raise ValueError(f"it holds run {found.attrs.get('run_id')!r}")
-        RunConfig.from_json(found.attrs["config"])
+        check_run(found.attrs, path)
         return found
-    except (ValueError, KeyError) as error:
+    except ValueError as error:
         aside = path.with_name(path.name + ".damaged")
-        with contextlib.suppress(FileNotFoundError):  # another process did it
+        place = f"set aside as {aside.name}"
+        try:
             os.replace(path, aside)
-        _log.warning("%s; set aside as %s, the run counts as not done", error, aside.name)
+        except FileNotFoundError:  # another process did it
+            pass
+        except OSError as refusal:  # a folder that is only read
+            place = f"it stays where it is ({refusal.strerror})"
+        _log.warning("%s; %s, the run counts as not done", error, place)
         return None
+
+
+def check_run(attrs: Mapping, path: Path) -> None:
+    """Raise ValueError unless the attributes of a file are those of the run it is named after."""
+    if attrs.get("run_id") != path.stem:
+        raise ValueError(f"{path} holds run {attrs.get('run_id')!r}")
+    try:
+        parsed(attrs["config"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} holds no valid configuration: {error}") from error
+
+
+@functools.lru_cache(maxsize=100_000)
+def parsed(config: str) -> RunConfig:
+    """`RunConfig.from_json`, once for each text: long forms hold thousands."""
+    return RunConfig.from_json(config)
 
 
 def local_runs(root: str | Path | None = None) -> list[xr.Dataset]:
@@ -164,29 +233,11 @@ def local_runs(root: str | Path | None = None) -> list[xr.Dataset]:
     return [found for path in paths if (found := load_run(path)) is not None]
 
 
-def local_measures(
-    root: str | Path | None = None, recorded: Iterable[str] = ()
-) -> list[xr.Dataset]:
-    """`local_runs` without raw material but the curves of the probes in `recorded`.
-
-    What is read once stays in memory until its file changes.
-    """
-    prefixes = tuple(sorted({f"{probe}_" for probe in recorded}))
-    paths = sorted((results_root(root) / "runs").glob("*.nc"))
-    found = [_measures(path, path.stat().st_mtime_ns, prefixes) for path in paths]
-    return [each for each in found if each is not None]
-
-
-@functools.lru_cache(maxsize=20_000)
-def _measures(path: Path, changed: int, prefixes: tuple[str, ...]) -> xr.Dataset | None:
-    return load_run(path, lambda found: _measured(found, prefixes))
-
-
 def _measured(found: xr.Dataset, prefixes: tuple[str, ...]) -> list[str]:
     """Variables that an experiment keeps: measures, and curves whose names begin like this."""
     return [
         str(name) for name, v in found.data_vars.items()
-        if set(v.dims) <= _LABELS or str(name).removeprefix("curve_").startswith(prefixes)
+        if set(v.dims) <= LABELS or str(name).removeprefix("curve_").startswith(prefixes)
     ]  # fmt: skip
 
 
@@ -201,22 +252,41 @@ def combine(runs: Iterable[xr.Dataset], recorded: Iterable[str] = ()) -> xr.Data
     if not runs:
         raise ValueError("no results to combine: run a sweep first (lrsc sweep)")
     prefixes = tuple(f"{probe}_" for probe in recorded)
-    names = list(dict.fromkeys(name for run in runs for name in _measured(run, prefixes)))
-    dims = {str(d) for r in runs for n in names if n in r for d in r[n].dims} | _LABELS
-    sizes = {d: max(r.sizes.get(d, 0) for r in runs) for d in sorted(dims)}
-    variables = {}
-    for name in names:
-        example = next(r[name] for r in runs if name in r)
-        shape = len(runs), *(sizes[str(d)] for d in example.dims)
-        array = np.full(shape, np.nan, np.float32 if name.startswith("curve_") else None)
-        for i, run in enumerate(runs):
-            if name in run:
-                place: tuple = (i, *(slice(n) for n in run[name].shape))
-                array[place] = run[name].values
-        variables[name] = (("run", *example.dims), array, example.attrs)
+    records, about = [], dict[str, dict]()
+    for run in runs:
+        kept = {name: run[name] for name in _measured(run, prefixes)}
+        records.append({name: (tuple(v.dims), v.values) for name, v in kept.items()})
+        about = {name: v.attrs for name, v in kept.items()} | about
     kappa = next((r["kappa"] for r in runs if "kappa" in r.coords), None)
-    coords = _coordinates(runs) | ({} if kappa is None else {"kappa": kappa})
+    coords = coordinates([r.attrs for r in runs]) | ({} if kappa is None else {"kappa": kappa})
+    variables = {n: (dims, v, about[n]) for n, (dims, v) in stacked(records).items()}
     return xr.Dataset(variables, coords)
+
+
+Record = Mapping[str, tuple[tuple, np.ndarray]]  # of one run: name -> (dimensions, values)
+
+
+def stacked(records: Sequence[Record]) -> dict[str, tuple[tuple, np.ndarray]]:
+    """Variables of runs -> one array for each name, dimension `run` first, filled up with NaN."""
+    sizes: dict = {}
+    for record in records:
+        for dims, values in record.values():
+            for dim, size in zip(dims, values.shape, strict=True):
+                sizes[dim] = max(size, sizes.get(dim, 0))
+    found = {}
+    for name in dict.fromkeys(name for record in records for name in record):
+        held = [(i, record[name]) for i, record in enumerate(records) if name in record]
+        dims = held[0][1][0]
+        kind = np.float32 if name.startswith("curve_") else np.float64
+        array = np.full((len(records), *(sizes[d] for d in dims)), np.nan, kind)
+        if dims:
+            for i, (_, values) in held:
+                place: tuple = (i, *map(slice, values.shape))
+                array[place] = values
+        else:
+            array[[i for i, _ in held]] = [values for _, (_, values) in held]
+        found[name] = ("run", *dims), array
+    return found
 
 
 def curve_of(run: xr.Dataset, probe: str, name: str) -> np.ndarray:
@@ -248,13 +318,13 @@ def completed(found: xr.Dataset) -> xr.Dataset:
 
     They are empty, but for those that the runs' configurations tell.
     """
-    missing = {k: empty for k, empty in _FROM_ATTRS.items() if k not in found.coords}
+    missing = {k: empty for k, empty in FROM_ATTRS.items() if k not in found.coords}
     columns = {
         k: np.full(found.sizes["run"], empty, object if isinstance(empty, str) else None)
         for k, empty in missing.items()
     }
     if "hyperparameter" not in found.coords:
-        columns |= _swept([RunConfig.from_json(text) for text in found["config"].values])
+        columns |= _swept([parsed(text) for text in found["config"].values])
     return found.assign_coords({k: ("run", column) for k, column in columns.items()})
 
 
@@ -287,9 +357,18 @@ def _swept(configs: list[RunConfig]) -> dict[str, np.ndarray]:
     return {"hyperparameter": np.array(names, object), "value": np.array(values)}
 
 
-def _coordinates(runs: list[xr.Dataset]) -> dict:
-    configs = [RunConfig.from_json(r.attrs["config"]) for r in runs]
-    columns = {
+def coordinates(attrs: Sequence[Mapping]) -> dict[str, tuple[str, np.ndarray]]:
+    """What identifies runs, from the attributes of their files, along the dimension `run`."""
+    return described([each["config"] for each in attrs]) | {
+        name: ("run", _column([each.get(name, empty) for each in attrs]))
+        for name, empty in FROM_ATTRS.items()
+    }
+
+
+def described(texts: Iterable[str]) -> dict[str, tuple[str, np.ndarray]]:
+    """The coordinates that runs' configurations tell."""
+    configs = [parsed(text) for text in texts]
+    columns: dict[str, list] = {
         "dataset": [c.dataset for c in configs],
         "model": [c.model for c in configs],
         "lr": [c.train.lr for c in configs],
@@ -297,10 +376,12 @@ def _coordinates(runs: list[xr.Dataset]) -> dict:
         "data": [", ".join(f"{k} = {v}" for k, v in c.data) for c in configs],
     }
     columns |= {k: list(v) for k, v in _swept(configs).items()}
-    columns |= {k: [r.attrs.get(k, empty) for r in runs] for k, empty in _FROM_ATTRS.items()}
-    # strings as objects: netCDF's own strings, of any length
-    as_array = lambda v: np.array(v, dtype=object if isinstance(v[0], str) else None)  # noqa: E731
-    return {name: ("run", as_array(values)) for name, values in columns.items()}
+    return {name: ("run", _column(values)) for name, values in columns.items()}
+
+
+def _column(values: list) -> np.ndarray:
+    """Texts as objects: netCDF's own strings, of any length."""
+    return np.array(values, dtype=object if isinstance(values[0], str) else None)
 
 
 def to_grid(dataset: xr.Dataset, *dims: str) -> xr.Dataset:
@@ -326,7 +407,11 @@ def to_grid(dataset: xr.Dataset, *dims: str) -> xr.Dataset:
 
 
 def provenance(device, precision: str = "fp32") -> dict:
-    """Attributes that say by what a result was made: versions, commit, device, threads."""
+    """Attributes that say by what a result was made: versions, commit, device, threads.
+
+    packages: versions of those that compute, Python first; lock: digest of the checkout's
+    requirements.lock; cpu_capability: the vector instructions that torch uses.
+    """
     import torch
 
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
@@ -335,11 +420,33 @@ def provenance(device, precision: str = "fp32") -> dict:
         "commit": commit(),
         "torch_version": str(torch.__version__),
         "numpy_version": np.__version__,
+        "packages": packages(),
+        "lock": _lock(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "device": device.type,
         "device_name": name,
         "threads": torch.get_num_threads(),
         "precision": precision,
     }
+
+
+@functools.cache
+def packages() -> str:
+    """Versions of Python and of the packages whose code computes a result."""
+    names = (
+        "torch", "torchvision", "numpy", "scipy", "scikit-learn", "pillow", "pytorch-optimizer",
+        "opt-einsum",
+    )  # fmt: skip
+    found = [f"python {platform.python_version()}"]
+    for name in names:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found.append(f"{name} {importlib.metadata.version(name)}")
+    return ", ".join(found)
+
+
+def _lock() -> str:
+    path = project_root() / "requirements.lock"
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16] if path.is_file() else ""
 
 
 @functools.cache
@@ -361,8 +468,6 @@ def commit() -> str:
 
 
 def _processor() -> str:
-    import platform
-
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]

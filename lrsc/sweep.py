@@ -486,19 +486,24 @@ def identify(config: RunConfig, data_root: str | Path | None = None) -> str:
     Options that only repeat a default are dropped first, so that they name no other run.
     Raises ValueError for options that do not exist, before any work.
     """
+    plain = without_defaults(config)
+    source = datasets.resolve(config.dataset, data_root, config.source)
+    versions = {"data": datasets.version(config.dataset), "model": models.VERSIONS[config.model]}
+    return run_id(plain, source.key, versions)
+
+
+def without_defaults(config: RunConfig) -> RunConfig:
+    """The run without options that repeat a default; ValueError for options that do not exist."""
     known = datasets.options(config.dataset)
     check_names(f"option of data set {config.dataset!r}", dict(config.data), known)
     check_names("model", [config.model], models.BUILDERS)
     usual = models.BUILDERS[config.model][1] | models.options_for(config.model, config.dataset)
     check_names(f"option of model {config.model!r}", dict(config.model_options), usual)
-    plain = dataclasses.replace(
+    return dataclasses.replace(
         config,
         data={k: v for k, v in config.data if v != known[k]},
         model_options={k: v for k, v in config.model_options if v != usual[k]},
     )
-    source = datasets.resolve(config.dataset, data_root, config.source)
-    versions = {"data": datasets.version(config.dataset), "model": models.VERSIONS[config.model]}
-    return run_id(plain, source.key, versions)
 
 
 def load(config: RunConfig, data_root: str | Path | None = None) -> datasets.BiasedDataset:
