@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -66,7 +66,7 @@ def about(path: Path, names: Collection[str]) -> dict[str, dict[str, Any]]:
     return {name: {k: v for k, v in a.items() if k != "_FillValue"} for name, a in found.items()}
 
 
-def sign(path: Path) -> None:
+def sign(path: Path | BinaryIO) -> None:
     """Add the digests to a file that is complete otherwise."""
     with _opened(path, "r+") as file:
         layout = _layout(file)
@@ -106,7 +106,7 @@ def check(path: Path, dims: Mapping[str, tuple[str, ...]] | None = None) -> bool
 
 
 @contextlib.contextmanager
-def _opened(path: Path, mode: str = "r") -> Iterator[Any]:
+def _opened(path: Path | BinaryIO, mode: str = "r") -> Iterator[Any]:
     import h5py
 
     with h5py.File(path, mode) as file:
