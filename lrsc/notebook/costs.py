@@ -5,7 +5,8 @@ import json
 import numpy as np
 
 from lrsc import experiments, plans, plots, results
-from lrsc.notebook.display import html_table
+from lrsc.config import RunConfig
+from lrsc.notebook.display import html_table, say_unmeasured
 
 # training images as published, of the sets that only their own homes may hand out
 PUBLISHED = {"celeba": 162_770, "waterbirds": 4_795, "imagenet": 1_281_167}
@@ -40,13 +41,14 @@ def computing() -> dict[tuple[str, str], tuple[int, float]]:
         if not path.is_file():
             continue
         of = results.completed(results.load(path))
-        configs = [results.RunConfig.from_json(text) for text in of["config"].values]
+        configs = [RunConfig.from_json(text) for text in of["config"].values]
         for run, config, device, wall, train in zip(
             of["run_id"].values, configs, of["device_name"].values, of["wall_seconds"].values,
             of["train_seconds"].values, strict=True,
         ):  # fmt: skip
             seconds = wall if np.isfinite(wall) else train
-            found[str(run)] = experiments.profile_of(config), str(device), float(seconds)
+            known = experiments.profile_of(config), str(device), float(seconds)
+            found.setdefault(str(run), known)
     together: dict[tuple[str, str], tuple[int, float]] = {}
     for profile, device, seconds in sorted(found.values()):
         n, before = together.get((profile, device), (0, 0.0))
@@ -61,8 +63,6 @@ def show_cost(experiment: str) -> None:
     (benchmarks/step_times).
     """
     from IPython.display import HTML, Markdown, display
-
-    from lrsc.notebook.studies import say_unmeasured
 
     path = results.shipped_path("step_times").with_suffix(".json")
     if not path.is_file():
