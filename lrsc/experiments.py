@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import functools
 import itertools
+import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from lrsc import datasets, models, plans, results
+from lrsc import datasets, measure, models, plans, results
 from lrsc.config import RunConfig, TrainConfig
 from lrsc.errors import check_names
 from lrsc.plans import EXPERIMENTS as EXPERIMENTS
@@ -22,6 +23,9 @@ DESK_TRAIN = 10_000  # training samples of the desk profile
 LARGE_IMAGES = ("celeba", "waterbirds", "imagenet")  # trained with batches of 16
 COLLAPSE = 0.10  # accuracy below the best LR's of its row at which a larger LR has collapsed
 LR = 0.1  # where a row does not say
+# without which a file is no experiment
+_NEEDS = ("config", "dataset", "model", "lr", "seed", "status", "source_id", "run_id")
+_log = logging.getLogger(__name__)
 
 
 def names() -> list[str]:
@@ -210,7 +214,7 @@ def open_runs(
     """
     runs = list(runs)
     probes = {probe for config in runs for probe in recording(config)}
-    sources = [_local(root, probes), *(_shipped(name) for name in EXPERIMENTS)]
+    sources = [_local(root, probes), *(shipped(name) for name in EXPERIMENTS)]
     found = _select([s for s in sources if s is not None], runs, profile_of(runs[0]))
     if found is None:
         raise ValueError("none of these runs is done: pass them to lrsc.sweep.run first")
@@ -246,8 +250,14 @@ def profile_of(config: RunConfig) -> str:
 
 
 def export(name: str, root: str | Path | None = None) -> Path:
-    """Write book/results/<name>.nc: measures (not raw material) of all local and shipped runs."""
+    """Write book/results/<name>.nc: measures (not raw material) of all local and shipped runs.
+
+    Raises ValueError where nothing is done, and where the file that is there cannot be used, since
+    its runs would be lost.
+    """
     check_names("experiment", [name], EXPERIMENTS)
+    if why := unusable(name).get(name):
+        raise ValueError(f"{why}: move it away first, so that what it holds is not lost")
     runs = sources(name, root)
     kept = []
     for profile in PROFILES[1:]:  # quick runs are never evidence
@@ -336,20 +346,57 @@ def sources(name: str, root: str | Path | None = None, curves: bool = True) -> l
 
     curves False: this machine's runs without curves along training, which take long to read.
     """
-    others = (_shipped(other) for other in EXPERIMENTS if other != name)
-    found = [_shipped(name), _local(root, recorded(name) if curves else ()), *others]
+    others = (shipped(other) for other in EXPERIMENTS if other != name)
+    found = [shipped(name), _local(root, recorded(name) if curves else ()), *others]
     return [each for each in found if each is not None]
 
 
-def _shipped(name: str) -> xr.Dataset | None:
+def shipped(name: str) -> xr.Dataset | None:
+    """An experiment's runs that ship with the book; None where its file is absent or unusable."""
+    found = _read(name)
+    return None if isinstance(found, str) else found
+
+
+def unusable(*names: str) -> dict[str, str]:
+    """Experiments whose shipped file is there but cannot be used, and why; of all if none given."""
+    found = {name: _read(name) for name in names or EXPERIMENTS}
+    return {name: why for name, why in found.items() if isinstance(why, str)}
+
+
+def check_units(found: xr.Dataset) -> None:
+    """Raise ValueError for the first measure that is not in the units that all figures expect."""
+    for name, (units, _) in measure.VARIABLES.items():
+        if name not in found:
+            continue
+        has = found[name].attrs.get("units", units)
+        if has != units:
+            raise ValueError(f"{name} in units {has!r}, expected {units!r}")
+        if "accuracy" in name and (found[name].values > 1 + 1e-6).any():
+            raise ValueError(f"{name} up to {float(found[name].max()):g}, expected a fraction")
+
+
+def _read(name: str) -> xr.Dataset | str | None:
+    """The shipped file of an experiment, or why it cannot be used."""
     path = results.shipped_path(name)
     return _read_shipped(name, path, path.stat().st_mtime_ns) if path.is_file() else None
 
 
 @functools.lru_cache(maxsize=64)
-def _read_shipped(name: str, path: Path, changed: int) -> xr.Dataset:
-    found = results.completed(results.load(path))
-    return _with_origin(found, "shipped", f"book/results/{name}.nc")
+def _read_shipped(name: str, path: Path, changed: int) -> xr.Dataset | str | None:
+    try:
+        found = results.shipped(name, _NEEDS)
+        if found is None:
+            return None
+        if found["config"].dims != ("run",):
+            raise ValueError("no runs, expected the dimension 'run'")
+        for text in found["config"].values:
+            RunConfig.from_json(text)
+        check_units(found)
+    except ValueError as error:
+        why = str(error) if path.name in str(error) else f"`book/results/{path.name}` holds {error}"
+        _log.info("%s: its runs count as not measured", why)
+        return why
+    return _with_origin(results.completed(found), "shipped", f"book/results/{name}.nc")
 
 
 def recorded(name: str) -> tuple[str, ...]:
@@ -358,10 +405,24 @@ def recorded(name: str) -> tuple[str, ...]:
 
 
 def _local(root: str | Path | None, recorded: Iterable[str] = ()) -> xr.Dataset | None:
-    runs = results.local_measures(root, recorded)
+    runs = [run for run in results.local_measures(root, recorded) if _has_our_units(run)]
     if not runs:
         return None
     return _with_origin(results.combine(runs, recorded), "local")
+
+
+def _has_our_units(run: xr.Dataset) -> bool:
+    try:
+        check_units(run)
+    except ValueError as error:
+        _warn_once(f"run {run.attrs['run_id']} is left out: it holds {error}")
+        return False
+    return True
+
+
+@functools.cache
+def _warn_once(text: str) -> None:
+    _log.warning(text)
 
 
 def _with_origin(found: xr.Dataset, origin: str, file: str = "") -> xr.Dataset:
@@ -456,7 +517,7 @@ def _with_collapsed(found: xr.Dataset) -> np.ndarray:
 
 def known_runs(root: str | Path | None = None) -> xr.Dataset | None:
     """Epochs of all runs that are done, local or shipped, in long form; None if there are none."""
-    found = [f for f in (_local(root), *(_shipped(name) for name in EXPERIMENTS)) if f is not None]
+    found = [f for f in (_local(root), *(shipped(name) for name in EXPERIMENTS)) if f is not None]
     keys = ["dataset", "model", "lr", "epochs"]
     return xr.concat([f.reset_coords()[keys] for f in found], "run") if found else None
 
@@ -480,8 +541,8 @@ def status(profile: str | None = None, root: str | Path | None = None) -> list[d
     rows = []
     for candidate in [profile] if profile else PROFILES:
         for name in EXPERIMENTS:
-            shipped = [_shipped(other) for other in (name, *EXPERIMENTS)]
-            sources = [found for found in (local, *shipped) if found is not None]
+            runs = (local, *(shipped(other) for other in (name, *EXPERIMENTS)))
+            sources = [found for found in runs if found is not None]
             for key in _keys(name):
                 wanted = _planned(name, candidate, *key)
                 if not wanted:

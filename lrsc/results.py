@@ -125,7 +125,7 @@ def shipped(name: str, needs: Iterable[str] = ()) -> xr.Dataset | None:
     try:
         found = load(path)
     except ValueError as error:
-        _log.warning("%s", error)
+        _log.info("%s", error)  # a warning would stand on the page, with the machine's path
         raise ValueError(f"{file} is damaged or not a result") from error
     missing = [n for n in needs if n not in found.variables and n not in found.attrs]
     if missing:
@@ -140,7 +140,8 @@ def load_run(
 ) -> xr.Dataset | None:
     """A run's result, or None if there is none; a damaged file is set aside with a warning.
 
-    keep: as in `load`.
+    A run whose configuration is of another version is left where it is, and none. keep: as in
+    `load`.
     """
     if not path.is_file():
         return None
@@ -148,14 +149,19 @@ def load_run(
         found = load(path, keep)
         if found.attrs.get("run_id") != path.stem:
             raise ValueError(f"it holds run {found.attrs.get('run_id')!r}")
-        RunConfig.from_json(found.attrs["config"])
-        return found
+        text = found.attrs["config"]
     except (ValueError, KeyError) as error:
         aside = path.with_name(path.name + ".damaged")
         with contextlib.suppress(FileNotFoundError):  # another process did it
             os.replace(path, aside)
         _log.warning("%s; set aside as %s, the run counts as not done", error, aside.name)
         return None
+    try:
+        RunConfig.from_json(text)
+    except ValueError as error:
+        _log.warning("run %s is left out: %s", path.stem, error)
+        return None
+    return found
 
 
 def local_runs(root: str | Path | None = None) -> list[xr.Dataset]:
