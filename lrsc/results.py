@@ -175,7 +175,7 @@ def shipped(name: str, needs: Iterable[str] = ()) -> xr.Dataset | None:
     try:
         found = load(path)
     except ValueError as error:
-        _log.warning("%s", error)
+        _log.info("%s", error)  # a warning would stand on the page, with the machine's path
         raise ValueError(f"{file} is damaged or not a result") from error
     missing = [n for n in needs if n not in found.variables and n not in found.attrs]
     if missing:
@@ -190,7 +190,8 @@ def load_run(
 ) -> xr.Dataset | None:
     """A run's result, or None if there is none; a damaged file is set aside with a warning.
 
-    keep: as in `load`.
+    A run whose configuration is of another version is left where it is, and none. keep: as in
+    `load`.
     """
     if not path.is_file():
         return None
@@ -198,6 +199,9 @@ def load_run(
         found = load(path, keep)
         check_run(found.attrs, path)
         return found
+    except OtherVersion as error:
+        _log.warning("run %s is left out: %s", path.stem, error)
+        return None
     except ValueError as error:
         aside = path.with_name(path.name + ".damaged")
         place = f"set aside as {aside.name}"
@@ -211,14 +215,20 @@ def load_run(
         return None
 
 
+class OtherVersion(ValueError):
+    """A run's file is whole, but its configuration is of another version."""
+
+
 def check_run(attrs: Mapping, path: Path) -> None:
     """Raise ValueError unless the attributes of a file are those of the run it is named after."""
     if attrs.get("run_id") != path.stem:
         raise ValueError(f"{path} holds run {attrs.get('run_id')!r}")
+    if not isinstance(attrs.get("config"), str):
+        raise ValueError(f"{path} holds no configuration")
     try:
         parsed(attrs["config"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} holds no valid configuration: {error}") from error
+    except ValueError as error:
+        raise OtherVersion(f"{path} holds no valid configuration: {error}") from error
 
 
 @functools.lru_cache(maxsize=100_000)

@@ -145,7 +145,9 @@ def test_quick_runs_are_no_evidence(monkeypatch, displayed):
 def test_evidence_says_how_much_is_measured(monkeypatch, displayed):
     ds = experiment()
     opens(monkeypatch, ds)
-    assert notebook.evidence("synthetic", "parity", "fcn") is ds
+    found = notebook.evidence("synthetic", "parity", "fcn")
+    assert found["prunability"].equals(ds["prunability"]) and found.attrs == ds.attrs
+    assert found["sparsity"].isnull().all()  # which these results do not have
     planned = len(experiments.configs("synthetic", "desk"))
     assert f"12 of the {planned} runs of the desk profile" in displayed[0][1]
     assert "Unbiased accuracy:" in displayed[0][1]
