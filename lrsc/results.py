@@ -154,7 +154,7 @@ def load(path: str | Path, keep: Callable[[xr.Dataset], list[str]] | None = None
         with xr.open_dataset(path, engine="h5netcdf") as found:
             # with its encoding, a text written again would be cut at the length it had in the file
             whole = (found if keep is None else found[keep(found)]).load().drop_encoding()
-        if dims is not None and any(v.dims != dims.get(n) for n, v in whole.variables.items()):
+        if dims is not None and any(v.dims != dims.get(str(n)) for n, v in whole.variables.items()):
             raise ValueError("its dimensions are not those that were written")
         whole.attrs.pop(netcdf.DIGESTS, None)
         return whole
