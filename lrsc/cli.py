@@ -160,6 +160,11 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
     add.add_argument("--dataset", required=True)
     add.add_argument("--model", required=True)
     add.set_defaults(make=_contrast)
+    text = "soups of networks of several LRs, a soup a seed, beside the networks"
+    add = actions.add_parser("soup", help=text)
+    add.add_argument("--dataset", required=True)
+    add.add_argument("--model", required=True)
+    add.set_defaults(make=_soup)
     text = "conflicting samples of CIFAR-10, found by networks trained on the other half"
     add = actions.add_parser("crossfit", help=text)
     add.set_defaults(make=_crossfit)
@@ -168,7 +173,8 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
         parser.set_defaults(command=_results)
         if name in ("contrast", "crossfit"):
             parser.add_argument("--profile", default="desk", help="of the runs (default desk)")
-            parser.add_argument("--lrs", type=_numbers, required=True, help="low,high")
+            lrs = "two or more" if name == "soup" else "low,high"
+            parser.add_argument("--lrs", type=_numbers, required=True, help=lrs)
             parser.add_argument("--data-root", type=Path, help="data root (default $LRSC_DATA)")
     text = "bring the runs of other results folders; what is here stays"
     add = actions.add_parser("merge", help=text)
@@ -430,10 +436,12 @@ def _score(args) -> None:
     measures = ("value", "unbiased_accuracy", "prunability", "csi")
     lines = [
         (*(str(r[c] or "-") for c in columns),
-         *(scorecard.beside(r, measure) for measure in measures))
+         *(scorecard.beside(r, measure) for measure in measures),
+         scorecard.command(r) if r["status"] == "not measured" else "")
         for r in rows
     ]  # fmt: skip
-    print(_table((*columns, *(f"{m} (paper | ours)" for m in measures)), lines))
+    heads = (*columns, *(f"{m} (paper | ours)" for m in measures), "measure it with")
+    print(_table(heads, lines))
     print(_table(("claim", "verdict", "effect", "rows", "says", "needs"), [
         (c["id"], c["verdict"], "-" if c["effect"] is None else f"{c['effect']:+.3f}",
          str(len(c["rows"])), c["text"], c["needs"] if c["verdict"] == "not measured" else "")
@@ -541,6 +549,18 @@ def _contrast(args) -> Path:
         data_root=args.data_root,
     )  # fmt: skip
     path = results.shipped_path(f"contrast_{args.dataset}_{args.model}")
+    results.save(found, path)
+    return path
+
+
+def _soup(args) -> Path:
+    from lrsc import results, soup
+
+    found = soup.compare(
+        args.dataset, args.model, args.lrs, args.profile, root=args.results,
+        data_root=args.data_root,
+    )  # fmt: skip
+    path = results.shipped_path(f"soup_{args.dataset}_{args.model}")
     results.save(found, path)
     return path
 

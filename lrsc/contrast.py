@@ -28,6 +28,10 @@ from lrsc.datasets import cifar10
 AT_LEAST, AT_MOST = 0.8, 0.2  # shares of the high- and low-LR networks that are right
 SAMPLES = 100  # of each kind on which attributions are compared
 SHOWN = 8  # of these, with images and maps
+_HELD = (
+    "selected", "lr", "seed", "dataset", "model", "profile", "source_id", "low", "high", "n_train",
+    "n_test", "at_least", "at_most", "drawn_by", "only_high", "foreground", "device", "made_by",
+)  # fmt: skip
 METHODS: dict[str, Callable[..., Tensor]] = {
     "integrated_gradients": attribution.integrated_gradients,
     "deeplift": attribution.deeplift,
@@ -77,7 +81,7 @@ def compare(
     where the images are natural and have no masks. Diverged runs are left out and counted. Raises
     ValueError where results or weights are missing.
     """
-    done = [_runs(dataset, model, lr, profile, root) for lr in lrs]
+    done = [runs_of(dataset, model, lr, profile, root) for lr in lrs]
     runs = [_fine(of_lr) for of_lr in done]
     data = sweep.load(_config(runs[0][0]), data_root)
     right = [np.stack([_right(run, data) for run in of_lr]) for of_lr in runs]
@@ -89,7 +93,7 @@ def compare(
     split = data.test.take(torch.from_numpy(index))
     regions, method = _regions(split, data.name)
     shown = np.flatnonzero(chosen[index])[:SHOWN]
-    networks = [[_network(run, root, data_root) for run in of_lr] for of_lr in runs]
+    networks = [[network_of(run, root, data_root) for run in of_lr] for of_lr in runs]
     found = xr.merge([
         _measures(networks, split, regions),
         _maps(networks, split.take(torch.from_numpy(shown))),
@@ -137,7 +141,7 @@ def crossfit(
     networks) of each training sample. Raises ValueError where results or weights are missing.
     """
     runs = {
-        half: [_fine(_runs("cifar10", "resnet18", lr, profile, root, half)) for lr in lrs]
+        half: [_fine(runs_of("cifar10", "resnet18", lr, profile, root, half)) for lr in lrs]
         for half in cifar10.HALVES
     }
     options = {k: v for k, v in _config(runs["A"][0][0]).data if k != "half"}
@@ -148,7 +152,7 @@ def crossfit(
     for of_half, judged in zip((runs["B"], runs["A"]), parts, strict=True):
         split = data.train.take(torch.from_numpy(judged))
         low, high = (
-            np.stack([_predicted(_network(run, root, data_root), split) for run in of_lr])
+            np.stack([_predicted(network_of(run, root, data_root), split) for run in of_lr])
             for of_lr in of_half
         )
         conflicting[judged] = only_high(low, high, at_least, at_most)
@@ -164,6 +168,26 @@ def crossfit(
         "networks": [len(of_lr) for of_half in runs.values() for of_lr in of_half],
         "made_by": f"lrsc results crossfit --profile {profile} --lrs {lrs[0]:g},{lrs[1]:g}",
     })  # fmt: skip
+
+
+def shipped(dataset: str, model: str) -> xr.Dataset | None:
+    """The comparison of a data set and model that ships with the book; None where there is none.
+
+    Raises ValueError for a file that cannot be used.
+    """
+    return results.shipped(f"contrast_{dataset}_{model}", _HELD)
+
+
+def over_test_set(found: xr.Dataset, name: str) -> np.ndarray:
+    """Of each network of a comparison, the mean of a measure over the test set.
+
+    Estimated from the samples of both kinds, each kind counted by its share of the test set.
+    """
+    share = float(found.attrs["only_high"]) / float(found.attrs["n_test"])
+    selected, values = found["selected"].values.astype(bool), found[name].values
+    kinds = [(w, k) for w, k in ((share, selected), (1 - share, ~selected)) if w > 0 and k.any()]
+    means = [weight * np.nanmean(values[:, kind], axis=1) for weight, kind in kinds]
+    return np.sum(means, axis=0) / sum(weight for weight, _ in kinds)
 
 
 def paired(found: xr.Dataset, name: str, selected: bool = True) -> dict[str, float]:
@@ -194,7 +218,7 @@ def paired(found: xr.Dataset, name: str, selected: bool = True) -> dict[str, flo
     }  # fmt: skip
 
 
-def _runs(
+def runs_of(
     dataset: str, model: str, lr: float, profile: str, root: str | Path | None, half: str = ""
 ) -> list[xr.Dataset]:
     """Local results of this data set, model and LR in a profile, plain otherwise."""
@@ -242,7 +266,8 @@ def _predicted(net: nn.Module, split: datasets.Split) -> np.ndarray:
     return (models.predict(net, split).argmax(1) == split.y).numpy()
 
 
-def _network(run: xr.Dataset, root: str | Path | None, data_root: str | Path | None) -> nn.Module:
+def network_of(run: xr.Dataset, root: str | Path | None, data_root: str | Path | None) -> nn.Module:
+    """The network of a run that is done here, from its weights; ValueError where they are not."""
     path = results.weights_path(run.attrs["run_id"], root)
     return sweep.load_checkpoint(path, _config(run), data_root)[0]
 

@@ -280,7 +280,7 @@ EXPERIMENTS: dict[str, tuple[Row, ...]] = {
     "standard_classification": (
         Row("cifar10", "resnet18", {
             "quick": Plan((0.01, 0.1), (0,), 4),
-            "desk": Plan((0.001, 0.01, 0.1), (0, 1, 2), 100),
+            "desk": Plan((0.001, 0.003, 0.01, 0.1), (0, 1, 2), 100),
             "paper": Plan(_log_spaced(0.001, 0.25, 6, 0.1), tuple(range(10)), 100),
         }, record={"dynamics": 100}),
         Row("cifar100", "resnet18", {

@@ -162,6 +162,29 @@ def load(path: str | Path, keep: Callable[[xr.Dataset], list[str]] | None = None
         raise ValueError(f"result file {path} is damaged or not a result: {error}") from error
 
 
+def shipped(name: str, needs: Iterable[str] = ()) -> xr.Dataset | None:
+    """A result file that ships with the book, by its name; None where there is none.
+
+    needs: variables and attributes that such a file has. Raises ValueError that names the file, as
+    readers of the book know it, where it is damaged or lacks one of them.
+    """
+    path = shipped_path(name)
+    if not path.is_file():
+        return None
+    file = f"`book/results/{path.name}`"
+    try:
+        found = load(path)
+    except ValueError as error:
+        _log.warning("%s", error)
+        raise ValueError(f"{file} is damaged or not a result") from error
+    missing = [n for n in needs if n not in found.variables and n not in found.attrs]
+    if missing:
+        raise ValueError(
+            f"{file} is of another kind or version: it lacks {', '.join(map(repr, missing))}"
+        )
+    return found.assign_attrs(file=f"book/results/{path.name}")
+
+
 def load_run(
     path: Path, keep: Callable[[xr.Dataset], list[str]] | None = None
 ) -> xr.Dataset | None:

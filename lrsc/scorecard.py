@@ -52,6 +52,22 @@ def beside(row: dict, measure: str) -> str:
     return " | ".join("-" if e is None else f"{e[0]:.3g} to {e[1]:.3g}" for e in ends)
 
 
+def command(row: dict) -> str:
+    """What measures a row: its sweep in the desk profile, or in full where no desk run is planned.
+
+    A row whose sweep is done and that is still not measured has lost runs that diverged.
+    """
+    experiment = _experiment(row["table"], row["dataset"], row["hyperparameter"])
+    key = row["dataset"], row["model"], row["hyperparameter"]
+    planned = [r.plans for r in experiments.EXPERIMENTS[experiment]
+               if (r.dataset, r.model, r.hyperparameter) == key]  # fmt: skip
+    profile = "desk" if any("desk" in plan for plan in planned) else "paper"
+    options = f"--profile {profile} --dataset {key[0]} --model {key[1]}"
+    if experiment in ("hyperparameters", "optimizers_schedules"):
+        options += f" --hyperparameter {key[2]}"
+    return f"lrsc sweep {experiment} {options}"
+
+
 def difference(row: dict, measure: str) -> tuple[float, float] | None:
     """Our range's ends less the paper's; None where either does not have the measure."""
     paper, ours = (found.get(measure) if found else None for found in (row["paper"], row["ours"]))
@@ -114,17 +130,21 @@ def _place(table: str, line: dict[str, str]) -> tuple[str, str, str, str]:
     """Experiment, data set, model and hyperparameter that measure a row of a table."""
     dataset = next(k for k, v in plans.DATASETS.items() if v == line["dataset"])
     if table == "S2":
-        return (
-            "hyperparameters",
-            dataset,
-            "resnet18",
-            plans.INTERVENTIONS[line["hyperparameter"]][0],
-        )
-    if line["model"] == _PSGD:
-        return "optimizers_schedules", dataset, "resnet50", "psgd_kron_wsd"
-    model = next(k for k, v in plans.MODELS.items() if v == line["model"])
+        model, name = "resnet18", plans.INTERVENTIONS[line["hyperparameter"]][0]
+    elif line["model"] == _PSGD:
+        model, name = "resnet50", "psgd_kron_wsd"
+    else:
+        model, name = next(k for k, v in plans.MODELS.items() if v == line["model"]), "lr"
+    return _experiment(table, dataset, name), dataset, model, name
+
+
+def _experiment(table: str, dataset: str, hyperparameter: str) -> str:
+    if table == "S2":
+        return "hyperparameters"
+    if hyperparameter != "lr":
+        return "optimizers_schedules"
     of = {"celeba": "naturalistic", "parity": "synthetic", "moon_star": "synthetic"}
-    return of.get(dataset, "semi_synthetic"), dataset, model, "lr"
+    return of.get(dataset, "semi_synthetic")
 
 
 def _paper(line: dict[str, str]) -> dict[str, tuple[float, float]]:

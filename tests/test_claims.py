@@ -57,4 +57,7 @@ def test_score_json_has_48_rows_and_18_claims(capsys):
             "paper", "ours"} == set(found["rows"][0])  # fmt: skip
     assert set(found["claims"][0]) == {"id", "verdict", "effect", "low", "high"}
     assert cli.main(["score"]) == 0
-    assert "of 48 rows" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "of 48 rows" in said
+    (row,) = (line for line in said.splitlines() if line.startswith("S1     celeba"))
+    assert row.endswith("lrsc sweep naturalistic --profile desk --dataset celeba --model swin_t")

@@ -60,8 +60,8 @@ def test_a_comparison_holds_measures_and_maps_of_each_run(done):
     np.testing.assert_allclose(np.sum(shares, 0), 1, atol=1e-5)
     # the share of the first run, computed anew
     dataset = sweep.load(experiments.run_config("double_mnist", "fcn", 0.001, 0, "quick", 3))
-    net = contrast._network(
-        contrast._runs("double_mnist", "fcn", 0.001, "quick", done)[0], done, None
+    net = contrast.network_of(
+        contrast.runs_of("double_mnist", "fcn", 0.001, "quick", done)[0], done, None
     )
     split = dataset.test.take(torch.from_numpy(found["index"].values))
     from lrsc import attribution
@@ -156,7 +156,7 @@ def test_groups_found_by_networks_of_the_other_half(tmp_path, monkeypatch):
         return [run for run in done if contrast._config(run).train.lr == lr
                 and dict(contrast._config(run).data)["half"] == half]  # fmt: skip
 
-    monkeypatch.setattr(contrast, "_runs", mine)
+    monkeypatch.setattr(contrast, "runs_of", mine)
     monkeypatch.setattr(contrast.datasets, "load", _embedded(contrast.datasets.load))
     found = contrast.crossfit((0.001, 0.05), root=tmp_path)
     rule = (found["right_high"] >= 0.8) & (found["right_low"] <= 0.2)
@@ -164,7 +164,7 @@ def test_groups_found_by_networks_of_the_other_half(tmp_path, monkeypatch):
     # sample by sample: the network that judges was trained on the other half
     data = contrast.datasets.load("cifar10", source="embedded", n_train=200)
     a, b = cifar10.halves(data.train.y.numpy())
-    judge = contrast._network(mine("", "", 0.05, "", None, "B")[0], tmp_path, None)
+    judge = contrast.network_of(mine("", "", 0.05, "", None, "B")[0], tmp_path, None)
     split = data.train.take(torch.from_numpy(a))
     right = contrast._predicted(judge, split)
     np.testing.assert_array_equal(found["right_high"].values[a], right)
@@ -199,5 +199,5 @@ def test_runs_on_other_data_or_of_another_training_are_not_taken(tmp_path):
         dataclasses.replace(plain, train=dataclasses.replace(plain.train, momentum=0.5)),
     ]
     sweep.run([plain, *others], root=tmp_path)
-    (taken,) = contrast._runs("double_mnist", "fcn", 0.3, "quick", tmp_path)
+    (taken,) = contrast.runs_of("double_mnist", "fcn", 0.3, "quick", tmp_path)
     assert contrast._config(taken) == plain

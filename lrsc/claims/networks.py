@@ -6,9 +6,11 @@ import numpy as np
 import torch
 import xarray as xr
 
-from lrsc import metrics, results, statistics
-from lrsc.claims.decisions import over_rows, over_seeds
-from lrsc.claims.evidence import CURVES, LRS, Open, good, grid, rows
+from lrsc import contrast, datasets, metrics, results, statistics
+from lrsc.claims.decisions import every, over_rows, over_seeds
+from lrsc.claims.evidence import CURVES, LRS, PROFILES, Open, good, grid, rows
+
+BACKGROUND = "integrated_gradients_background"
 
 
 def closeness(opened: Open) -> dict:
@@ -93,6 +95,53 @@ def attribution(opened: Open) -> dict:
             "up": statistics.permutation_p(seeds), "down": statistics.permutation_p(-seeds),
         }  # fmt: skip
     return found
+
+
+def concentration(opened: Open) -> dict:
+    """C9: on standard data a high LR lowers the entropy of attributions and their background share.
+
+    Effect of a row: the fall from the low to the high LR as a share of the low LR's value, by seed.
+    Entropy: between the smallest and the largest LR of a row's runs. Background share: between the
+    LRs of the row's comparison (`lrsc results contrast`), over the test set. Each is tested over
+    seeds; both have to fall, and the effect is the smaller of the two.
+    """
+
+    def entropy(found: xr.Dataset) -> dict | None:
+        if "attribution_entropy" not in found:
+            return None
+        table = grid(found, "attribution_entropy")
+        return _falls("entropy", table[:, [0, -1]]) if table.shape[1] > 1 else None
+
+    def background(found: xr.Dataset) -> dict | None:
+        table = _background(*(str(found[n].values[0]) for n in ("dataset", "model")))
+        return None if table is None else _falls("background share", table)
+
+    parts = [over_seeds(rows(opened, ("standard_classification",), look))
+             for look in (entropy, background)]  # fmt: skip
+    return every(parts, len(parts))
+
+
+def _falls(name: str, table: np.ndarray) -> dict | None:
+    """Falls of each seed from the low to the high LR (the columns), as shares; None for under 2."""
+    effects = 1 - table[:, 1] / table[:, 0]
+    effects = effects[np.isfinite(effects)]
+    return {"name": name, "effects": effects.tolist()} if len(effects) > 1 else None
+
+
+def _background(dataset: str, model: str) -> np.ndarray | None:
+    """Background shares, seeds x low and high LR, of a comparison on real data; None for none."""
+    try:
+        found = contrast.shipped(dataset, model)
+    except ValueError:  # it cannot be used, which the pages say
+        return None
+    if found is None or BACKGROUND not in found or datasets.is_stand_in(found.attrs["source_id"]):
+        return None
+    if found.attrs["profile"] not in PROFILES:
+        return None
+    status = ("run", np.full(found.sizes["run"], "converged", object))  # no others are compared
+    share = ("run", contrast.over_test_set(found, BACKGROUND))
+    table = grid(found.assign(status=status, share=share), "share")
+    return table if table.shape[1] == 2 else None
 
 
 def _kept(run: xr.Dataset) -> float:

@@ -5,10 +5,11 @@ import math
 import numpy as np
 import xarray as xr
 
-from lrsc import plans, statistics
+from lrsc import datasets, plans, soup, statistics
 from lrsc.claims.decisions import every, over_rows, over_seeds
 from lrsc.claims.evidence import PROFILES, Key, Open, by_value_and_seed, keys, label, paired
 
+COMPRESSIBLE = ("prunability", "activation_compressibility")
 JOINT = ("unbiased_accuracy", "prunability", "csi")  # table S2's measures
 OTHERS = tuple(n for n, _ in plans.INTERVENTIONS.values() if n not in ("lr", "high_lr_l2"))
 SWITCH_AT = 1000  # iterations that count as early: in the plans of both profiles
@@ -76,6 +77,30 @@ def longer(opened: Open) -> dict:
         if decided["rows"]:
             return decided
     return over_rows([])
+
+
+def soups(_: Open) -> dict:
+    """C14: a soup gains more in robustness than in compressibility over its networks.
+
+    Effect: its unbiased accuracy less the mean of its networks', less the same of compressibility
+    (the mean of prunability and that of activations), by seed; a row is a data set and model. That
+    the soup has the one without the other is our reading of separate (decided). Tested over seeds.
+    """
+    found = []
+    for one in soup.shipped().values():
+        if isinstance(one, str):  # a file that cannot be used, which the section says
+            continue
+        dataset, model, profile, source = (
+            str(one[n].values[0]) for n in ("dataset", "model", "profile", "source_id")
+        )
+        if profile not in PROFILES or datasets.is_stand_in(source):
+            continue
+        compressible = np.mean([soup.gains(one, name) for name in COMPRESSIBLE], axis=0)
+        effects = soup.gains(one, "unbiased_accuracy") - compressible
+        effects = effects[np.isfinite(effects)]
+        if len(effects) > 1:
+            found.append(label((dataset, model, "lr"), profile) | {"effects": effects.tolist()})
+    return over_seeds(found)
 
 
 def _within(found: xr.Dataset, usual: xr.Dataset, measure: str, row: dict) -> dict:

@@ -83,6 +83,16 @@ def _one_row(ds: xr.Dataset) -> str:
     return names.pop() if len(names) == 1 else ""
 
 
+def say_unusable(why: str, command: str) -> None:
+    """Display that a result file is there but cannot be used, and what writes it again."""
+    from IPython.display import Markdown, display
+
+    display(Markdown(
+        f"**Not read:** {why}. What it holds counts as not measured. Write it again with "
+        f"`{command}`."
+    ))  # fmt: skip
+
+
 def say_unmeasured() -> None:
     from IPython.display import Markdown, display
 

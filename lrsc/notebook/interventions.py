@@ -5,9 +5,18 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from lrsc import experiments, measure, plans, plots, results, sweep
+from lrsc import experiments, measure, plans, plots, results, soup, sweep
 from lrsc.config import RunConfig
-from lrsc.notebook.display import caption_of, html_table, plain, say_unmeasured, show
+from lrsc.notebook.display import (
+    MEASURES,
+    caption_of,
+    html_table,
+    mean_sd,
+    plain,
+    say_unmeasured,
+    say_unusable,
+    show,
+)
 from lrsc.notebook.sections import show_curves
 from lrsc.training import uniform_soup
 
@@ -109,10 +118,10 @@ def show_soup(runs: Sequence[RunConfig]) -> None:
         ))  # fmt: skip
     loaded = [sweep.load_checkpoint(path, config) for path, config in zip(paths, runs, strict=True)]
     dataset = loaded[0][1]
-    soup = uniform_soup([network for network, _ in loaded], dataset.train)
+    mixed = uniform_soup([network for network, _ in loaded], dataset.train)
     names = [f"learning rate {config.train.lr:g}" for config in runs]
     rows = []
-    for name, network in [*zip(names, (n for n, _ in loaded), strict=True), ("soup", soup)]:
+    for name, network in [*zip(names, (n for n, _ in loaded), strict=True), ("soup", mixed)]:
         found = measure.measure(network, dataset, methods=["column"])
         rows.append([name, *(plain(n, float(found[n])) for n in plots.MAIN)])
     heads = [plots.style(xr.Dataset(), n)[0] + (" (%)" if plots.is_percent(n) else "")
@@ -123,6 +132,70 @@ def show_soup(runs: Sequence[RunConfig]) -> None:
         f"{of}, seed {runs[0].seed}, source {plots.source(dataset.source_id)}. The soup has the "
         "mean of the weights of the other rows."
     ))  # fmt: skip
+
+
+def show_soups() -> None:
+    """Display every comparison of soups with their networks that ships with the book.
+
+    Accuracy against compressibility, the networks along the LR and the soup; then all numbers.
+    Where there is none, how to make one.
+    """
+    from IPython.display import HTML, Markdown, display
+
+    found = soup.shipped()
+    for file, one in found.items():
+        if isinstance(one, str):
+            say_unusable(one, f"lrsc results soup, with the data set and model of {file}")
+            continue
+        names = [plots.name_of(str(one[n].values[0])) for n in ("dataset", "model")]
+        display(Markdown(f"**{', '.join(names)}**"))
+        show(*(plots.tradeoff(_as_interventions(one), name) for name in AGAINST[:2]),
+             caption=f"Means over seeds; bars: one standard deviation; numbers: the learning rate, "
+             f"and how many networks a soup has. {_soup_caption(one)}")  # fmt: skip
+        display(HTML(html_table(*_soup_table(one))))
+    if not found:
+        display(Markdown(
+            "**No evidence here yet.** No soup of networks on the paper's data is measured. Make "
+            "one from runs that are trained here, as in `lrsc sweep semi_synthetic --profile desk "
+            "--dataset colored_mnist --model resnet18 --raw` and then `lrsc results soup --dataset "
+            "colored_mnist --model resnet18 --lrs 0.001,0.015,0.15`."
+        ))  # fmt: skip
+
+
+def _as_interventions(found: xr.Dataset) -> xr.Dataset:
+    """The networks as the intervention 'lr' and the soups as one of their own."""
+    mixed = found["kind"].values == "soup"
+    networks = len(np.unique(found["lr"].values[~mixed]))
+    return found.assign_coords(
+        hyperparameter=("run", np.where(mixed, "soup", "lr").astype(object)),
+        value=("run", np.where(mixed, networks, found["lr"].values)),
+    )
+
+
+def _soup_table(found: xr.Dataset) -> tuple[list[str], list[list[str]]]:
+    measures = [name for name in MEASURES if name in found]
+    heads = ["Network", *(plots.style(found, n)[0] + (" (%)" if plots.is_percent(n) else "")
+                          for n in measures)]  # fmt: skip
+    lr, rows = found["lr"].values, []
+    mixed = found["kind"].values == "soup"
+    lrs = np.unique(lr[~mixed])
+    for name, here in [*((f"learning rate {v:g}", lr == v) for v in lrs), ("soup", mixed)]:
+        values = [found[n].values[here] for n in measures]
+        rows.append([name, *(mean_sd(n, v.mean(), v.std(ddof=1) if len(v) > 1 else 0.0, len(v))
+                             for n, v in zip(measures, values, strict=True))])  # fmt: skip
+    return heads, rows
+
+
+def _soup_caption(found: xr.Dataset) -> str:
+    seeds = ", ".join(map(str, np.unique(found["seed"].values)))
+    source, profile, device = (str(found[n].values[0]) for n in ("source_id", "profile", "device"))
+    file = str(found.attrs["file"])
+    return (
+        f"Source {plots.source(source)}; training samples {int(found['n_train'].values[0]):,}; "
+        f"seeds {seeds}; profile {profile}; device {device}. A soup has the mean of the weights of "
+        "its seed's networks, which started from the same ones. "
+        f"Result file: [{file}](../{file}). Made by `{found.attrs['made_by']}`."
+    )
 
 
 def _opened(experiment: str, dataset: str, model: str) -> xr.Dataset:

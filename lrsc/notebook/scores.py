@@ -22,12 +22,16 @@ def show_headline(rows: Sequence[dict], verdicts: Sequence[dict]) -> None:
 
 
 def show_score_rows(rows: Sequence[dict]) -> None:
-    """Display the 48 rows of tables S1 and S2: the paper's ranges, ours, and their difference."""
+    """Display the 48 rows of tables S1 and S2: the paper's ranges, ours, their difference.
+
+    Beside a row that is not measured stands the command that measures it.
+    """
     from IPython.display import HTML, display
 
     heads = ["Row", "Table", "Status", "Profile", "Training samples", "Seeds"]
     for measure, label in _HEADS.items():
         heads.append(label[0].upper() + label[1:] + (" (%)" if plots.is_percent(measure) else ""))
+    heads.append("Measure it with")
     lines = [(row["status"], _row_cells(row)) for row in rows]
     display(HTML(_sortable("Rows of tables S1 and S2", "Status", heads, lines)))
 
@@ -66,7 +70,9 @@ def _row_cells(row: dict) -> list[Cell]:
         names.append(plots.hyperparameter(row["hyperparameter"])[0])
     cells = [_text(", ".join(names)), _text(row["table"]), _text(row["status"])]
     cells += [_text(row["profile"] or "–"), _count(row["n"]), _count(row["seeds"])]
-    return cells + [_ranges(row, measure) for measure in _HEADS]
+    cells += [_ranges(row, measure) for measure in _HEADS]
+    command = scorecard.command(row) if row["status"] == "not measured" else ""
+    return [*cells, (f"<code>{html.escape(command)}</code>" if command else "–", command)]
 
 
 def _ranges(row: dict, measure: str) -> Cell:

@@ -7,6 +7,7 @@ All figures are 5 inches wide with text of 10 points or more, which is legible o
 
 from lrsc.plots.attributions import gallery, paired
 from lrsc.plots.curves import normalised_curves, plain_curves, pruning_curves
+from lrsc.plots.finding import finding
 from lrsc.plots.frame import SMALL, TEXT, WIDTH
 from lrsc.plots.mechanism import (
     against_loss_ratio,
@@ -30,6 +31,7 @@ from lrsc.plots.words import (
     axis_name,
     by_lr,
     caption,
+    ends,
     hyperparameter,
     interventions_of,
     is_percent,
@@ -43,7 +45,7 @@ from lrsc.plots.words import (
 __all__ = [
     "HYPERPARAMETERS", "MAIN", "NAMES", "REGIONS", "SMALL", "STYLES", "TEXT", "WIDTH",
     "against_loss_ratio", "against_value", "along_training", "attribution_shares", "axis_name",
-    "by_lr", "caption", "dominance", "examples", "gallery", "hyperparameter",
+    "by_lr", "caption", "dominance", "ends", "examples", "finding", "gallery", "hyperparameter",
     "interventions_of", "is_percent", "name_of", "normalised_curves", "number",
     "orders", "paired", "plain_curves", "propositions", "pruning_curves", "source", "style",
     "throughput", "tradeoff", "trend", "update_response",

@@ -9,12 +9,12 @@ WIDTH = 5.0  # inches
 TEXT, SMALL = 11, 10  # points
 
 
-def new_figure(rows: int, height: float):
-    """A figure of stacked panels, each ``height`` inches high."""
+def new_figure(rows: int, height: float, columns: int = 1):
+    """A figure of stacked panels, each ``height`` inches high; in several columns row by row."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, height * rows + 0.9), layout="constrained", dpi=100)
-    panels = figure.subplots(rows, 1, squeeze=False)[:, 0]
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in panels:
         axes.grid(color="0.9", lw=0.8)
         axes.set_axisbelow(True)

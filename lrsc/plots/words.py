@@ -54,6 +54,7 @@ HYPERPARAMETERS = {
     "longer": ("Trained longer", "learning rate", "#CC79A7", "D"),
     "psgd_kron_wsd": ("PSGD, WSD", "learning rate of PSGD", "#E69F00", "v"),
     "adamw_cosine": ("AdamW, cosine", "learning rate of AdamW", "#56B4E9", "P"),
+    "soup": ("Soup", "networks in the soup", "#882255", "*"),
     "switch": ("LR switched", "step at which the learning rate falls", "#332288", "X"),
 }
 
@@ -146,17 +147,25 @@ def by_lr(ds: xr.Dataset, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray
     return lrs, mean, sd
 
 
-def trend(ds: xr.Dataset, name: str) -> str:
-    """One sentence: the mean of a variable at the lowest and at the highest LR that has one."""
-    label = style(ds, name)[0]
+def ends(ds: xr.Dataset, name: str) -> tuple[tuple[float, float], tuple[float, float]] | None:
+    """(LR, mean of a variable) at the lowest and at the highest LR that has one; None for none."""
     lrs, mean, _ = by_lr(ds, name)
     known = np.flatnonzero(np.isfinite(mean))
     if not len(known):
+        return None
+    first, last = ((float(lrs[i]), float(mean[i])) for i in (known[0], known[-1]))
+    return first, last
+
+
+def trend(ds: xr.Dataset, name: str) -> str:
+    """One sentence: the mean of a variable at the lowest and at the highest LR that has one."""
+    label, found = style(ds, name)[0], ends(ds, name)
+    if found is None:
         return f"{label}: no run has a value."
-    first, last = known[0], known[-1]
-    text = f"{label}: {number(name, mean[first])} at {axis_name(ds)} {lrs[first]:g}"
-    if last > first:
-        text += f", {number(name, mean[last])} at {lrs[last]:g}"
+    (low, first), (high, last) = found
+    text = f"{label}: {number(name, first)} at {axis_name(ds)} {low:g}"
+    if high > low:
+        text += f", {number(name, last)} at {high:g}"
     return text + "."
 
 

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 from constructed import opened, runs, wobble
 
+from lrsc import contrast
 from lrsc.claims import networks
 
 ROWS = [("mechanism", "colored_mnist", "fcn", "lr"), ("mechanism", "double_mnist", "fcn", "lr")]
@@ -66,3 +68,56 @@ def test_selectivity_that_agrees_with_attribution(sign):
     assert found["effect"] == sign and (found["low"], found["high"]) == (sign, sign)
     p = 1 / 24**3  # one arrangement of four LRs in each of three seeds
     assert found["up" if sign > 0 else "down"] == pytest.approx(p)
+
+
+def comparison(high: float, **attrs) -> xr.Dataset:
+    """Background shares of three seeds at two LRs: 0.5 at the low one; a quarter is selected."""
+    lr, seed = np.repeat([0.001, 0.1], 3), np.tile([0, 1, 2], 2)
+    mean = np.where(lr < 0.01, 0.5, high) + [wobble(s) for s in seed]
+    # 2 of 4 samples are of the kind that is a quarter of the test set: weights 1/4 and 3/4
+    values = np.stack([mean + 0.3, mean + 0.3, mean - 0.1, mean - 0.1], axis=1)
+    return xr.Dataset(
+        {networks.BACKGROUND: (("run", "sample"), values),
+         "selected": ("sample", [True, True, False, False])},
+        {"lr": ("run", lr), "seed": ("run", seed)},
+        {"profile": "desk", "source_id": "cifar10", "only_high": 25, "n_test": 100} | attrs,
+    )  # fmt: skip
+
+
+def standard(entropy) -> xr.Dataset:
+    row = runs({"attribution_entropy": entropy})
+    names = {"dataset": "cifar10", "model": "resnet18"}
+    return row.assign_coords({n: ("run", np.full(12, v, object)) for n, v in names.items()})
+
+
+CIFAR10 = ("standard_classification", "cifar10", "resnet18", "lr")
+
+
+@pytest.mark.parametrize("high", [0.4, 0.6])
+def test_attributions_that_concentrate_in_both_measures(high, monkeypatch):
+    row = standard(lambda lr, s: 6 - lr + wobble(s))
+    monkeypatch.setattr(contrast, "shipped", lambda *_: comparison(high))
+    found = networks.concentration(opened({CIFAR10: row}))
+    entropy, background = sorted(found["rows"], key=lambda r: r["name"] == "background share")
+    assert entropy["effect"] == pytest.approx(0.29 / 5.99, rel=0.01)
+    assert background["effect"] == pytest.approx(1 - high / 0.5, rel=0.01)
+    assert found["effect"] == min(entropy["effect"], background["effect"])
+    assert (found["up"] < 0.01) == (high < 0.5) and (found["down"] < 0.01) == (high > 0.5)
+
+
+@pytest.mark.parametrize(
+    "compared", [None, comparison(0.4, source_id="miniature-cifar10"),
+                 comparison(0.4, profile="quick"), comparison(0.4).drop_vars(networks.BACKGROUND)]
+)  # fmt: skip
+def test_entropy_alone_supports_nothing(compared, monkeypatch):
+    monkeypatch.setattr(contrast, "shipped", lambda *_: compared)
+    found = networks.concentration(opened({CIFAR10: standard(lambda lr, s: 6 - lr + wobble(s))}))
+    assert len(found["rows"]) == 1 and found["effect"] > 0 and found["up"] == 1
+
+
+def test_a_comparison_that_cannot_be_read_is_none(monkeypatch):
+    def damaged(*_):
+        raise ValueError("damaged")
+
+    monkeypatch.setattr(contrast, "shipped", damaged)
+    assert len(networks.concentration(opened({CIFAR10: standard(lambda lr, s: 6 - lr)}))["rows"])

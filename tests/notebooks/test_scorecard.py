@@ -8,7 +8,7 @@ import IPython.display
 import nbformat
 import pytest
 
-from lrsc import claims, cli, notebook, scorecard
+from lrsc import claims, cli, experiments, notebook, scorecard
 
 PAGE = Path(__file__).parents[2] / "book" / "scorecard.ipynb"
 
@@ -54,6 +54,8 @@ def test_the_page_and_lrsc_score_agree(shown, monkeypatch, capsys):
         if row["ours"]:
             low, high = (f"{100 * v:.1f}" for v in row["ours"]["unbiased_accuracy"])
             assert f"ours {low} to {high}" in line[7]
+    commands = ["–" if r["ours"] else scorecard.command(r) for r in said["rows"]]
+    assert [c[-1] for c in cells(rows)] == commands
     assert [[c[0], c[2]] for c in cells(of_claims)] == [
         [c["id"], c["verdict"]] for c in said["claims"]
     ]
@@ -74,6 +76,19 @@ def test_a_row_shows_both_ranges_and_their_difference(shown):
     assert " ".join(line[7].split()) == "paper 35.0 to 40.0 ours 30.0 to 42.0 difference −5.0, +2.0"
     assert "difference" not in line[10]
     assert f'data-sort="{0.35 - 0.3}"' in shown[0]  # the larger difference
+
+
+def test_a_command_plans_enough_to_measure_its_row():
+    """Each row's own command, as it would be typed, has the values and seeds that count."""
+    for row in scorecard.rows("no results here"):
+        name, *options = scorecard.command(row).removeprefix("lrsc sweep ").split()
+        args = cli._parser().parse_args(["sweep", name, *options])
+        runs = experiments.configs(
+            name, args.profile, args.dataset, args.model, hyperparameter=args.hyperparameter
+        )
+        assert {(c.dataset, c.model) for c in runs} == {(row["dataset"], row["model"])}
+        assert len({c.train for c in runs}) >= scorecard.VALUES, row
+        assert len({c.seed for c in runs}) >= scorecard.SEEDS, row
 
 
 def test_the_tables_disagree_as_they_are_written():
