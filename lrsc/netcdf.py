@@ -70,7 +70,7 @@ def sign(path: Path) -> None:
     """Add the digests to a file that is complete otherwise."""
     with _opened(path, "r+") as file:
         layout = _layout(file)
-        digests = _digests(file, layout, layout)
+        digests = _digests(file, layout)
         file.attrs[DIGESTS] = json.dumps(digests, separators=(",", ":"))
 
 
@@ -84,25 +84,21 @@ def assign(path: Path, attrs: Mapping[str, str | float]) -> None:
         file.attrs[DIGESTS] = json.dumps(digests, separators=(",", ":"))
 
 
-def check(path: Path, dims: Mapping[str, tuple[str, ...]] | None = None) -> bool:
-    """Compare a file with its digests; False where it has none (older versions wrote none).
+def check(path: Path) -> dict[str, tuple[str, ...]] | None:
+    """Compare a file with its digests: dimensions of its variables, None if it has no digests.
 
-    dims: variable -> dimensions as read, to be looked at alone; None looks at all variables, and
-    at their attributes. Raises ValueError naming the first thing that has changed.
+    Older versions wrote none. Raises ValueError naming the first thing that has changed, OSError,
+    KeyError or RuntimeError for what is no such file.
     """
     with _opened(path) as file:
         digests = _declared(_attributes(file))
         if digests is None:
-            return False
+            return None
         layout = _layout(file)
         if digests.keys() - {"", _ABOUT} != layout.keys():
             raise ValueError(_OTHERS)
-        read = {} if dims is None else dims
-        other = [name for name in read if name in layout and read[name] != layout[name][1]]
-        if other:
-            raise ValueError(f"dimensions of {other[0]!r} are not those that were written")
-        _compare(digests, _digests(file, layout, layout if dims is None else dims))
-    return True
+        _compare(digests, _digests(file, layout))
+    return {name: dims for name, (_, dims) in layout.items()}
 
 
 @contextlib.contextmanager
@@ -193,17 +189,15 @@ def _compare(declared: dict[str, str], found: dict[str, str]) -> None:
             raise ValueError(f"{what} are not as they were written (another digest)")
 
 
-def _digests(file, layout: dict, names: Collection[str]) -> dict[str, str]:
+def _digests(file, layout: dict[str, tuple[Any, tuple[str, ...]]]) -> dict[str, str]:
     import h5py
 
     variables = {name: h5py.Dataset(found) for name, (found, _) in layout.items()}
-    found = {"": _of_attributes(_attributes(file))}
-    for name in names:
-        found[name] = _of_values(layout[name][1], variables[name][()])
-    if len(names) == len(layout):
-        about = [[name, _plain(_attributes(variables[name]))] for name in sorted(variables)]
-        found[_ABOUT] = _hex(json.dumps(about).encode())
-    return found
+    about = [[name, _plain(_attributes(variables[name]))] for name in sorted(variables)]
+    return {
+        "": _of_attributes(_attributes(file)),
+        _ABOUT: _hex(json.dumps(about).encode()),
+    } | {name: _of_values(layout[name][1], v[()]) for name, v in variables.items()}
 
 
 def _of_attributes(attrs: dict[str, Any]) -> str:

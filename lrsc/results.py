@@ -143,20 +143,20 @@ def save(dataset: xr.Dataset, path: Path) -> None:
 def load(path: str | Path, keep: Callable[[xr.Dataset], list[str]] | None = None) -> xr.Dataset:
     """Read a result file into memory; ValueError naming the file if it is damaged or foreign.
 
-    What is read is compared with the file's digests, where it has some. keep: file -> names of the
-    variables to read; the others are left out.
+    The file is compared with its digests, where it has some. keep: file -> names of the variables
+    to read; the others are left out.
     """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"result file {path} does not exist")
     try:
+        dims = netcdf.check(path)
         with xr.open_dataset(path, engine="h5netcdf") as found:
             # with its encoding, a text written again would be cut at the length it had in the file
             whole = (found if keep is None else found[keep(found)]).load().drop_encoding()
-        if whole.attrs.pop(netcdf.DIGESTS, None) is not None:
-            netcdf.check(
-                path, {str(n): tuple(map(str, v.dims)) for n, v in whole.variables.items()}
-            )
+        if dims is not None and any(v.dims != dims.get(str(n)) for n, v in whole.variables.items()):
+            raise ValueError("its dimensions are not those that were written")
+        whole.attrs.pop(netcdf.DIGESTS, None)
         return whole
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
         raise ValueError(f"result file {path} is damaged or not a result: {error}") from error
