@@ -156,7 +156,7 @@ def test_evidence_says_how_much_is_measured(monkeypatch, displayed):
 @pytest.mark.parametrize("show", [notebook.show_curves, notebook.show_pruning, notebook.show_table])
 def test_missing_evidence_is_said_to_be_missing_everywhere(show, displayed):
     show(xr.Dataset())
-    assert displayed == [("Markdown", "*Not measured yet.*")]
+    assert displayed == [("Markdown", "*Not measured yet.* `lrsc status` shows what is missing.")]
 
 
 def test_figures_carry_their_alternative_text_and_a_caption(displayed):

@@ -100,11 +100,12 @@ def say_unread(*names: str) -> None:
 
 
 def say_unmeasured(commands: Sequence[str] = ()) -> None:
-    """Display that there is nothing to show and, where given, the commands that measure it."""
+    """Display that there is nothing to show, and the commands that measure it or say what does."""
     from IPython.display import Markdown, display
 
     how = ", then ".join(f"`{command}`" for command in commands)
-    display(Markdown(f"*Not measured yet.*{f' Measure it with {how}.' if how else ''}"))
+    how = f"Measure it with {how}." if how else "`lrsc status` shows what is missing."
+    display(Markdown(f"*Not measured yet.* {how}"))
 
 
 def _image(figure) -> str:

@@ -131,7 +131,7 @@ def show_benchmark(name: str, columns: Mapping[str | tuple[str, ...], str], **wh
     """
     from IPython.display import HTML, Markdown, display
 
-    if (found := _benchmark(name)) is None:
+    if (found := benchmark(name)) is None:
         return None
 
     def one(heading: str, value: Any) -> str:
@@ -157,7 +157,7 @@ def show_benchmark(name: str, columns: Mapping[str | tuple[str, ...], str], **wh
 
 def show_throughput(name: str, **where: Any) -> None:
     """Display how steps a second grow with the runs side by side; where: as `show_benchmark`."""
-    if (found := _benchmark(name)) is None:
+    if (found := benchmark(name)) is None:
         return
     rows = [row for row in found["rows"] if all(row.get(k) == v for k, v in where.items())]
     if not rows or not all(row.keys() >= _THROUGHPUT for row in rows):
@@ -170,7 +170,7 @@ def show_throughput(name: str, **where: Any) -> None:
     show(plots.throughput(rows), caption=caption)
 
 
-def _benchmark(name: str) -> dict | None:
+def benchmark(name: str) -> dict | None:
     """What a benchmark wrote; None, which is displayed, for no file or one that is not of it."""
     from IPython.display import Markdown, display
 
