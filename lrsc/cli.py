@@ -176,7 +176,7 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
     for name, parser in actions.choices.items():
         parser.add_argument("--results", type=Path, help="results folder (default results/)")
         parser.set_defaults(command=_results)
-        if name in ("contrast", "crossfit"):
+        if name != "export":
             parser.add_argument("--profile", default="desk", help="of the runs (default desk)")
             lrs = "two or more" if name == "soup" else "low,high"
             parser.add_argument("--lrs", type=_numbers, required=True, help=lrs)
