@@ -389,8 +389,7 @@ def _read_shipped(name: str, path: Path, changed: int) -> xr.Dataset | str | Non
             return None
         if found["config"].dims != ("run",):
             raise ValueError("no runs, expected the dimension 'run'")
-        for text in found["config"].values:
-            RunConfig.from_json(text)
+        _check_configs(found)
         check_units(found)
     except ValueError as error:
         why = str(error) if path.name in str(error) else f"`book/results/{path.name}` holds {error}"
@@ -409,6 +408,14 @@ def _local(root: str | Path | None, recorded: Iterable[str] = ()) -> xr.Dataset 
     if not runs:
         return None
     return _with_origin(results.combine(runs, recorded), "local")
+
+
+def _check_configs(found: xr.Dataset) -> None:
+    for text in found["config"].values:
+        try:
+            RunConfig.from_json(text)
+        except ValueError as error:
+            raise ValueError(f"runs of another version: {error}") from error
 
 
 def _has_our_units(run: xr.Dataset) -> bool:
