@@ -53,6 +53,7 @@ bench: setup
 	$(BIN)/python benchmarks/recording.py
 	$(BIN)/python benchmarks/shrinking.py
 	$(BIN)/python benchmarks/cluster.py
+	$(BIN)/python benchmarks/store.py
 
 clean:
 	rm -rf _build build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
