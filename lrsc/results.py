@@ -211,6 +211,22 @@ def load_run(
         return None
 
 
+def held(path: Path) -> set[str] | None:
+    """Names of the variables of a run's result, None if there is none; as `load_run` otherwise.
+
+    A file with digests is compared with them and not decoded, which takes a fifth of the time.
+    """
+    if not path.is_file():
+        return None
+    with contextlib.suppress(OSError, ValueError, KeyError, RuntimeError, TypeError):
+        dims = netcdf.check(path)
+        if dims is not None:
+            check_run(netcdf.read(path, lambda name, dims: False).attrs, path)
+            return set(dims)
+    found = load_run(path)
+    return None if found is None else set(map(str, found.variables))
+
+
 def check_run(attrs: Mapping, path: Path) -> None:
     """Raise ValueError unless the attributes of a file are those of the run it is named after."""
     if attrs.get("run_id") != path.stem:
