@@ -10,7 +10,7 @@ import os
 import platform
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -140,24 +140,24 @@ def save(dataset: xr.Dataset, path: Path) -> None:
         netcdf.sign(part)
 
 
-def load(path: str | Path, keep: Callable[[xr.Dataset], list[str]] | None = None) -> xr.Dataset:
+def load(path: str | Path) -> xr.Dataset:
     """Read a result file into memory; ValueError naming the file if it is damaged or foreign.
 
-    The file is compared with its digests, where it has some. keep: file -> names of the variables
-    to read; the others are left out.
+    It is compared with its digests, where it has some.
     """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"result file {path} does not exist")
     try:
-        dims = netcdf.check(path)
-        with xr.open_dataset(path, engine="h5netcdf") as found:
-            # with its encoding, a text written again would be cut at the length it had in the file
-            whole = (found if keep is None else found[keep(found)]).load().drop_encoding()
-        if dims is not None and any(v.dims != dims.get(str(n)) for n, v in whole.variables.items()):
-            raise ValueError("its dimensions are not those that were written")
-        whole.attrs.pop(netcdf.DIGESTS, None)
-        return whole
+        try:
+            attrs, variables, coords = netcdf.whole(path)
+        except netcdf.NeedsXarray:
+            with xr.open_dataset(path, engine="h5netcdf") as found:
+                # with its encoding, a text written again would be cut at its length in the file
+                return found.load().drop_encoding()
+        found = xr.Dataset({n: v for n, v in variables.items() if n not in coords},
+                           {n: v for n, v in variables.items() if n in coords}, attrs)  # fmt: skip
+        return found
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
         raise ValueError(f"result file {path} is damaged or not a result: {error}") from error
 
@@ -185,17 +185,12 @@ def shipped(name: str, needs: Iterable[str] = ()) -> xr.Dataset | None:
     return found.assign_attrs(file=f"book/results/{path.name}")
 
 
-def load_run(
-    path: Path, keep: Callable[[xr.Dataset], list[str]] | None = None
-) -> xr.Dataset | None:
-    """A run's result, or None if there is none; a damaged file is set aside with a warning.
-
-    keep: as in `load`.
-    """
+def load_run(path: Path) -> xr.Dataset | None:
+    """A run's result, or None if there is none; a damaged file is set aside with a warning."""
     if not path.is_file():
         return None
     try:
-        found = load(path, keep)
+        found = load(path)
         check_run(found.attrs, path)
         return found
     except ValueError as error:
@@ -209,22 +204,6 @@ def load_run(
             place = f"it stays where it is ({refusal.strerror})"
         _log.warning("%s; %s, the run counts as not done", error, place)
         return None
-
-
-def held(path: Path) -> set[str] | None:
-    """Names of the variables of a run's result, None if there is none; as `load_run` otherwise.
-
-    A file with digests is compared with them and not decoded, which takes a fifth of the time.
-    """
-    if not path.is_file():
-        return None
-    with contextlib.suppress(OSError, ValueError, KeyError, RuntimeError, TypeError):
-        dims = netcdf.check(path)
-        if dims is not None:
-            check_run(netcdf.read(path, lambda name, dims: False).attrs, path)
-            return set(dims)
-    found = load_run(path)
-    return None if found is None else set(map(str, found.variables))
 
 
 def check_run(attrs: Mapping, path: Path) -> None:

@@ -529,7 +529,7 @@ def _is_done(name: str, root: str | Path | None, probes: Iterable[str]) -> bool:
 
 def is_done(name: str, root: str | Path | None = None, probes: Iterable[str] = ()) -> bool:
     """Whether a run's result stands and can be read, and holds the curves of these probes."""
-    found = results.held(results.run_path(name, root))
+    found = results.load_run(results.run_path(name, root))
     return found is not None and all(f"{probe}_step" in found for probe in probes)
 
 

@@ -48,9 +48,8 @@ def test_a_failed_write_leaves_the_old_file_and_no_trace(tmp_path):
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("read", [results.load_run, results.held])
 @pytest.mark.parametrize("damage", ["truncated", "empty", "foreign", "renamed", "flipped"])
-def test_a_damaged_run_is_set_aside_with_a_warning(tmp_path, caplog, damage, read):
+def test_a_damaged_run_is_set_aside_with_a_warning(tmp_path, caplog, damage):
     path = results.run_path("0123456789abcdef", tmp_path)
     results.save(run(), path)
     data = bytearray(path.read_bytes())
@@ -62,18 +61,9 @@ def test_a_damaged_run_is_set_aside_with_a_warning(tmp_path, caplog, damage, rea
     else:
         path.write_bytes(new.get(damage, data))
     with caplog.at_level(logging.WARNING):
-        assert read(path) is None
+        assert results.load_run(path) is None
     assert not path.exists() and path.with_name(path.name + ".damaged").exists()
     assert "set aside" in caplog.text and path.name in caplog.text
-
-
-def test_what_a_run_holds_is_told_without_decoding_it(tmp_path):
-    path = results.run_path("0123456789abcdef", tmp_path)
-    assert results.held(path) is None
-    results.save(run(), path)
-    assert results.held(path) == set(results.load(path).variables)
-    run().to_netcdf(path, engine="h5netcdf")  # as older versions did, without digests
-    assert results.held(path) == set(results.load(path).variables)
 
 
 def test_load_names_the_file(tmp_path):
