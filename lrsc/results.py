@@ -10,7 +10,7 @@ import os
 import platform
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -140,24 +140,24 @@ def save(dataset: xr.Dataset, path: Path) -> None:
         netcdf.sign(part)
 
 
-def load(path: str | Path, keep: Callable[[xr.Dataset], list[str]] | None = None) -> xr.Dataset:
+def load(path: str | Path) -> xr.Dataset:
     """Read a result file into memory; ValueError naming the file if it is damaged or foreign.
 
-    The file is compared with its digests, where it has some. keep: file -> names of the variables
-    to read; the others are left out.
+    It is compared with its digests, where it has some.
     """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"result file {path} does not exist")
     try:
-        dims = netcdf.check(path)
-        with xr.open_dataset(path, engine="h5netcdf") as found:
-            # with its encoding, a text written again would be cut at the length it had in the file
-            whole = (found if keep is None else found[keep(found)]).load().drop_encoding()
-        if dims is not None and any(v.dims != dims.get(str(n)) for n, v in whole.variables.items()):
-            raise ValueError("its dimensions are not those that were written")
-        whole.attrs.pop(netcdf.DIGESTS, None)
-        return whole
+        try:
+            attrs, variables, coords = netcdf.whole(path)
+        except netcdf.NeedsXarray:
+            with xr.open_dataset(path, engine="h5netcdf") as found:
+                # with its encoding, a text written again would be cut at its length in the file
+                return found.load().drop_encoding()
+        found = xr.Dataset({n: v for n, v in variables.items() if n not in coords},
+                           {n: v for n, v in variables.items() if n in coords}, attrs)  # fmt: skip
+        return found
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
         raise ValueError(f"result file {path} is damaged or not a result: {error}") from error
 
@@ -185,18 +185,15 @@ def shipped(name: str, needs: Iterable[str] = ()) -> xr.Dataset | None:
     return found.assign_attrs(file=f"book/results/{path.name}")
 
 
-def load_run(
-    path: Path, keep: Callable[[xr.Dataset], list[str]] | None = None
-) -> xr.Dataset | None:
+def load_run(path: Path) -> xr.Dataset | None:
     """A run's result, or None if there is none; a damaged file is set aside with a warning.
 
-    A run whose configuration is of another version is left where it is, and none. keep: as in
-    `load`.
+    A run whose configuration is of another version is left where it is, and none.
     """
     if not path.is_file():
         return None
     try:
-        found = load(path, keep)
+        found = load(path)
         check_run(found.attrs, path)
         return found
     except OtherVersion as error:

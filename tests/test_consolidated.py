@@ -50,7 +50,9 @@ def accuracies(root):
     return {int(name, 16): value for name, value in pairs}
 
 
-def test_it_is_what_combining_the_files_gives(tmp_path, forgotten):
+@pytest.mark.parametrize("batch", [500, 1, 2])
+def test_it_is_what_combining_the_files_gives(tmp_path, monkeypatch, forgotten, batch):
+    monkeypatch.setattr(consolidated, "BATCH", batch)
     wide = stored("f" * 16, lr=0.2)
     wide["group_accuracy"] = (("class", "bias"), np.ones((3, 3)))
     wide["sample_label"] = ("sample", np.arange(4))

@@ -41,6 +41,45 @@ def test_quick_reading_gives_what_xarray_gives(path):
     assert about == {"count": {"units": "1", "long_name": "a whole number"}}
 
 
+def by_xarray(path):
+    with xr.open_dataset(path, engine="h5netcdf") as found:
+        found = found.load().drop_encoding()
+    found.attrs.pop(netcdf.DIGESTS, None)
+    return found
+
+
+def test_loading_gives_what_xarray_gives(path, tmp_path):
+    files = [path, *sorted((results.project_root() / "book" / "results").glob("*.nc"))]
+    odd = xr.Dataset(
+        {
+            "flag": ("run", [True, False]),
+            "when": ("run", np.array(["2020-01-01", "2021-01-01"], "datetime64[ns]")),
+            "name": ("run", ["a", "é"]),
+            "one": ((), "text"),
+            "gaps": ("run", [1, 2], {}, {"_FillValue": 2}),
+        },
+        {
+            "kappa": ("kappa", [0.1, 0.2], {"units": "1"}),
+            "label": ("run", np.array(["", "b"], object)),
+        },
+        {"number": 3, "empty": "", "several": [1.0, 2.0]},
+    )  # fmt: skip
+    plain = tmp_path / "plain.nc"
+    results.save(odd.drop_vars(["flag", "when", "gaps"]), plain)
+    odd.to_netcdf(tmp_path / "odd.nc", engine="h5netcdf")
+    for file in [*files, plain, tmp_path / "odd.nc"]:
+        found, expected = results.load(file), by_xarray(file)
+        xr.testing.assert_identical(found, expected)
+        assert list(found.variables) == list(expected.variables)
+        for name in expected.variables:
+            assert found[name].dtype == expected[name].dtype
+            assert found[name].attrs.keys() == expected[name].attrs.keys()
+    for file in (path, plain):
+        netcdf.whole(file)  # without xarray
+    with pytest.raises(netcdf.NeedsXarray):
+        netcdf.whole(tmp_path / "odd.nc")
+
+
 def test_what_was_not_kept_is_not_looked_at_again(path):
     skip: set[str] = set()
     keep = lambda name, dims: set(dims) <= results.LABELS  # noqa: E731
