@@ -1,13 +1,14 @@
-"""Opening the results of thousands of runs: seconds and memory. Targets: 5 s, 60 s, 1 GiB.
+"""Opening an experiment of thousands of runs: seconds and memory. Targets: 5 s, 60 s, 1 GiB.
 
     python benchmarks/store.py [--runs 10000] [--changed 10] [--json] [--output FILE]
 
 A small run is trained, measured and stored; its file is copied under other seeds and LRs, with the
 raw material zeroed so that thousands fit on a disk. Nothing of these copies is a result: they are
-generated, in a temporary folder. Each row is a fresh process whose files have been dropped from the
-page cache, with the largest memory it held (Linux; that of the imports is beside it). `files`: no
-table yet, each run's file is read, and the table written. `table`: it is there. `changed`: some
-files are new since. Each opens an experiment, and all runs by their configurations.
+generated, in a temporary folder, for an experiment that only this script knows. Each row is a fresh
+process whose files have been dropped from the page cache, with the largest memory it held (Linux;
+that of the imports is beside it) and the processor's seconds, which a busy machine does not change
+much. `files`: no table yet, each run's file is read, and the table written. `table`: it is there.
+`changed`: some files are new since.
 """
 
 import json
@@ -21,31 +22,40 @@ from pathlib import Path
 import numpy as np
 from report import arguments, show
 
-from lrsc import RunConfig, TrainConfig, consolidated, experiments, netcdf, results, sweep
+from lrsc import RunConfig, TrainConfig, consolidated, experiments, netcdf, plans, results, sweep
 
+LRS = 100  # values of the experiment
 OPEN = """
 import json, sys, time
 from pathlib import Path
+sys.path.insert(0, sys.argv[1])
 import xarray as xr
-from lrsc import RunConfig, experiments
+from store import experiments, peak, planned
+planned(int(sys.argv[3]))
 xr.Dataset({"a": ("run", [0.0])})  # what xarray imports late
-root, wanted = Path(sys.argv[1]), Path(sys.argv[2])
-def peak():
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
 imported = peak()
-started = time.perf_counter()
-found = experiments.open_experiment("semi_synthetic", "quick", root)
-opened = time.perf_counter() - started
-configs = [RunConfig.from_json(text) for text in wanted.read_text().splitlines()]
-started = time.perf_counter()
-runs = experiments.open_runs(configs, root)
+started, busy = time.perf_counter(), time.process_time()
+found = experiments.open_experiment("thousands", "quick", Path(sys.argv[2]))
 print(json.dumps({
-    "open_experiment_s": opened, "of_experiment": int(found.sizes["run"]),
-    "open_runs_s": time.perf_counter() - started, "runs": int(runs.sizes["run"]),
+    "seconds": time.perf_counter() - started, "cpu_seconds": time.process_time() - busy,
+    "runs": int(found.sizes["run"]),
     "peak_mib": peak(), "imports_mib": imported,
 }))
 """
+
+
+def planned(runs: int) -> list[RunConfig]:
+    """An experiment of so many runs, known in this process."""
+    values = tuple(np.geomspace(0.001, 1, LRS).round(6).tolist())
+    plan = plans.Plan(values, tuple(range(-(-runs // LRS))), 1000)
+    experiments.EXPERIMENTS["thousands"] = (plans.Row("colored_mnist", "fcn", {"quick": plan}),)
+    return experiments.configs("thousands", "quick")[:runs]
+
+
+def peak() -> float:
+    """MiB that this process has held at most."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
 
 
 def first_run(root: Path) -> Path:
@@ -61,17 +71,6 @@ def first_run(root: Path) -> Path:
             found[variable] = found[variable].copy(data=np.zeros_like(found[variable].values))
     results.save(found, path)
     return path
-
-
-def configurations(n: int) -> list[RunConfig]:
-    """The runs of an experiment's quick plan first, then others at many seeds and LRs."""
-    planned = experiments.configs("semi_synthetic", "quick", "colored_mnist", "fcn")
-    lrs = np.geomspace(0.001, 1, 97).round(6).tolist()
-    more = (
-        RunConfig("colored_mnist", "fcn", TrainConfig(lr=lrs[k % 97]), k, source="embedded")
-        for k in range(100, 100 + n)
-    )
-    return [*planned, *more][:n]
 
 
 def put(source: Path, config: RunConfig, root: Path) -> Path:
@@ -92,31 +91,29 @@ def out_of_cache(root: Path) -> None:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
-def opened(case: str, root: Path, wanted: Path) -> dict:
-    """Times of a fresh process."""
+def opened(case: str, root: Path, runs: int) -> dict:
+    """Time and memory of a fresh process."""
     out_of_cache(root)
-    command = [sys.executable, "-c", OPEN, str(root), str(wanted)]
+    command = [sys.executable, "-c", OPEN, str(Path(__file__).parent), str(root), str(runs)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return {"case": case} | json.loads(done.stdout)
 
 
 def main() -> None:
     options = arguments(__doc__.splitlines()[0], runs=10_000, changed=10)
+    configs = planned(options.runs)
+    first = options.runs - options.changed
     with tempfile.TemporaryDirectory() as folder:
-        root, wanted = Path(folder) / "results", Path(folder) / "wanted"
+        root = Path(folder) / "results"
         source = first_run(Path(folder) / "first")
-        configs = configurations(options.runs + options.changed)
-        wanted.write_text("\n".join(config.to_json() for config in configs))
-        for config in configs[: options.runs]:
+        for config in configs[:first]:
             put(source, config, root)
-        rows = [opened("files", root, wanted), opened("table", root, wanted)]
-        for config in configs[options.runs :]:
+        rows = [opened(case, root, options.runs) for case in ("files", "table")]
+        for config in configs[first:]:
             put(source, config, root)
-        rows.append(opened(f"table, {options.changed} changed", root, wanted))
+        rows.append(opened(f"table, {options.changed} changed", root, options.runs))
         size = consolidated.table_path(root).stat().st_size / 2**20
-    for row in rows:
-        row["table_mib"] = size
-    show(rows, options.json, options.output)
+    show([row | {"table_mib": size} for row in rows], options.json, options.output)
 
 
 if __name__ == "__main__":

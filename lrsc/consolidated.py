@@ -20,6 +20,7 @@ from lrsc import netcdf, results
 
 FORM = 1  # of the table: another one is not read
 WORTH = 50  # files read anew, from which on writing the table costs less than reading them again
+BATCH = 500  # files that are held as single values at a time
 _STAMPS = ("size", "changed")
 _log = logging.getLogger(__name__)
 
@@ -155,6 +156,15 @@ def _form() -> dict[str, str]:
 
 def _read(folder: Path, stamps: dict[str, Stamp]) -> xr.Dataset | None:
     """The table of these runs, each read from its file; None if none can be read."""
+    names, parts = list(stamps), []
+    for first in range(0, len(names), BATCH):
+        batch = {name: stamps[name] for name in names[first : first + BATCH]}
+        if (part := _read_batch(folder, batch)) is not None:
+            parts.append(part)
+    return results.concat(parts) if len(parts) > 1 else next(iter(parts), None)
+
+
+def _read_batch(folder: Path, stamps: dict[str, Stamp]) -> xr.Dataset | None:
     found: dict[str, netcdf.Stored] = {}
     for name in stamps:
         stored = _stored(results.run_path(name, folder))
@@ -194,20 +204,12 @@ def _stored(path: Path) -> netcdf.Stored | None:
         return found
     except (OSError, ValueError, KeyError, RuntimeError, TypeError):
         pass  # xarray decides whether it is damaged
-    names: list[str] = []
-
-    def keep(whole: xr.Dataset) -> list[str]:
-        names.extend(str(name) for name in whole.variables)
-        return [str(n) for n, v in whole.data_vars.items() if set(v.dims) <= results.LABELS]
-
-    slow = results.load_run(path, keep)
+    slow = results.load_run(path)
     if slow is None:
         return None
-    return netcdf.Stored(
-        slow.attrs,
-        names,
-        {str(n): (tuple(map(str, v.dims)), v.values) for n, v in slow.variables.items()},
-    )
+    variables = {str(n): (tuple(map(str, v.dims)), v.values) for n, v in slow.variables.items()}
+    measures = {n: v for n, v in variables.items() if _is_measure(n, v[0])}
+    return netcdf.Stored(slow.attrs, list(variables), measures)
 
 
 @functools.lru_cache(maxsize=512)

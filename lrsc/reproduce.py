@@ -183,14 +183,15 @@ def _row(name: str, stored: xr.DataArray, now: xr.DataArray) -> dict[str, Any]:
     equal = same_shape and np.array_equal(then, found, equal_nan=True)
     with np.errstate(invalid="ignore"):  # infinity less infinity
         apart = np.abs(then - found) if same_shape else np.array([np.nan])
-    difference = 0.0 if equal else float(np.nanmax(apart, initial=-np.inf))
+    known = apart[np.isfinite(apart)]
+    difference = 0.0 if equal else float(known.max()) if known.size else float("nan")
     single = then.ndim == found.ndim == 0
     return {
         "name": name,
         "stored": float(then) if single else None,
         "now": float(found) if single else None,
         "values": found.size,
-        "difference": difference if np.isfinite(difference) else float("nan"),
+        "difference": difference,
         "equal": bool(equal),
         "within": equal or not single or bool(apart <= ABSOLUTE + RELATIVE * np.abs(then)),
     }

@@ -11,7 +11,7 @@ import os
 import platform
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -155,24 +155,24 @@ def write(path: Path, content: bytes | memoryview) -> None:
             ) from error
 
 
-def load(path: str | Path, keep: Callable[[xr.Dataset], list[str]] | None = None) -> xr.Dataset:
+def load(path: str | Path) -> xr.Dataset:
     """Read a result file into memory; ValueError naming the file if it is damaged or foreign.
 
-    What is read is compared with the file's digests, where it has some. keep: file -> names of the
-    variables to read; the others are left out.
+    It is compared with its digests, where it has some.
     """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"result file {path} does not exist")
     try:
-        with xr.open_dataset(path, engine="h5netcdf") as found:
-            # with its encoding, a text written again would be cut at the length it had in the file
-            whole = (found if keep is None else found[keep(found)]).load().drop_encoding()
-        if whole.attrs.pop(netcdf.DIGESTS, None) is not None:
-            netcdf.check(
-                path, {str(n): tuple(map(str, v.dims)) for n, v in whole.variables.items()}
-            )
-        return whole
+        try:
+            attrs, variables, coords = netcdf.whole(path)
+        except netcdf.NeedsXarray:
+            with xr.open_dataset(path, engine="h5netcdf") as found:
+                # with its encoding, a text written again would be cut at its length in the file
+                return found.load().drop_encoding()
+        found = xr.Dataset({n: v for n, v in variables.items() if n not in coords},
+                           {n: v for n, v in variables.items() if n in coords}, attrs)  # fmt: skip
+        return found
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
         raise ValueError(f"result file {path} is damaged or not a result: {error}") from error
 
@@ -190,7 +190,7 @@ def shipped(name: str, needs: Iterable[str] = ()) -> xr.Dataset | None:
     try:
         found = load(path)
     except ValueError as error:
-        _log.warning("%s", error)
+        _log.info("%s", error)  # a warning would stand on the page, with the machine's path
         raise ValueError(f"{file} is damaged or not a result") from error
     missing = [n for n in needs if n not in found.variables and n not in found.attrs]
     if missing:
@@ -200,19 +200,20 @@ def shipped(name: str, needs: Iterable[str] = ()) -> xr.Dataset | None:
     return found.assign_attrs(file=f"book/results/{path.name}")
 
 
-def load_run(
-    path: Path, keep: Callable[[xr.Dataset], list[str]] | None = None
-) -> xr.Dataset | None:
+def load_run(path: Path) -> xr.Dataset | None:
     """A run's result, or None if there is none; a damaged file is set aside with a warning.
 
-    keep: as in `load`.
+    A run whose configuration is of another version is left where it is, and none.
     """
     if not path.is_file():
         return None
     try:
-        found = load(path, keep)
+        found = load(path)
         check_run(found.attrs, path)
         return found
+    except OtherVersion as error:
+        _log.warning("run %s is left out: %s", path.stem, error)
+        return None
     except ValueError as error:
         aside = path.with_name(path.name + ".damaged")
         place = f"set aside as {aside.name}"
@@ -226,14 +227,20 @@ def load_run(
         return None
 
 
+class OtherVersion(ValueError):
+    """A run's file is whole, but its configuration is of another version."""
+
+
 def check_run(attrs: Mapping, path: Path) -> None:
     """Raise ValueError unless the attributes of a file are those of the run it is named after."""
     if attrs.get("run_id") != path.stem:
         raise ValueError(f"{path} holds run {attrs.get('run_id')!r}")
+    if not isinstance(attrs.get("config"), str):
+        raise ValueError(f"{path} holds no configuration")
     try:
         parsed(attrs["config"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} holds no valid configuration: {error}") from error
+    except ValueError as error:
+        raise OtherVersion(f"{path} holds no valid configuration: {error}") from error
 
 
 @functools.lru_cache(maxsize=100_000)

@@ -147,7 +147,7 @@ class _Client:
         return Task(task.name, (mine, {n: asked[n] for n in mine}, options), task.seconds)
 
     def _claimed(self, name: str) -> bool:
-        if results.load_run(results.run_path(name, self.folder), lambda found: []) is not None:
+        if results.load_run(results.run_path(name, self.folder)) is not None:
             self.found[name] = "before"
             return False
         claim = contextlib.ExitStack()

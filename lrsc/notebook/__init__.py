@@ -14,6 +14,7 @@ from lrsc.notebook.compressibility import (
     show_rows_pruning,
     show_shrinking,
 )
+from lrsc.notebook.costs import show_computing, show_cost
 from lrsc.notebook.data import show_card, show_counts, show_examples
 from lrsc.notebook.display import MEASURES, show, table
 from lrsc.notebook.front import finding, show_finding
@@ -63,7 +64,8 @@ from lrsc.notebook.studies import (
 __all__ = [
     "MEASURES", "NAMES", "contrasted", "evidence", "finding", "interventions", "measured_rows",
     "parameters", "show", "show_attribution_shares", "show_benchmark", "show_card",
-    "show_choices", "show_claims", "show_contrasts", "show_counts", "show_crossfit",
+    "show_choices", "show_claims", "show_computing", "show_contrasts", "show_cost", "show_counts",
+    "show_crossfit",
     "show_curves", "show_disagreements", "show_dominance", "show_dynamics", "show_examples",
     "show_finding", "show_gallery", "show_headline", "show_interventions", "show_loss_ratios",
     "show_methods", "show_paired", "show_propositions", "show_pruned_accuracy", "show_pruning",

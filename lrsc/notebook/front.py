@@ -8,7 +8,7 @@ import xarray as xr
 
 from lrsc import plots
 from lrsc.claims import evidence, learning_rates
-from lrsc.notebook.display import html_table, show
+from lrsc.notebook.display import html_table, say_unread, show
 
 
 def finding(root: str | Path | None = None) -> list[xr.Dataset]:
@@ -32,6 +32,7 @@ def show_finding(rows: Sequence[xr.Dataset]) -> None:
     """Display three sentences, the figure with its caption, and what each row was measured with."""
     from IPython.display import HTML, Markdown, display
 
+    say_unread()
     if not rows:
         commands = " or ".join(f"`lrsc sweep {n} --profile desk`" for n in learning_rates.GRID)
         return display(Markdown(
@@ -62,7 +63,7 @@ def _rises(rows: Sequence[xr.Dataset], name: str) -> str:
     if plots.is_percent(name):
         mean = f"{100 * np.mean(changes):+.1f} percentage points"
     return (
-        f"{_label(name)} rises in {sum(c > 0 for c in changes)} of {len(rows)} measured rows "
+        f"{_label(name)} rises in {sum(c > 0 for c in changes)} of {len(rows)} networks measured "
         f"({mean.replace('-', '−')} on average)"
     )
 
@@ -99,7 +100,7 @@ def _caption(rows: Sequence[xr.Dataset]) -> str:
     files = [f"[{name}](../{name})" for name in _values(rows, "file")]
     sources = ", ".join(plots.source(name) for name in _values(rows, "source_id"))
     return (
-        "A line is a row of the table below, a network on a data set. It leads from the mean over "
+        "A line is a network on a data set, as in the table below. It leads from the mean over "
         "seeds at the row's smallest learning rate to that at its largest; runs that diverged are "
         "left out. "
         f"Source {sources}; device {', '.join(_values(rows, 'device'))}."
