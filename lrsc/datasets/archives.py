@@ -120,7 +120,7 @@ def _tar_members(archive: Path, raw: IO[bytes]) -> Iterator[tuple[str, bytes]]:
 
 def _zip_members(archive: Path, stream: IO[bytes]) -> Iterator[tuple[str, bytes]]:
     with zipfile.ZipFile(stream) as packed:
-        for member in packed.infolist():
+        for member in listed(packed):
             kind = stat.S_IFMT(member.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise ValueError(
@@ -130,6 +130,19 @@ def _zip_members(archive: Path, stream: IO[bytes]) -> Iterator[tuple[str, bytes]
             name = _inside(archive, member.filename)
             if not member.is_dir():
                 yield name, packed.read(member)  # checks its CRC
+
+
+def listed(packed: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+    """Members of a zip; BadZipFile where its end tells of more: a damaged list can hide some."""
+    found, stream = packed.infolist(), packed.fp
+    assert stream is not None
+    stream.seek(max(0, stream.seek(0, io.SEEK_END) - 2**16 - 22))
+    tail = stream.read()
+    at = tail.rfind(b"PK\5\6") + 10
+    count = int.from_bytes(tail[at : at + 2], "little")  # 0xFFFF: told elsewhere
+    if not found or count not in (len(found), 0xFFFF):
+        raise zipfile.BadZipFile("its list of members is not whole")
+    return found
 
 
 def _inside(archive: Path, name: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lrsc.datasets import decoding
+from lrsc.datasets import archives, decoding
 from lrsc.datasets.decoding import Member
 from lrsc.errors import DataMissing
 
@@ -110,7 +110,7 @@ def _in_zip(place: Path, inside: str) -> Iterator[tuple]:
 
     try:
         with zipfile.ZipFile(place) as archive:
-            members = archive.infolist()
+            members = archives.listed(archive)
     except zipfile.BadZipFile as error:
         raise ValueError(str(error)) from error
     for m in members:

@@ -183,3 +183,17 @@ def test_a_gz_file_is_unpacked_in_place_of_an_old_one(tmp_path):
         with pytest.raises(ValueError, match=r"a\.gz cannot be read to its end"):
             archives.decompress(tmp_path / "a.gz", tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == content and names(tmp_path) == {"a", "a.gz"}
+
+
+def test_a_zip_whose_list_hides_a_member_is_damaged(tmp_path):
+    path = tmp_path / "two.zip"
+    with zipfile.ZipFile(path, "w") as packed:
+        packed.writestr("a.txt", "first")
+        packed.writestr("b.txt", "second")
+    whole = path.read_bytes()
+    at = whole.index(b"PK\1\2") + 33  # length of the comment, over which the next entry is skipped
+    path.write_bytes(whole[:at] + b"\1" + whole[at + 1 :])
+    with zipfile.ZipFile(path) as packed:
+        assert packed.namelist() == ["a.txt"] and packed.testzip() is None
+    with pytest.raises(ValueError, match="two.zip cannot be read to its end.*list of members"):
+        list(archives.members(path))

@@ -150,7 +150,12 @@ def _damage_all(seed: float, folder: Path, each: int) -> Counts:
                 counts.wrong.append(f"{kind}: {traceback.format_exc()}")
                 continue
             refused = found is None and "cache" in kind  # it is made again
-            counts.accepted += not refused and not _same(expected, found)
+            if not refused and not _same(expected, found):
+                counts.accepted += 1
+                at = [i for i, (a, b) in enumerate(zip(whole, changed, strict=False)) if a != b]
+                counts.wrong.append(
+                    f"{kind}: accepted with {len(changed)} bytes, changed at {at[:9]}"
+                )
         path.write_bytes(whole)
     return counts
 

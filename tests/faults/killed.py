@@ -46,7 +46,7 @@ def _undisturbed(n: int, steps: int, folder: Path) -> dict[str, xr.Dataset]:
 
 def sweep_killed(rng: random.Random, folder: Path, kills: int = 3, n: int = 4) -> Counts:
     """SIGKILL of a sweep at random moments, and at writes; then it is let go on to its end."""
-    steps = 2000
+    steps = 1500
     whole = _undisturbed(n, steps, folder)
     root, configs, counts = folder / "results", runs(n, steps), Counts(faults=kills)
     for attempt in range(kills + 1):
