@@ -41,19 +41,7 @@ lint: setup
 	$(BIN)/mypy
 
 bench: setup
-	$(BIN)/python benchmarks/import_time.py
-	$(BIN)/python benchmarks/train_step.py
-	$(BIN)/python benchmarks/measures.py
-	$(BIN)/python benchmarks/attribution.py
-	$(BIN)/python benchmarks/datasets.py
-	$(BIN)/python benchmarks/streaming.py
-	$(BIN)/python benchmarks/models.py
-	$(BIN)/python benchmarks/precision.py
-	$(BIN)/python benchmarks/replicas.py
-	$(BIN)/python benchmarks/recording.py
-	$(BIN)/python benchmarks/shrinking.py
-	$(BIN)/python benchmarks/cluster.py
-	$(BIN)/python benchmarks/store.py
+	$(BIN)/lrsc bench
 
 clean:
 	rm -rf _build build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

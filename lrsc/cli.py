@@ -109,6 +109,11 @@ def _parser() -> argparse.ArgumentParser:
     add.set_defaults(command=_score)
 
     text = "merge, verify and clean results; write those that ship with the book"
+    add = commands.add_parser("bench", help="measure times on this machine, in a checkout")
+    add.add_argument("names", nargs="*", help="scripts of benchmarks/ (default all)")
+    add.add_argument("--json", action="store_true", help="rows for programs")
+    add.set_defaults(command=_bench, kept="What was printed is all there is")
+
     _add_results(commands.add_parser("results", help=text))
 
     add = commands.add_parser("repro", help="run a stored result again, and compare")
@@ -171,7 +176,7 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
     for name, parser in actions.choices.items():
         parser.add_argument("--results", type=Path, help="results folder (default results/)")
         parser.set_defaults(command=_results)
-        if name in ("contrast", "crossfit"):
+        if name != "export":
             parser.add_argument("--profile", default="desk", help="of the runs (default desk)")
             lrs = "two or more" if name == "soup" else "low,high"
             parser.add_argument("--lrs", type=_numbers, required=True, help=lrs)
@@ -480,6 +485,26 @@ def _repro(args) -> int:
         print(f"different: {difference}")
     print(f"{found.run_id}: {found.verdict}")
     return int(not found.ok)
+
+
+def _bench(args) -> int:
+    import subprocess
+
+    from lrsc import results
+    from lrsc.errors import check_names
+
+    folder = results.project_root() / "benchmarks"
+    if not folder.is_dir():
+        raise ValueError("bench runs the scripts in benchmarks/ of a checkout: this is none")
+    known = sorted(path.stem for path in folder.glob("*.py") if path.stem != "report")
+    check_names("benchmark", args.names, known)
+    failed = 0
+    for name in args.names or known:
+        if not args.json:
+            print(f"== {name}", flush=True)
+        command = [sys.executable, str(folder / f"{name}.py"), *(["--json"] * args.json)]
+        failed |= subprocess.run(command).returncode
+    return int(failed != 0)
 
 
 def _results(args) -> None:

@@ -101,8 +101,9 @@ def export(root: str | Path | None = None) -> Path:
 
 
 def _shipped() -> xr.Dataset | None:
-    path = results.shipped_path(NAME)
-    return results.completed(results.load(path)) if path.is_file() else None
+    """Raises ValueError for a file that cannot be used."""
+    found = results.shipped(NAME, ("run_id", "config", *VARIABLES))
+    return None if found is None else results.completed(found)
 
 
 def _has_raw(run: xr.Dataset) -> bool:

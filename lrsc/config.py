@@ -185,8 +185,11 @@ class RunConfig:
 
     @classmethod
     def from_json(cls, text: str) -> "RunConfig":
-        """The inverse of `to_json`."""
-        return cls(**json.loads(text))
+        """The inverse of `to_json`; ValueError for what is none of this version's."""
+        try:
+            return cls(**json.loads(text))
+        except TypeError as error:  # a field that another version has
+            raise ValueError(f"a configuration of another version: {error}") from error
 
 
 def run_id(config: RunConfig, source: str, versions: Mapping[str, int]) -> str:

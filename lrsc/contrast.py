@@ -28,9 +28,10 @@ from lrsc.datasets import cifar10
 AT_LEAST, AT_MOST = 0.8, 0.2  # shares of the high- and low-LR networks that are right
 SAMPLES = 100  # of each kind on which attributions are compared
 SHOWN = 8  # of these, with images and maps
-_HELD = (
-    "selected", "lr", "seed", "dataset", "model", "profile", "source_id", "low", "high", "n_train",
-    "n_test", "at_least", "at_most", "drawn_by", "only_high", "foreground", "device", "made_by",
+HELD = (  # what a comparison that ships has
+    "integrated_gradients_entropy", "deeplift_entropy", "selected", "lr", "seed", "dataset",
+    "model", "profile", "source_id", "low", "high", "n_train", "n_test", "at_least", "at_most",
+    "drawn_by", "only_high", "foreground", "device", "made_by",
 )  # fmt: skip
 METHODS: dict[str, Callable[..., Tensor]] = {
     "integrated_gradients": attribution.integrated_gradients,
@@ -175,7 +176,7 @@ def shipped(dataset: str, model: str) -> xr.Dataset | None:
 
     Raises ValueError for a file that cannot be used.
     """
-    return results.shipped(f"contrast_{dataset}_{model}", _HELD)
+    return results.shipped(f"contrast_{dataset}_{model}", HELD)
 
 
 def over_test_set(found: xr.Dataset, name: str) -> np.ndarray:

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import functools
 import itertools
+import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from lrsc import consolidated, datasets, models, plans, results, states
+from lrsc import consolidated, datasets, measure, models, plans, results, states
 from lrsc.config import RunConfig, TrainConfig
 from lrsc.errors import check_names
 from lrsc.plans import EXPERIMENTS as EXPERIMENTS
@@ -22,6 +23,9 @@ DESK_TRAIN = 10_000  # training samples of the desk profile
 LARGE_IMAGES = ("celeba", "waterbirds", "imagenet")  # trained with batches of 16
 COLLAPSE = 0.10  # accuracy below the best LR's of its row at which a larger LR has collapsed
 LR = 0.1  # where a row does not say
+# without which a file is no experiment
+_NEEDS = ("config", "dataset", "model", "lr", "seed", "status", "source_id", "run_id")
+_log = logging.getLogger(__name__)
 
 
 def names() -> list[str]:
@@ -215,9 +219,9 @@ def open_runs(
     """
     runs = list(runs)
     probes = {probe for config in runs for probe in recording(config)}
-    shipped = (_shipped(name) for name in EXPERIMENTS)
+    of_book = (shipped(name) for name in EXPERIMENTS)
     found = _select(
-        [*_local(root, probes, runs), *(s for s in shipped if s is not None)],
+        [*_local(root, probes, runs), *(s for s in of_book if s is not None)],
         runs, profile_of(runs[0]),
     )  # fmt: skip
     if found is None:
@@ -259,8 +263,14 @@ def profile_of(config: RunConfig) -> str:
 
 
 def export(name: str, root: str | Path | None = None) -> Path:
-    """Write book/results/<name>.nc: measures (not raw material) of all local and shipped runs."""
+    """Write book/results/<name>.nc: measures (not raw material) of all local and shipped runs.
+
+    Raises ValueError where nothing is done, and where the file that is there cannot be used, since
+    its runs would be lost.
+    """
     check_names("experiment", [name], EXPERIMENTS)
+    if why := unusable(name).get(name):
+        raise ValueError(f"{why}: move it away first, so that what it holds is not lost")
     runs = sources(name, root)
     kept = []
     for profile in PROFILES[1:]:  # quick runs are never evidence
@@ -353,19 +363,56 @@ def sources(name: str, root: str | Path | None = None, curves: bool = True) -> l
         [c for p in PROFILES for k in _keys(name) for c in _planned(name, p, *k)] if curves else []
     )
     local = _local(root, recorded(name), wanted)
-    others = (_shipped(other) for other in EXPERIMENTS if other != name)
-    return [each for each in (_shipped(name), *local, *others) if each is not None]
+    others = (shipped(other) for other in EXPERIMENTS if other != name)
+    return [each for each in (shipped(name), *local, *others) if each is not None]
 
 
-def _shipped(name: str) -> xr.Dataset | None:
+def shipped(name: str) -> xr.Dataset | None:
+    """An experiment's runs that ship with the book; None where its file is absent or unusable."""
+    found = _read(name)
+    return None if isinstance(found, str) else found
+
+
+def unusable(*names: str) -> dict[str, str]:
+    """Experiments whose shipped file is there but cannot be used, and why; of all if none given."""
+    found = {name: _read(name) for name in names or EXPERIMENTS}
+    return {name: why for name, why in found.items() if isinstance(why, str)}
+
+
+def check_units(found: xr.Dataset) -> None:
+    """Raise ValueError for the first measure that is not in the units that all figures expect."""
+    for name, (units, _) in measure.VARIABLES.items():
+        if name not in found:
+            continue
+        has = found[name].attrs.get("units", units)
+        if has != units:
+            raise ValueError(f"{name} in units {has!r}, expected {units!r}")
+        if "accuracy" in name and (found[name].values > 1 + 1e-6).any():
+            raise ValueError(f"{name} up to {float(found[name].max()):g}, expected a fraction")
+
+
+def _read(name: str) -> xr.Dataset | str | None:
+    """The shipped file of an experiment, or why it cannot be used."""
     path = results.shipped_path(name)
     return _read_shipped(name, path, path.stat().st_mtime_ns) if path.is_file() else None
 
 
 @functools.lru_cache(maxsize=64)
-def _read_shipped(name: str, path: Path, changed: int) -> xr.Dataset:
-    found = results.completed(results.load(path))
-    return _with_origin(found, "shipped", f"book/results/{name}.nc")
+def _read_shipped(name: str, path: Path, changed: int) -> xr.Dataset | str | None:
+    try:
+        found = results.shipped(name, _NEEDS)
+        if found is None:
+            return None
+        if found["config"].dims != ("run",):
+            raise ValueError("no runs, expected the dimension 'run'")
+        for text in found["config"].values:
+            RunConfig.from_json(text)
+        check_units(found)
+    except ValueError as error:
+        why = str(error) if path.name in str(error) else f"`book/results/{path.name}` holds {error}"
+        _log.info("%s: its runs count as not measured", why)
+        return why
+    return _with_origin(results.completed(found), "shipped", f"book/results/{name}.nc")
 
 
 def recorded(name: str) -> tuple[str, ...]:
@@ -380,7 +427,7 @@ def _local(
     found = consolidated.measures(root)
     if found is None:
         return []
-    found = _with_origin(found, "local")
+    found = _with_origin(_with_our_units(found), "local")
     recorded, keys = set(recorded), {_key(config) for config in wanted}
     if recorded and keys:
         held = zip(found["key"].values, found["probes"].values, strict=True)
@@ -389,6 +436,26 @@ def _local(
             curves = consolidated.with_curves(found.isel(run=chosen), recorded, root)
             return [_indexed(curves), found.isel(run=~chosen)]
     return [found]
+
+
+def _with_our_units(found: xr.Dataset) -> xr.Dataset:
+    """Runs without those whose accuracies are no fractions, each with one warning."""
+    names = [n for n in measure.VARIABLES if n in found and "accuracy" in n]
+    fine = np.ones(found.sizes["run"], bool)
+    for name in names:
+        values = found[name].values.reshape(len(fine), -1)
+        for row in np.flatnonzero((values > 1 + 1e-6).any(1) & fine):
+            fine[row] = False
+            _warn_once(
+                f"run {found['run_id'].values[row]} is left out: it holds {name} up to "
+                f"{np.nanmax(values[row]):g}, expected a fraction"
+            )
+    return found if fine.all() else found.isel(run=fine)
+
+
+@functools.cache
+def _warn_once(text: str) -> None:
+    _log.warning(text)
 
 
 def _with_origin(found: xr.Dataset, origin: str, file: str = "") -> xr.Dataset:
@@ -507,8 +574,8 @@ def _with_collapsed(found: xr.Dataset) -> np.ndarray:
 
 def known_runs(root: str | Path | None = None) -> xr.Dataset | None:
     """Epochs of all runs that are done, local or shipped, in long form; None if there are none."""
-    shipped = (_shipped(name) for name in EXPERIMENTS)
-    found = [f for f in (*_local(root), *shipped) if f is not None]
+    of_book = (shipped(name) for name in EXPERIMENTS)
+    found = [f for f in (*_local(root), *of_book) if f is not None]
     keys = ["dataset", "model", "data", "lr", "epochs", "train_seconds"]
     return xr.concat([f.reset_coords()[keys] for f in found], "run") if found else None
 
@@ -551,7 +618,8 @@ def status(profile: str | None = None, root: str | Path | None = None) -> list[d
     """
     if profile is not None:
         check_names("profile", [profile], PROFILES)
-    sources = [*_local(root), *(s for other in EXPERIMENTS if (s := _shipped(other)) is not None)]
+    of_book = (shipped(other) for other in EXPERIMENTS)
+    sources = [*_local(root), *(s for s in of_book if s is not None)]
     diverged = [(source["status"].values == "diverged").tolist() for source in sources]
     known = known_runs(root)
     running, failed = (

@@ -154,10 +154,11 @@ def load(path: str | Path) -> xr.Dataset:
         except netcdf.NeedsXarray:
             with xr.open_dataset(path, engine="h5netcdf") as found:
                 # with its encoding, a text written again would be cut at its length in the file
-                return found.load().drop_encoding()
-        found = xr.Dataset({n: v for n, v in variables.items() if n not in coords},
-                           {n: v for n, v in variables.items() if n in coords}, attrs)  # fmt: skip
-        return found
+                decoded = found.load().drop_encoding()
+            decoded.attrs.pop(netcdf.DIGESTS, None)
+            return decoded
+        data = {name: v for name, v in variables.items() if name not in coords}
+        return xr.Dataset(data, {n: v for n, v in variables.items() if n in coords}, attrs)
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
         raise ValueError(f"result file {path} is damaged or not a result: {error}") from error
 
@@ -175,7 +176,7 @@ def shipped(name: str, needs: Iterable[str] = ()) -> xr.Dataset | None:
     try:
         found = load(path)
     except ValueError as error:
-        _log.warning("%s", error)
+        _log.info("%s", error)  # a warning would stand on the page, with the machine's path
         raise ValueError(f"{file} is damaged or not a result") from error
     missing = [n for n in needs if n not in found.variables and n not in found.attrs]
     if missing:
@@ -186,13 +187,19 @@ def shipped(name: str, needs: Iterable[str] = ()) -> xr.Dataset | None:
 
 
 def load_run(path: Path) -> xr.Dataset | None:
-    """A run's result, or None if there is none; a damaged file is set aside with a warning."""
+    """A run's result, or None if there is none; a damaged file is set aside with a warning.
+
+    A run whose configuration is of another version is left where it is, and none.
+    """
     if not path.is_file():
         return None
     try:
         found = load(path)
         check_run(found.attrs, path)
         return found
+    except OtherVersion as error:
+        _log.warning("run %s is left out: %s", path.stem, error)
+        return None
     except ValueError as error:
         aside = path.with_name(path.name + ".damaged")
         place = f"set aside as {aside.name}"
@@ -206,14 +213,20 @@ def load_run(path: Path) -> xr.Dataset | None:
         return None
 
 
+class OtherVersion(ValueError):
+    """A run's file is whole, but its configuration is of another version."""
+
+
 def check_run(attrs: Mapping, path: Path) -> None:
     """Raise ValueError unless the attributes of a file are those of the run it is named after."""
     if attrs.get("run_id") != path.stem:
         raise ValueError(f"{path} holds run {attrs.get('run_id')!r}")
+    if not isinstance(attrs.get("config"), str):
+        raise ValueError(f"{path} holds no configuration")
     try:
         parsed(attrs["config"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} holds no valid configuration: {error}") from error
+    except ValueError as error:
+        raise OtherVersion(f"{path} holds no valid configuration: {error}") from error
 
 
 @functools.lru_cache(maxsize=100_000)

@@ -538,9 +538,8 @@ def shipped_ids() -> frozenset[str]:
     """Names of the runs that ship with the book: they count as done."""
     ids: set[str] = set()
     for experiment in experiments.names():
-        path = results.shipped_path(experiment)
-        if path.is_file():
-            ids |= set(results.load(path)["run_id"].values.tolist())
+        if (found := experiments.shipped(experiment)) is not None:
+            ids |= set(found["run_id"].values.tolist())
     return frozenset(ids)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from longform import experiment
 
-from lrsc import claims, cli, experiments
+from lrsc import claims, cli, experiments, soup
 
 
 def pretend(monkeypatch, change=lambda found: found, **options):
@@ -18,6 +18,7 @@ def pretend(monkeypatch, change=lambda found: found, **options):
         return change(experiment(**options))
 
     monkeypatch.setattr(experiments, "open_experiment", opened)
+    monkeypatch.setattr(soup, "shipped", dict)
     return {c["id"]: c for c in claims.verdicts()}
 
 

@@ -252,3 +252,21 @@ def test_every_data_script_checks_its_own_set(tmp_path, capsys, name):
     with pytest.raises(SystemExit) as stopped:
         module.main(["--help"])
     assert stopped.value.code == 0 and f"data_scripts/{name}.py" in capsys.readouterr().out
+
+
+def test_bench_runs_scripts_by_name_and_refuses_others(monkeypatch, capsys, tmp_path):
+    folder = tmp_path / "benchmarks"
+    folder.mkdir()
+    (folder / "report.py").write_text("raise SystemExit('no benchmark')")
+    (folder / "one.py").write_text("import sys; open('called', 'a').write(str(sys.argv[1:]))")
+    (folder / "bad.py").write_text("raise SystemExit(3)")
+    monkeypatch.setattr("lrsc.results.project_root", lambda: tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["bench", "one", "--json"]) == 0
+    assert (tmp_path / "called").read_text() == "['--json']"
+    assert cli.main(["bench"]) == 1, "one of them failed"
+    assert cli.main(["bench", "report"]) == 2
+    assert "unknown benchmark 'report'" in capsys.readouterr().err
+    monkeypatch.setattr("lrsc.results.project_root", lambda: tmp_path / "elsewhere")
+    assert cli.main(["bench"]) == 2
+    assert "of a checkout" in capsys.readouterr().err

@@ -145,7 +145,9 @@ def test_quick_runs_are_no_evidence(monkeypatch, displayed):
 def test_evidence_says_how_much_is_measured(monkeypatch, displayed):
     ds = experiment()
     opens(monkeypatch, ds)
-    assert notebook.evidence("synthetic", "parity", "fcn") is ds
+    found = notebook.evidence("synthetic", "parity", "fcn")
+    assert found["prunability"].equals(ds["prunability"]) and found.attrs == ds.attrs
+    assert found["sparsity"].isnull().all()  # which these results do not have
     planned = len(experiments.configs("synthetic", "desk"))
     assert f"12 of the {planned} runs of the desk profile" in displayed[0][1]
     assert "Unbiased accuracy:" in displayed[0][1]
@@ -154,7 +156,7 @@ def test_evidence_says_how_much_is_measured(monkeypatch, displayed):
 @pytest.mark.parametrize("show", [notebook.show_curves, notebook.show_pruning, notebook.show_table])
 def test_missing_evidence_is_said_to_be_missing_everywhere(show, displayed):
     show(xr.Dataset())
-    assert displayed == [("Markdown", "*Not measured yet.*")]
+    assert displayed == [("Markdown", "*Not measured yet.* `lrsc status` shows what is missing.")]
 
 
 def test_figures_carry_their_alternative_text_and_a_caption(displayed):

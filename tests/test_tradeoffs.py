@@ -68,7 +68,7 @@ def test_tradeoffs_are_shown_against_three_measures(displayed_texts):
     assert displayed_texts[0].count("<img ") == 3
     displayed_texts.clear()
     notebook.show_tradeoffs(xr.Dataset())
-    assert displayed_texts == ["*Not measured yet.*"]
+    assert displayed_texts == ["*Not measured yet.* `lrsc status` shows what is missing."]
 
 
 def test_every_intervention_has_its_curves_and_the_command_that_makes_them(displayed_texts):

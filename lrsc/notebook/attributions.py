@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from lrsc import contrast, plots, results
-from lrsc.notebook.display import caption_of, html_table, say_unmeasured, show
+from lrsc.notebook.display import caption_of, html_table, say_unmeasured, say_unusable, show
 
 TITLES = {
     "entropy": "entropy of the map (nat)",
@@ -18,12 +18,25 @@ METHODS = {"integrated_gradients": "Integrated Gradients", "deeplift": "DeepLIFT
 
 
 def contrasted(dataset: str, model: str) -> xr.Dataset:
-    """The shipped comparison of low- and high-LR networks; without samples if there is none."""
-    path = results.shipped_path(f"contrast_{dataset}_{model}")
-    if not path.is_file():
+    """The shipped comparison of low- and high-LR networks; without samples if there is none.
+
+    Displays then how one is made, and of a file that cannot be used why.
+    """
+    from IPython.display import Markdown, display
+
+    command = f"lrsc results contrast --dataset {dataset} --model {model} --lrs LOW,HIGH"
+    try:
+        found = contrast.shipped(dataset, model)
+    except ValueError as error:
+        say_unusable(str(error), command)
         return xr.Dataset()
-    found = results.load(path)
-    return found.assign_attrs(file=f"book/results/{path.name}")
+    if found is None:
+        display(Markdown(
+            "**No comparison here yet.** Once networks at a low and a high LR are trained here "
+            f"(`lrsc sweep`, with `--raw` for those that ship), `{command}` makes it."
+        ))  # fmt: skip
+        return xr.Dataset()
+    return found
 
 
 def show_gallery(found: xr.Dataset, methods: Sequence[str] = ("integrated_gradients",)) -> None:
@@ -98,13 +111,20 @@ def show_contrasts(besides: Sequence[tuple[str, str]] = ()) -> None:
     from IPython.display import Markdown, display
 
     paths = sorted(results.shipped_path("x").parent.glob("contrast_*.nc"))
-    pairs = [(str(a["dataset"]), str(a["model"])) for a in (results.load(p).attrs for p in paths)]
-    pairs = [pair for pair in pairs if pair not in besides]
-    if not pairs:
-        return say_unmeasured()
-    for dataset, model in pairs:
-        display(Markdown(f"**{plots.name_of(dataset)}, {plots.name_of(model)}**"))
-        show_gallery(contrasted(dataset, model))
+    shown = 0
+    for path in paths:
+        try:
+            found = results.shipped(path.stem, contrast.HELD)
+        except ValueError as error:
+            say_unusable(str(error), "lrsc results contrast")
+            continue
+        if found is None or (pair := (found.attrs["dataset"], found.attrs["model"])) in besides:
+            continue
+        display(Markdown(f"**{', '.join(map(plots.name_of, pair))}**"))
+        show_gallery(found)
+        shown += 1
+    if not shown:
+        say_unmeasured()
 
 
 def _cells(test: dict[str, float]) -> list[str]:

@@ -6,7 +6,7 @@ import xarray as xr
 
 from lrsc import compressibilities, measure, plots, pruning, results, sweep
 from lrsc.config import RunConfig
-from lrsc.notebook.display import caption_of, html_table, say_unmeasured, show
+from lrsc.notebook.display import caption_of, html_table, say_unmeasured, say_unusable, show
 from lrsc.notebook.sections import measured_rows, show_curves, show_pruning
 
 OF_ACTIVATIONS = ("activation_compressibility", "sparsity", "pq_index")
@@ -15,12 +15,12 @@ OF_FILTERS = ("filter_compressibility", "filter_sparsity", "filter_pq_index")
 
 def show_rows_pruning(*names: str) -> None:
     """Display the pruning curves of both methods for each measured row of these experiments."""
-    _show_each(measured_rows(*names), show_pruning)
+    _show_each(names, measured_rows(*names), show_pruning)
 
 
 def show_rows_compressibility(*names: str) -> None:
     """Display three measures of activations against LR for each measured row."""
-    _show_each(measured_rows(*names), lambda found: show_curves(found, OF_ACTIVATIONS))
+    _show_each(names, measured_rows(*names), lambda found: show_curves(found, OF_ACTIVATIONS))
 
 
 def show_rows_orders(*names: str) -> None:
@@ -30,7 +30,7 @@ def show_rows_orders(*names: str) -> None:
         figure = plots.orders(found, "activation_compressibility_at")
         show(figure, caption=caption_of(found, _EXPORT))
 
-    _show_each(_others(names), one)
+    _show_each(names, _others(names), one, _EXPORT)
 
 
 def show_rows_filters(*names: str) -> None:
@@ -43,7 +43,7 @@ def show_rows_filters(*names: str) -> None:
         figure = plots.plain_curves(found.sel(q=2.0, kept=0.1), OF_FILTERS)
         show(figure, caption=caption_of(found, _EXPORT))
 
-    _show_each(_others(names), one)
+    _show_each(names, _others(names), one, _EXPORT)
 
 
 def show_shrinking(config: RunConfig, kappas: Sequence[float] = (0.3, 0.5, 0.7, 0.9)) -> None:
@@ -82,15 +82,21 @@ def show_shrinking(config: RunConfig, kappas: Sequence[float] = (0.3, 0.5, 0.7, 
 _EXPORT = f"lrsc results export {compressibilities.NAME}"
 
 
-def _show_each(rows: dict[tuple[str, str], xr.Dataset], one: Callable) -> None:
-    """Each row under a heading of its own; that nothing is measured, where there is none."""
+def _show_each(
+    names: Sequence[str], rows: dict[tuple[str, str], xr.Dataset], one: Callable, *after: str
+) -> None:
+    """Each row of these experiments under a heading of its own; how to measure, where none is.
+
+    after: commands that follow the sweeps.
+    """
     from IPython.display import Markdown, display
 
     for pair, found in rows.items():
         display(Markdown(f"**{', '.join(map(plots.name_of, pair))}**"))
         one(found)
     if not rows:
-        say_unmeasured()
+        raw = " --raw" if after else ""  # which is what they are made from
+        say_unmeasured([*(f"lrsc sweep {name} --profile desk{raw}" for name in names), *after])
 
 
 def _others(names: Sequence[str]) -> dict[tuple[str, str], xr.Dataset]:
@@ -100,7 +106,11 @@ def _others(names: Sequence[str]) -> dict[tuple[str, str], xr.Dataset]:
     rows = {}
     for pair, found in measured_rows(*names).items():
         ids = found["run_id"].values.tolist()
-        other = compressibilities.of_runs(ids)
+        try:
+            other = compressibilities.of_runs(ids)
+        except ValueError as error:
+            say_unusable(str(error), _EXPORT)
+            return {}
         if other is not None:
             same = found.isel(run=[ids.index(name) for name in other["run_id"].values])
             other = other.assign_coords({n: same[n] for n in ("status", "profile", "origin")})

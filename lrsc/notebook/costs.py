@@ -1,15 +1,15 @@
 """What the results took to compute, and what rows would take that were never measured."""
 
-import json
-
 import numpy as np
 
-from lrsc import experiments, plans, plots, results
+from lrsc import experiments, plans, plots
 from lrsc.config import RunConfig
-from lrsc.notebook.display import html_table, say_unmeasured
+from lrsc.notebook.display import html_table
+from lrsc.notebook.studies import benchmark
 
 # training images as published, of the sets that only their own homes may hand out
 PUBLISHED = {"celeba": 162_770, "waterbirds": 4_795, "imagenet": 1_281_167}
+_NEEDED = {"batch", "ms_a_step", "gflop_a_step", "peak_mb"}
 PAPER = "The paper states 400 hours of four A100 GPUs in all, for all its experiments."
 
 
@@ -37,10 +37,9 @@ def computing() -> dict[tuple[str, str], tuple[int, float]]:
     """(profile, device) -> number of runs whose results ship, and the seconds they took in all."""
     found: dict[str, tuple[str, str, float]] = {}
     for name in experiments.names():
-        path = results.shipped_path(name)
-        if not path.is_file():
+        of = experiments.shipped(name)
+        if of is None:
             continue
-        of = results.completed(results.load(path))
         configs = [RunConfig.from_json(text) for text in of["config"].values]
         for run, config, device, wall, train in zip(
             of["run_id"].values, configs, of["device_name"].values, of["wall_seconds"].values,
@@ -64,21 +63,20 @@ def show_cost(experiment: str) -> None:
     """
     from IPython.display import HTML, Markdown, display
 
-    path = results.shipped_path("step_times").with_suffix(".json")
-    if not path.is_file():
-        return say_unmeasured()
-    measured = json.loads(path.read_text())
+    if (measured := benchmark("step_times")) is None:
+        return None
     rows = [
         cells
         for row in experiments.EXPERIMENTS[experiment]
         if "paper" in row.plans and (cells := _cost(row, measured["rows"]))
     ]
+    machine = measured["machine"]
     heads = ["Data set", "Network", "Runs", "Epochs, at most", "Steps of a run", "Step (ms)",
              "All runs, at most (hours)", "Arithmetic of all (PFLOP)", "Memory (GB)"]  # fmt: skip
     display(HTML(html_table(heads, rows)))
     display(Markdown(
-        f"Step and memory as measured on {measured['machine']['device']}, "
-        f"{measured['machine']['cores']} cores, at 224 × 224 pixels and batch 16; training alone. "
+        f"Step and memory as measured on {machine.get('device', 'an unknown device')}, "
+        f"{machine.get('cores', 'unknown')} cores, 224 × 224 pixels, batch 16; training alone. "
         "Nothing was measured on a GPU here: "
         f"`lrsc sweep {experiment} --profile paper --estimate` times a few steps on yours, and "
         "prints the same sum for it."
@@ -88,9 +86,10 @@ def show_cost(experiment: str) -> None:
 def _cost(row: plans.Row, measured: list[dict]) -> list[str] | None:
     plan, samples = row.plans["paper"], PUBLISHED.get(row.dataset)
     step = next(
-        (m for m in measured if m["model"] == row.model and m["input"] == "3 x 224 x 224"), None
+        (m for m in measured if m.get("model") == row.model and m.get("input") == "3 x 224 x 224"),
+        None,
     )
-    if samples is None or step is None:
+    if samples is None or step is None or not step.keys() >= _NEEDED:
         return None
     runs, steps = len(plan.values) * len(plan.seeds), plan.max_epochs * (samples // step["batch"])
     return [

@@ -88,15 +88,24 @@ def say_unusable(why: str, command: str) -> None:
     from IPython.display import Markdown, display
 
     display(Markdown(
-        f"**Not read:** {why}. What it holds counts as not measured. Write it again with "
-        f"`{command}`."
+        f"**Not read:** {why}. What it holds counts as not measured. Move it away and write it "
+        f"again with `{command}`."
     ))  # fmt: skip
 
 
-def say_unmeasured() -> None:
+def say_unread(*names: str) -> None:
+    """Display which shipped files of these experiments (of all by default) cannot be used."""
+    for name, why in experiments.unusable(*names).items():
+        say_unusable(why, f"lrsc results export {name}")
+
+
+def say_unmeasured(commands: Sequence[str] = ()) -> None:
+    """Display that there is nothing to show, and the commands that measure it or say what does."""
     from IPython.display import Markdown, display
 
-    display(Markdown("*Not measured yet.*"))
+    how = ", then ".join(f"`{command}`" for command in commands)
+    how = f"Measure it with {how}." if how else "`lrsc status` shows what is missing."
+    display(Markdown(f"*Not measured yet.* {how}"))
 
 
 def _image(figure) -> str:

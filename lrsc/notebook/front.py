@@ -8,7 +8,7 @@ import xarray as xr
 
 from lrsc import plots
 from lrsc.claims import evidence, learning_rates
-from lrsc.notebook.display import html_table, show
+from lrsc.notebook.display import html_table, say_unread, show
 
 
 def finding(root: str | Path | None = None) -> list[xr.Dataset]:
@@ -32,6 +32,7 @@ def show_finding(rows: Sequence[xr.Dataset]) -> None:
     """Display three sentences, the figure with its caption, and what each row was measured with."""
     from IPython.display import HTML, Markdown, display
 
+    say_unread()
     if not rows:
         commands = " or ".join(f"`lrsc sweep {n} --profile desk`" for n in learning_rates.GRID)
         return display(Markdown(

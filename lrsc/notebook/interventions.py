@@ -14,10 +14,11 @@ from lrsc.notebook.display import (
     mean_sd,
     plain,
     say_unmeasured,
+    say_unread,
     say_unusable,
     show,
 )
-from lrsc.notebook.sections import show_curves
+from lrsc.notebook.sections import show_curves, with_measures
 from lrsc.training import uniform_soup
 
 AGAINST = ("prunability", "activation_compressibility", "csi")
@@ -33,6 +34,7 @@ def interventions(experiment: str, dataset: str, model: str) -> xr.Dataset:
     """
     from IPython.display import HTML, Markdown, display
 
+    say_unread(experiment)
     found = _opened(experiment, dataset, model)
     rows = experiments.EXPERIMENTS[experiment]
     names = [r.hyperparameter for r in rows if (r.dataset, r.model) == (dataset, model)]
@@ -204,7 +206,7 @@ def _opened(experiment: str, dataset: str, model: str) -> xr.Dataset:
     except ValueError:  # nothing is measured, which is said in the table
         return xr.Dataset()
     found = found.isel(run=found["profile"].values != "quick")
-    return found if found.sizes["run"] else xr.Dataset()
+    return with_measures(found) if found.sizes["run"] else xr.Dataset()
 
 
 def _only(ds: xr.Dataset, name: str) -> xr.Dataset:

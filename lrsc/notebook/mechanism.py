@@ -7,7 +7,14 @@ import torch
 import xarray as xr
 
 from lrsc import experiments, metrics, plans, plots, results, theory
-from lrsc.notebook.display import caption_of, html_table, say_unmeasured, show
+from lrsc.notebook.display import (
+    caption_of,
+    html_table,
+    say_unmeasured,
+    say_unread,
+    say_unusable,
+    show,
+)
 from lrsc.training.probes import fixed_indices
 
 RATIOS = ("max_loss_ratio_fixed", "max_loss_ratio")
@@ -20,6 +27,7 @@ DYNAMICS = {  # title -> curves of the probe
     "norm of all weights": ("weight_norm",),
     "mean loss, bias-aligned / bias-conflicting": ("loss_quotient",),
 }
+_GROUPS = ("conflicting", "at_least", "at_most", "low", "high", "source_id", "profile", "made_by")
 ALPHAS = np.geomspace(0.1, 300, 24)
 
 
@@ -27,6 +35,7 @@ def show_loss_ratios(sections: Sequence[str] = ("synthetic", "semi_synthetic")) 
     """Display accuracy against the largest loss ratio of all measured rows, with correlations."""
     from IPython.display import HTML, Markdown, display
 
+    say_unread(*sections)
     rows = [row for row in _measured_rows(sections) if _complete(row)]
     if not rows:
         return say_unmeasured()
@@ -129,15 +138,18 @@ def show_crossfit(ds: xr.Dataset) -> None:
     """
     from IPython.display import Markdown, display
 
-    path = results.shipped_path("crossfit")
     ds = _recorded_runs(ds, "dynamics")
     if not ds.sizes.get("run"):
         return say_unmeasured()
-    if not path.is_file():
+    try:
+        groups = results.shipped("crossfit", _GROUPS)
+    except ValueError as error:
+        say_unusable(str(error), "lrsc results crossfit --lrs 0.01,0.1")
+        return show_dynamics(ds)
+    if groups is None:
         text = "The groups are not measured yet: `lrsc sweep crossfit --profile desk`, then "
         display(Markdown(f"{text}`lrsc results crossfit`. What needs no groups:"))
         return show_dynamics(ds)
-    groups = results.load(path)
     count, n = int(groups["conflicting"].sum()), groups.sizes["sample"]
     a = groups.attrs
     display(Markdown(

@@ -8,17 +8,21 @@ import math
 from collections.abc import Sequence
 
 from lrsc import plans, plots, scorecard
-from lrsc.notebook.display import plain
+from lrsc.notebook.display import plain, say_unread
 
 _HEADS = {"value": "Swept value", **{m: plots.STYLES[m][0] for m in scorecard.MEASURES}}
 Cell = tuple[str, float | str]  # its HTML, and what it is sorted by
 
 
 def show_headline(rows: Sequence[dict], verdicts: Sequence[dict]) -> None:
-    """Display how many rows and claims are measured, and how many claims are supported."""
+    """Display how many rows and claims are measured, and how many claims are supported.
+
+    Result files that could not be read are named.
+    """
     from IPython.display import Markdown, display
 
     display(Markdown(f"**{scorecard.headline(list(rows), list(verdicts))}**"))
+    say_unread()
 
 
 def show_score_rows(rows: Sequence[dict]) -> None:

@@ -7,8 +7,16 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from lrsc import experiments, plots
-from lrsc.notebook.display import caption_of, html_table, paper_range, say_unmeasured, show, table
+from lrsc import experiments, measure, plots
+from lrsc.notebook.display import (
+    caption_of,
+    html_table,
+    paper_range,
+    say_unmeasured,
+    say_unread,
+    show,
+    table,
+)
 
 
 def evidence(
@@ -26,6 +34,7 @@ def evidence(
     row |= {"hyperparameter": hyperparameter} if hyperparameter else {}
     options = "".join(f" --{name} {value}" for name, value in row.items())
     how = _how_to_measure(experiment, row, options)
+    say_unread(experiment)
     try:
         found = experiments.open_experiment(experiment, **row)
     except ValueError as error:
@@ -39,8 +48,18 @@ def evidence(
         return xr.Dataset()
     planned = len(experiments.configs(experiment, profile, **row))
     found = plots.against_value(found) if hyperparameter else found
+    found = with_measures(found)
     display(Markdown(summary(found, planned)))
     return found
+
+
+def with_measures(found: xr.Dataset) -> xr.Dataset:
+    """With all measures of a run, empty where the version that wrote the file had others."""
+    empty, missing = np.full(found.sizes["run"], np.nan), {}
+    for name, (units, about) in measure.VARIABLES.items():
+        if name not in found and not name.startswith(("group_accuracy", "accuracy_pruned")):
+            missing[name] = ("run", empty, {"units": units, "long_name": about})
+    return found.assign(missing)
 
 
 def _how_to_measure(experiment: str, row: dict[str, Any], options: str) -> str:
@@ -58,8 +77,10 @@ def _how_to_measure(experiment: str, row: dict[str, Any], options: str) -> str:
 def measured_rows(*names: str) -> dict[tuple[str, str], xr.Dataset]:
     """(data set, model) -> its results, for all rows of these experiments that have evidence.
 
-    Of each row the largest profile there is; quick runs are no evidence.
+    Of each row the largest profile there is; quick runs are no evidence. Files that cannot be read
+    are displayed as such.
     """
+    say_unread(*names)
     rows: dict[tuple[str, str], xr.Dataset] = {}
     for name in names:
         try:
@@ -72,7 +93,7 @@ def measured_rows(*names: str) -> dict[tuple[str, str], xr.Dataset]:
             if row["profile"].values[0] != "quick":
                 origins = ", ".join(dict.fromkeys(row["origin"].values.tolist()))
                 file = found.attrs["file"] if "shipped" in origins else ""
-                rows[pair] = row.assign_attrs(origin=origins, file=file)
+                rows[pair] = with_measures(row).assign_attrs(origin=origins, file=file)
     return rows
 
 
@@ -138,6 +159,8 @@ def show_pruning(ds: xr.Dataset, command: str | None = None) -> None:
     if not ds.sizes.get("run"):
         return say_unmeasured()
     found = [m for m in ("column", "magnitude") if f"accuracy_pruned_{m}" in ds]
+    if not found:
+        return say_unmeasured()
     figures = [plots.pruning_curves(ds, method) for method in found]
     lead = f"Unbiased accuracy after {' and '.join(found)} pruning."
     show(*figures, caption=f"{lead} {caption_of(ds, command)}")

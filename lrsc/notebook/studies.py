@@ -15,10 +15,13 @@ from lrsc.notebook.display import (
     paper_range,
     plain,
     say_unmeasured,
+    say_unusable,
     show,
     table,
 )
 
+_THROUGHPUT = {"dataset", "model", "engine", "replicas", "steps_per_second", "floor_arithmetic",
+               "floor_bytes"}  # fmt: skip
 SHOWN_KAPPAS = (0.0, 0.1, 0.3, 0.5, 0.9)
 
 
@@ -82,7 +85,7 @@ def show_pruned_accuracy(ds: xr.Dataset) -> None:
     """Display prunability and the accuracy behind it, LR by LR, beside table S1's prunability."""
     from IPython.display import HTML, Markdown, display
 
-    if not ds.sizes.get("run"):
+    if not ds.sizes.get("run") or "accuracy_pruned_column" not in ds:
         return say_unmeasured()
     after = ds["accuracy_pruned_column"].mean("kappa")
     after.attrs = {"units": "1", "long_name": "accuracy after column pruning, mean over kappa"}
@@ -97,10 +100,12 @@ def show_pruning_criteria() -> None:
     """Display what other readings of column pruning leave of one network, beside table S1's."""
     from IPython.display import HTML, Markdown, display
 
-    path = results.shipped_path("pruning_criteria")
-    if not path.is_file():
+    try:
+        found = results.shipped("pruning_criteria", ("accuracy", "criterion", "kappa", "made_by"))
+    except ValueError as error:
+        return say_unusable(str(error), "python book/trials/pruning_criteria.py")
+    if found is None:
         return say_unmeasured()
-    found = results.load(path)
     accuracy = found["accuracy"]
     ratio = (accuracy.sel(kappa=found["kappa"] > 0) / accuracy.sel(kappa=0)).mean("kappa")
     heads = ["What is pruned", "Prunability"]
@@ -126,10 +131,8 @@ def show_benchmark(name: str, columns: Mapping[str | tuple[str, ...], str], **wh
     """
     from IPython.display import HTML, Markdown, display
 
-    path = results.shipped_path(name).with_suffix(".json")
-    if not path.is_file():
-        return say_unmeasured()
-    found = json.loads(path.read_text())
+    if (found := benchmark(name)) is None:
+        return None
 
     def one(heading: str, value: Any) -> str:
         if value is None:
@@ -141,9 +144,9 @@ def show_benchmark(name: str, columns: Mapping[str | tuple[str, ...], str], **wh
 
     def cell(fields: str | tuple[str, ...], heading: str, row: Mapping) -> str:
         names = (fields,) if isinstance(fields, str) else fields
-        return ", ".join(one(heading, row[name]) for name in names)
+        return ", ".join(one(heading, row.get(name)) for name in names)
 
-    chosen = [row for row in found["rows"] if all(row[k] == v for k, v in where.items())]
+    chosen = [row for row in found["rows"] if all(row.get(k) == v for k, v in where.items())]
     rows = [[cell(f, h, row) for f, h in columns.items()] for row in chosen]
     display(HTML(html_table(list(columns.values()), rows)))
     machine = ", ".join(f"{value} {name}" if name in ("cores", "threads") else f"{name} {value}"
@@ -154,13 +157,36 @@ def show_benchmark(name: str, columns: Mapping[str | tuple[str, ...], str], **wh
 
 def show_throughput(name: str, **where: Any) -> None:
     """Display how steps a second grow with the runs side by side; where: as `show_benchmark`."""
-    path = results.shipped_path(name).with_suffix(".json")
-    if not path.is_file():
+    if (found := benchmark(name)) is None:
+        return
+    rows = [row for row in found["rows"] if all(row.get(k) == v for k, v in where.items())]
+    if not rows or not all(row.keys() >= _THROUGHPUT for row in rows):
         return say_unmeasured()
-    found = json.loads(path.read_text())
-    rows = [row for row in found["rows"] if all(row[k] == v for k, v in where.items())]
+    machine = found["machine"]
     caption = (
-        f"Training steps a second of all runs together. {found['machine']['device']}, "
-        f"{found['machine']['cores']} cores. Made by `{found['made_by']}`."
+        f"Training steps a second of all runs together. {machine.get('device', 'Device unknown')}, "
+        f"{machine.get('cores', 'unknown')} cores. Made by `{found.get('made_by', '')}`."
     )
     show(plots.throughput(rows), caption=caption)
+
+
+def benchmark(name: str) -> dict | None:
+    """What a benchmark wrote; None, which is displayed, for no file or one that is not of it."""
+    from IPython.display import Markdown, display
+
+    path = results.shipped_path(name).with_suffix(".json")
+    why = "is not here"
+    if path.is_file():
+        why = "is damaged, or no benchmark's"
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            rows, machine = found["rows"], found["machine"]
+            if isinstance(machine, dict) and all(isinstance(row, dict) for row in rows):
+                return found
+        except (ValueError, KeyError, TypeError):  # it holds no JSON, or something else
+            pass
+    display(Markdown(
+        f"*Not measured yet: `book/results/{path.name}` {why}. A script in `benchmarks/` "
+        "writes it.*"
+    ))  # fmt: skip
+    return None
