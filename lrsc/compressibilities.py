@@ -125,5 +125,7 @@ def _grid(vectors: list[Tensor]) -> np.ndarray:
 
 
 def _mean(measure, vectors: list[Tensor], *options: float) -> float:
-    """Mean over layers (vectors) or samples (rows of the one matrix)."""
+    """Mean over layers (vectors) or samples (rows of the one matrix); NaN if they overflow."""
+    if not all(bool(v.isfinite().all()) for v in vectors):
+        return float("nan")
     return float(torch.stack([measure(v, *options).mean() for v in vectors]).mean())

@@ -185,11 +185,11 @@ class RunConfig:
 
     @classmethod
     def from_json(cls, text: str) -> "RunConfig":
-        """The inverse of `to_json`; ValueError for what is none of this version's."""
-        try:
-            return cls(**json.loads(text))
-        except TypeError as error:  # a field that another version has
-            raise ValueError(f"a configuration of another version: {error}") from error
+        """The inverse of `to_json`; ValueError for a field that this version does not have."""
+        found = json.loads(text)
+        if not isinstance(found, dict):
+            raise ValueError(f"a configuration is a JSON object, found {text[:50]!r}")
+        return cls(**found)
 
 
 def run_id(config: RunConfig, source: str, versions: Mapping[str, int]) -> str:

@@ -405,8 +405,7 @@ def _read_shipped(name: str, path: Path, changed: int) -> xr.Dataset | str | Non
             return None
         if found["config"].dims != ("run",):
             raise ValueError("no runs, expected the dimension 'run'")
-        for text in found["config"].values:
-            RunConfig.from_json(text)
+        _check_configs(found)
         check_units(found)
     except ValueError as error:
         why = str(error) if path.name in str(error) else f"`book/results/{path.name}` holds {error}"
@@ -436,6 +435,14 @@ def _local(
             curves = consolidated.with_curves(found.isel(run=chosen), recorded, root)
             return [_indexed(curves), found.isel(run=~chosen)]
     return [found]
+
+
+def _check_configs(found: xr.Dataset) -> None:
+    for text in found["config"].values:
+        try:
+            RunConfig.from_json(text)
+        except ValueError as error:
+            raise ValueError(f"runs of another version: {error}") from error
 
 
 def _with_our_units(found: xr.Dataset) -> xr.Dataset:

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import math
 import shutil
 import statistics
 import sys
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-from torch import Tensor, nn
+from torch import nn
 
 from lrsc import (
     cluster,
@@ -27,10 +28,12 @@ from lrsc import (
     models,
     results,
     states,
+    tensors,
     workers,
 )
 from lrsc.config import RunConfig, TrainConfig, run_id
 from lrsc.errors import check_names
+from lrsc.models.weights import read as read_weights
 from lrsc.training import (
     ENGINES,
     PROBES,
@@ -297,8 +300,8 @@ class _Sweep:
         return found
 
     def _write(self, name: str, run: Trained, found: xr.Dataset) -> None:
-        with results.atomic(results.weights_path(name, self.root)) as part:
-            torch.save({k: v.cpu() for k, v in run.model.state_dict().items()}, part)
+        state = {k: v.cpu() for k, v in run.model.state_dict().items()}
+        tensors.save(state, results.weights_path(name, self.root))
         with _writing:  # HDF5 is not made for several threads
             results.save(found, results.run_path(name, self.root))
             shutil.rmtree(results.checkpoints_path(name, self.root), ignore_errors=True)
@@ -370,10 +373,17 @@ def result_each(
 ) -> list[xr.Dataset]:
     """Measures and raw material of trained runs of one model, their pruning curves together.
 
-    A diverged one has no measures of its network.
+    A diverged one has no measures of its network; a run whose network gives NaN or infinity on the
+    test split has diverged as well.
     """
-    fine = [run for run in trained if run.status != "diverged"]
-    seen = [measure.observe(run.model, dataset) for run in fine]
+    fine, seen = [], []
+    for run in (run for run in trained if run.status != "diverged"):
+        what = measure.observe(run.model, dataset)
+        if bool(what.z.isfinite().all() & what.logits.isfinite().all()):
+            fine.append(run)
+            seen.append(what)
+        else:
+            run.status, run.train_accuracy = "diverged", math.nan
     measured = measure.measure_each(
         [run.model for run in fine], dataset, prune_samples=prune_samples, seen=seen
     )
@@ -403,7 +413,8 @@ def raw_material(model: nn.Module, seen: measure.Observed) -> xr.Dataset:
     variables = {
         "representation": (
             ("sample", "unit"),
-            seen.z.half(),
+            # in half the space, where its numbers reach so far
+            seen.z.half() if float(seen.z.abs().max()) < 65504 else seen.z,
             "representation of fixed test inputs",
         ),
         "sample_label": (("sample",), chosen.y, "class label of the fixed test inputs"),
@@ -635,9 +646,8 @@ def load_checkpoint(
     options.pop("weights", None)  # all weights are in the checkpoint
     net = models.build(config.model, dataset.input_shape, dataset.n_classes, **options)
     try:
-        state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-        net.load_state_dict(state)
-    except Exception as error:  # torch raises many kinds for a damaged or foreign file
+        net.load_state_dict(read_weights(Path(path)))
+    except (ValueError, RuntimeError) as error:
         raise ValueError(
             f"{path} does not hold weights of {config.model!r} for {config.dataset!r}: {error}"
         ) from error
@@ -672,5 +682,7 @@ def _from_raw_material(old: xr.Dataset, dataset: datasets.BiasedDataset) -> xr.D
     tensor = lambda name: torch.from_numpy(old[name].values)  # noqa: E731
     bias = tensor("sample_bias") if "sample_bias" in old else None
     found = measure.accuracy_measures(tensor("logits"), dataset.test, dataset.train)
-    found |= measure.representation_measures(tensor("representation"), tensor("sample_label"), bias)
+    z = tensor("representation")
+    if bool(z.isfinite().all()):  # older versions kept numbers beyond 65 504 as infinity
+        found |= measure.representation_measures(z, tensor("sample_label"), bias)
     return measure.as_dataset(found)

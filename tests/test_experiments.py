@@ -77,6 +77,15 @@ def test_errors(arguments, words):
         experiments.configs(*arguments)
 
 
+@pytest.mark.parametrize("units", ["%", "1"])
+def test_a_local_run_in_other_units_is_left_out(tmp_path, units):
+    in_percent = quick(2, 0.06, accuracy=61.0)
+    in_percent["unbiased_accuracy"].attrs["units"] = units
+    put(tmp_path, quick(1, 0.02), in_percent)
+    found = experiments.open_experiment("semi_synthetic", "quick", tmp_path)
+    assert found["lr"].values.tolist() == [0.02]
+
+
 def test_open_runs_gives_only_what_is_done(tmp_path):
     put(tmp_path, quick(1, 0.5), quick(2, 0.1, seed=1))
     configs = experiments.configs("semi_synthetic", model="fcn", lrs=[0.1, 0.5], seeds=[0, 1])

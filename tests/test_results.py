@@ -66,6 +66,29 @@ def test_a_damaged_run_is_set_aside_with_a_warning(tmp_path, caplog, damage):
     assert "set aside" in caplog.text and path.name in caplog.text
 
 
+def test_a_run_of_another_version_is_left_where_it_is(tmp_path, caplog):
+    path = results.run_path("0123456789abcdef", tmp_path)
+    found = run()
+    text = '{"a_field_of_later":1,' + found.attrs["config"][1:]
+    results.save(found.assign_attrs(config=text), path)
+    with caplog.at_level(logging.WARNING):
+        assert results.load_run(path) is None and path.is_file()
+    assert "run 0123456789abcdef is left out: unknown RunConfig field 'a_field" in caplog.text
+
+
+def test_what_ships_is_named_as_readers_know_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "shipped_path", lambda name: tmp_path / f"{name}.nc")
+    assert results.shipped("a") is None
+    results.save(run(), tmp_path / "a.nc")
+    found = results.shipped("a", ["kappa", "config"])
+    assert found.attrs["file"] == "book/results/a.nc"
+    with pytest.raises(ValueError, match="`book/results/a.nc` is of another kind .* 'humidity'"):
+        results.shipped("a", ["config", "humidity"])
+    (tmp_path / "a.nc").write_bytes(b"")
+    with pytest.raises(ValueError, match="^`book/results/a.nc` is damaged or not a result$"):
+        results.shipped("a")
+
+
 def test_load_names_the_file(tmp_path):
     with pytest.raises(ValueError, match=r"nowhere\.nc does not exist"):
         results.load(tmp_path / "nowhere.nc")

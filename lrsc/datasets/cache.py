@@ -6,13 +6,14 @@ import logging
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 _log = logging.getLogger(__name__)
-_SIZES = "sizes.json"  # written last: name -> bytes of every file
+_FILES = "files.json"  # written last: name -> bytes and CRC-32 of every file
 
 
 def folder() -> Path:
@@ -26,9 +27,10 @@ def folder() -> Path:
 def arrays(key: str, make: Callable[[Path], None]) -> Mapping[str, np.ndarray]:
     """Memory-mapped arrays by name, from the cache entry `key`; made where it is absent.
 
-    make(folder) writes `<name>.npy` files into an empty folder. Of several processes one makes the
-    entry and the others wait for it. An entry with files missing or of another size is made again,
-    with a warning. Where `make` raises, nothing is left behind.
+    make(folder) writes `<name>.npy` files, and others, into an empty folder. Of several processes
+    one makes the entry and the others wait for it. All of an entry is read when it is opened (2 GB
+    a second): one with files missing or changed is made again, with a warning. Where `make` raises,
+    nothing is left behind.
     """
     entry = folder() / key
     found = _open(entry)
@@ -39,11 +41,16 @@ def arrays(key: str, make: Callable[[Path], None]) -> Mapping[str, np.ndarray]:
         found = _open(entry)  # made while we waited
         if found is not None:
             return found
-        part = Path(tempfile.mkdtemp(dir=entry.parent, prefix=f".{entry.name}."))
+        for left in entry.parent.glob(f".{entry.name}.*.part"):  # of a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        part = Path(tempfile.mkdtemp(dir=entry.parent, prefix=f".{entry.name}.", suffix=".part"))
         try:
             make(part)
-            sizes = {path.name: path.stat().st_size for path in sorted(part.glob("*.npy"))}
-            (part / _SIZES).write_text(json.dumps(sizes))
+            files = {
+                path.relative_to(part).as_posix(): [path.stat().st_size, _crc(path)]
+                for path in sorted(part.rglob("*")) if path.is_file()
+            }  # fmt: skip
+            (part / _FILES).write_text(json.dumps(files))
             shutil.rmtree(entry, ignore_errors=True)
             part.rename(entry)
         finally:
@@ -58,13 +65,25 @@ def _open(entry: Path) -> dict[str, np.ndarray] | None:
     if not entry.is_dir():
         return None
     try:
-        sizes = json.loads((entry / _SIZES).read_text())
-        if any((entry / name).stat().st_size != size for name, size in sizes.items()):
-            raise ValueError("a file has another size")
-        return {Path(name).stem: np.load(entry / name, mmap_mode="r") for name in sizes}
-    except (OSError, ValueError) as error:
+        files = json.loads((entry / _FILES).read_text())
+        for name, (size, crc) in files.items():
+            if (entry / name).stat().st_size != size:
+                raise ValueError(f"{name} has another size")
+            if _crc(entry / name) != crc:
+                raise ValueError(f"the content of {name} has changed")
+        arrays = [name for name in files if name.endswith(".npy") and "/" not in name]
+        return {name[:-4]: np.load(entry / name, mmap_mode="r") for name in arrays}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         _log.warning("the cache entry %s is damaged (%s): it is made again", entry, error)
         return None
+
+
+def _crc(path: Path) -> int:
+    found = 0
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            found = zlib.crc32(block, found)
+    return found
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def values(name: str, z: Tensor, dims: str) -> Tensor:
-    """z in float32 (float64 stays), not empty, with as many axes as one of `dims` ("n x d, d")."""
+    """z in float32 (float64 stays), finite, with as many axes as one of `dims` ("n x d, d")."""
     z = tensor(name, z)
     if z.dim() not in {len(shape.split(" x ")) for shape in dims.split(", ")}:
         raise ValueError(
@@ -14,7 +14,14 @@ def values(name: str, z: Tensor, dims: str) -> Tensor:
         )
     if z.is_complex():
         raise ValueError(f"{name} is complex, expected real numbers; take .abs() first")
-    return z if z.dtype == torch.float64 else z.float()
+    z = z if z.dtype == torch.float64 else z.float()
+    bad = int((~z.isfinite()).sum())
+    if bad:
+        raise ValueError(
+            f"{name} holds NaN or infinity ({bad} of {z.numel()} values), expected finite numbers; "
+            "has the network diverged? Leave such runs out"
+        )
+    return z
 
 
 def labels(name: str, y: Tensor | None, n: int) -> Tensor:

@@ -1,7 +1,7 @@
 """Compressibility of vectors: one value a row, 1 where nothing is lost (SPEC section 5).
 
-z is n x d (n values come back) or one vector d (one value comes back, 0-dimensional). A vector
-that holds NaN or infinity gives NaN. All raise ValueError for empty input and other shapes.
+z is n x d (n values come back) or one vector d (one value comes back, 0-dimensional). All raise
+ValueError for empty input, values that are not finite, and other shapes.
 """
 
 import math
@@ -15,7 +15,7 @@ from lrsc.metrics.checks import values
 def sparsity(z: Tensor) -> Tensor:
     """Share of exact zeros, 1 - ||z||_0 / d, in [0, 1]. SPEC section 5."""
     z = values("z", z, "n x d, d")
-    return _where_finite(z, (z == 0).to(z.dtype).mean(-1))
+    return (z == 0).to(z.dtype).mean(-1)
 
 
 def compressibility(z: Tensor, q: float = 2.0, kappa: float = 0.1) -> Tensor:
@@ -37,7 +37,7 @@ def compressibility(z: Tensor, q: float = 2.0, kappa: float = 0.1) -> Tensor:
     rest = size.sort(dim=-1).values
     rest[..., d - kept :] = 0
     lost, norm = (torch.linalg.vector_norm(v, ord=q, dim=-1) for v in (rest, size))
-    return _where_finite(z, torch.where(norm == 0, 1.0, 1 - lost / norm))
+    return torch.where(norm == 0, 1.0, 1 - lost / norm)
 
 
 def pq_index(w: Tensor, p: float = 0.5, q: float = 1.0) -> Tensor:
@@ -52,7 +52,7 @@ def pq_index(w: Tensor, p: float = 0.5, q: float = 1.0) -> Tensor:
     size = _scaled(w)
     small, large = (torch.linalg.vector_norm(size, ord=order, dim=-1) for order in (p, q))
     index = 1 - w.shape[-1] ** (1 / q - 1 / p) * small / large
-    return _where_finite(w, torch.where(large == 0, 1.0, index))
+    return torch.where(large == 0, 1.0, index)
 
 
 def _scaled(z: Tensor) -> Tensor:
@@ -60,7 +60,3 @@ def _scaled(z: Tensor) -> Tensor:
     size = z.abs()
     largest = size.amax(-1, keepdim=True)
     return torch.where(largest > 0, size / largest, size)
-
-
-def _where_finite(z: Tensor, value: Tensor) -> Tensor:
-    return torch.where(z.isfinite().all(-1), value, torch.nan)

@@ -2,7 +2,8 @@
 
 Bias selectivity is `class_selectivity(z, bias)`; a network's CSI is the mean of
 `class_selectivity(z, y)` over `active_neurons(z)`. Labels are whole numbers, n of them; classes
-are the values that occur. All raise ValueError for empty input and shapes that do not match.
+are the values that occur. All raise ValueError for empty input, z that is not finite, and shapes
+that do not match.
 """
 
 import torch
@@ -16,9 +17,9 @@ def class_separation(z: Tensor, y: Tensor) -> Tensor:
 
     Every pair of classes weighs the same, pairs of a sample with itself included. O(n d): the mean
     similarity of two classes is the inner product of the means of their normalised rows. A zero
-    row has similarity 0 to everything, also itself. 0 where all samples point the same way;
-    NaN where z holds NaN or infinity. Computed in float64, returned 0-dimensional in z's precision
-    (at least float32). Kornblith et al. 2021 (SPEC section 5).
+    row has similarity 0 to everything, also itself. 0 where all samples point the same way.
+    Computed in float64, returned 0-dimensional in z's precision (at least float32). Kornblith et
+    al. 2021 (SPEC section 5).
     """
     z = values("z", z, "n x d")
     _, *groups = labels("y", y, len(z)).unique(return_inverse=True, return_counts=True)
@@ -34,8 +35,8 @@ def class_selectivity(z: Tensor, y: Tensor) -> Tensor:
 
     (mu_max - mu_rest) / (mu_max + mu_rest + 1e-6) * coverage, on |z|: mu_max is the largest class
     mean (of the lowest label at a tie), mu_rest the mean of the other class means, coverage the
-    share of that class's samples on which the neuron is active (|z| > 0). A neuron with NaN or
-    infinite values gives NaN. Raises ValueError for labels of a single class. SPEC section 5.
+    share of that class's samples on which the neuron is active (|z| > 0). Raises ValueError for
+    labels of a single class. SPEC section 5.
     """
     z = values("z", z, "n x d").abs()
     _, of_sample, counts = labels("y", y, len(z)).unique(return_inverse=True, return_counts=True)
@@ -61,7 +62,7 @@ def selectivity_of_groups(z: Tensor, of_sample: Tensor, counts: Tensor) -> Tenso
 
 
 def active_neurons(z: Tensor) -> Tensor:
-    """Bool for each neuron: it fires (z is not 0; NaN counts) on at least one sample."""
+    """Bool for each neuron: it fires (z is not 0) on at least one sample."""
     return (values("z", z, "n x d") != 0).any(0)
 
 

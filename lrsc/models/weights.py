@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from lrsc import tensors
 from lrsc.datasets.download import digest
 from lrsc.datasets.sources import data_root
 from lrsc.errors import DataMissing
@@ -84,11 +85,9 @@ def _published_hash(file: str) -> str:
 def read(path: Path) -> dict[str, Tensor]:
     """A state_dict from a file, of which only tensors are read; ValueError for anything else."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged or foreign file
-        raise ValueError(
-            f"weights file {path} cannot be read: {str(error).partition(chr(10))[0]}"
-        ) from error
+        state = tensors.load(path)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"weights file {path} cannot be read: {error}") from error
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         held = list(state)[:5] if isinstance(state, dict) else type(state).__name__
         raise ValueError(

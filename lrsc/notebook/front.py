@@ -63,7 +63,7 @@ def _rises(rows: Sequence[xr.Dataset], name: str) -> str:
     if plots.is_percent(name):
         mean = f"{100 * np.mean(changes):+.1f} percentage points"
     return (
-        f"{_label(name)} rises in {sum(c > 0 for c in changes)} of {len(rows)} measured rows "
+        f"{_label(name)} rises in {sum(c > 0 for c in changes)} of {len(rows)} networks measured "
         f"({mean.replace('-', '−')} on average)"
     )
 
@@ -100,7 +100,7 @@ def _caption(rows: Sequence[xr.Dataset]) -> str:
     files = [f"[{name}](../{name})" for name in _values(rows, "file")]
     sources = ", ".join(plots.source(name) for name in _values(rows, "source_id"))
     return (
-        "A line is a row of the table below, a network on a data set. It leads from the mean over "
+        "A line is a network on a data set, as in the table below. It leads from the mean over "
         "seeds at the row's smallest learning rate to that at its largest; runs that diverged are "
         "left out. "
         f"Source {sources}; device {', '.join(_values(rows, 'device'))}."

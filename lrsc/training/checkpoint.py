@@ -3,12 +3,10 @@
 import contextlib
 import functools
 import hashlib
-import pickle
 import signal
 import threading
 import time
 import weakref
-import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrsc import __version__
+from lrsc import __version__, tensors
 from lrsc.errors import TimeLimit
-from lrsc.results import atomic
 from lrsc.training import distributed
 
 AGREE_STEPS = 16  # most steps between two agreements of several processes
@@ -63,30 +60,23 @@ def _code() -> str:
 
 def save(path: Path, made_by: dict[str, str], state: dict) -> None:
     """Write the state of a run, atomically."""
-    with atomic(path) as part:
-        torch.save({"made_by": made_by, "state": state}, part)
+    tensors.save({"made_by": made_by, "state": state}, path)
 
 
 def load(path: Path, expected: dict[str, str]) -> dict | None:
     """The state in a file, or None if there is none; only plain data and tensors are read.
 
-    Raises Refused, with what to do, for a file that is damaged or of another run or code.
+    Raises Refused, with what to do, for a file that is damaged or of another run or code; OSError
+    for one that cannot be opened.
     """
     if not path.exists():
         return None
     advice = f"Move or delete it to start over, or resume with what wrote it: {path}"
     try:
-        with zipfile.ZipFile(path) as archive:  # torch reads the parts without their checksums
-            if damaged := archive.testzip():
-                raise OSError(f"{damaged} is damaged")
-        found = torch.load(path, map_location="cpu", weights_only=True)
-        made_by, state = dict(found["made_by"]), found["state"]
-    except (
-        RuntimeError, EOFError, KeyError, TypeError, ValueError, OSError, zipfile.BadZipFile,
-        pickle.UnpicklingError,
-    ) as error:  # fmt: skip
-        text = str(error).partition("\n")[0]
-        raise Refused(f"the checkpoint cannot be read ({text}). {advice}") from error
+        found = tensors.load(path)
+        made_by, state = dict(found["made_by"]), dict(found["state"])
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise Refused(f"the checkpoint cannot be read ({error}). {advice}") from error
     differences = [
         f"{name}: checkpoint {_near(made_by, expected, name)}, now {_near(expected, made_by, name)}"
         for name in dict.fromkeys([*made_by, *expected])

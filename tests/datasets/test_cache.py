@@ -44,12 +44,15 @@ def test_a_failure_leaves_nothing_and_the_next_one_succeeds():
     assert len(cache.arrays("one", make_x)["x"]) == 1000
 
 
-@pytest.mark.parametrize("damage", ["truncate", "remove", "sizes"])
+@pytest.mark.parametrize("damage", ["truncate", "remove", "files", "bit"])
 def test_a_damaged_entry_is_made_again_with_a_warning(damage, caplog):
     cache.arrays("one", make_x)
-    path = cache.folder() / "one" / ("sizes.json" if damage == "sizes" else "x.npy")
+    path = cache.folder() / "one" / ("files.json" if damage == "files" else "x.npy")
     if damage == "remove":
         path.unlink()
+    elif damage == "bit":
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-3] + bytes([whole[-3] ^ 1]) + whole[-2:])
     else:
         path.write_bytes(path.read_bytes()[:-8])
     with caplog.at_level(logging.WARNING):

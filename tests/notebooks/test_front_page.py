@@ -30,7 +30,7 @@ def test_sentences_count_what_rises_and_name_what_does_not():
     rows = [row(), row("moon_star"), falling(row("celeba", "swin_t"))]
     robust, compressible, exceptions = front.sentences(rows)
     rise = 40 * np.log(30) / np.log(100)  # of accuracy, as the rows are made
-    assert f"unbiased accuracy rises in 3 of 3 measured rows (+{rise:.1f} percentage" in robust
+    assert f"unbiased accuracy rises in 3 of 3 networks measured (+{rise:.1f} percentage" in robust
     assert "prunability rises in 2 of 3" in compressible
     assert "activation compressibility rises in 3 of 3" in compressible
     assert exceptions.endswith("prunability does not rise for CelebA with Swin-T.")
@@ -59,7 +59,7 @@ def test_the_page_says_what_the_claims_rest_on(displayed_texts, tmp_path):
     exec(cell.source, {})
     of_claim = claims.CLAIMS["C1"].test(evidence.opener())["rows"]
     rises = sum(r["effect"] > 0 for r in of_claim)
-    assert f"unbiased accuracy rises in {rises} of {len(of_claim)} measured" in displayed_texts[0]
+    assert f"unbiased accuracy rises in {rises} of {len(of_claim)} networks" in displayed_texts[0]
 
 
 NAMES = [(d, m) for d in ("corrupted_cifar10", "mnist_cifar", "colored_mnist")
