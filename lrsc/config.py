@@ -8,9 +8,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from lrsc.errors import check_names
+from lrsc.errors import check_names, shown
 
 SOURCES = ("auto", "real", "embedded")
+LARGEST = 2**53  # whole number: what JSON and float64 hold exactly
 CHOICES = {  # valid names of TrainConfig's fields
     "optimizer": ("sgd", "adam", "adamw", "psgd_kron"),
     "schedule": ("constant", "step", "cosine", "wsd", "switch"),
@@ -171,12 +172,18 @@ class RunConfig:
     source: str = "auto"
 
     def __post_init__(self) -> None:
+        for name in ("dataset", "model"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"{name} must be a name, found {shown(getattr(self, name))}")
         if isinstance(self.train, Mapping):
-            object.__setattr__(self, "train", TrainConfig(**self.train))
+            object.__setattr__(self, "train", TrainConfig(**_named("train", self.train)))
+        if not isinstance(self.train, TrainConfig):
+            raise ValueError(f"train must be a TrainConfig, found {shown(self.train)}")
         _whole(self, "seed", 0)
         check_names("source", [self.source], SOURCES)
         for name in ("data", "model_options"):
-            pairs = sorted((str(k), _plain(v)) for k, v in dict(getattr(self, name)).items())
+            options = _named(name, getattr(self, name))
+            pairs = sorted((k, _plain(f"{name} {k!r}", v)) for k, v in options.items())
             object.__setattr__(self, name, tuple(pairs))
 
     def to_json(self) -> str:
@@ -218,14 +225,34 @@ def _non_default(config) -> dict:
     return fields
 
 
-def _plain(value):
+def _named(name: str, options) -> dict:
+    """A mapping, or its pairs, as a dict with names for keys."""
+    try:
+        found = dict(options)
+    except (TypeError, ValueError) as error:
+        text = f"{name} must map names to values, found {shown(options)}"
+        raise ValueError(text) from error
+    for key in found:
+        if not isinstance(key, str):
+            raise ValueError(f"{name} must map names to values, found the name {shown(key)}")
+    return found
+
+
+def _plain(name: str, value):
     if isinstance(value, list | tuple):
-        return tuple(_plain(v) for v in value)
-    if value is None or isinstance(value, bool | int | float | str):
+        return tuple(_plain(name, v) for v in value)
+    is_number = isinstance(value, int | float) and (isinstance(value, bool) or _is_finite(value))
+    if value is None or is_number or isinstance(value, str):
         return value
     raise ValueError(
-        f"options of a run must be numbers, strings or lists of these, found {value!r}"
+        f"{name} must be a finite number, a string or a list of these, found {shown(value)}"
     )
+
+
+def _is_finite(value: float) -> bool:
+    if isinstance(value, int):
+        return abs(value) <= LARGEST
+    return math.isfinite(value)
 
 
 def _number(config, name: str, expected: str, valid, or_none: bool = False) -> None:
@@ -233,8 +260,8 @@ def _number(config, name: str, expected: str, valid, or_none: bool = False) -> N
     if value is None and or_none:
         return
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not valid(value):
-        raise ValueError(f"{name} must be {expected}, found {value!r}")
+    if not number or not _is_finite(value) or not valid(value):
+        raise ValueError(f"{name} must be {expected}, found {shown(value)}")
     object.__setattr__(config, name, float(value))
 
 
@@ -242,15 +269,16 @@ def _whole(config, name: str, least: int, or_none: bool = False) -> None:
     value = getattr(config, name)
     if value is None and or_none:
         return
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"{name} must be a whole number >= {least}, found {value!r}")
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= LARGEST:
+        raise ValueError(
+            f"{name} must be a whole number >= {least} and at most 2^53, found {shown(value)}"
+        )
 
 
 def _betas(config) -> None:
-    try:
-        pair = tuple(float(b) for b in config.betas)
-    except (TypeError, ValueError):
-        pair = ()
-    if len(pair) != 2 or not all(0 <= b < 1 for b in pair):
-        raise ValueError(f"betas must be two numbers in [0, 1), found {config.betas!r}")
+    given = config.betas if isinstance(config.betas, list | tuple) else ()
+    numbers = [b for b in given if isinstance(b, int | float) and not isinstance(b, bool)]
+    if len(given) != 2 or len(numbers) != 2 or not all(0 <= b < 1 for b in numbers):
+        raise ValueError(f"betas must be two numbers in [0, 1), found {shown(config.betas)}")
+    pair = tuple(float(b) for b in numbers)
     object.__setattr__(config, "betas", pair)

@@ -1,7 +1,9 @@
 """Errors that name what was found, what was expected, and what to do."""
 
 import difflib
+import os
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class DataMissing(ValueError, FileNotFoundError):
@@ -27,14 +29,31 @@ def unknown(kind: str, found: object, valid: Iterable[str]) -> ValueError:
     """The error for a name that does not exist: the name, the nearest valid one, the list."""
     names = sorted(valid)
     by_lower = {name.lower(): name for name in names}
-    near = difflib.get_close_matches(str(found).lower(), by_lower, n=1, cutoff=0.4)
+    said = found if isinstance(found, str) else shown(found)
+    near = difflib.get_close_matches(said.lower()[:100], by_lower, n=1, cutoff=0.4)
     hint = f" Did you mean {by_lower[near[0]]!r}?" if near else ""
-    return ValueError(f"unknown {kind} {found!r}.{hint} Valid: {', '.join(names) or 'none'}.")
+    return ValueError(f"unknown {kind} {shown(found)}.{hint} Valid: {', '.join(names) or 'none'}.")
+
+
+def shown(value: object, most: int = 100) -> str:
+    """A value in an error's text, cut where it is long."""
+    try:
+        text = repr(value)
+    except Exception as error:  # a number of more digits than Python prints, a foreign class
+        return f"a {type(value).__name__} that cannot be shown ({error})"
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
+def path(name: str, value: object) -> Path:
+    """A path, or ValueError naming the argument."""
+    if isinstance(value, str | os.PathLike):
+        return Path(value)
+    raise ValueError(f"{name} must be a path, found {shown(value)}")
 
 
 def check_names(kind: str, found: Iterable[str], valid: Iterable[str]) -> None:
     """Raise for the first of the names found that is not a valid one."""
     names = list(valid)
     for name in found:
-        if name not in names:
+        if not isinstance(name, str) or name not in names:
             raise unknown(kind, name, names)

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -89,7 +89,7 @@ def about(path: Path, names: Collection[str]) -> dict[str, dict[str, Any]]:
     return {name: {k: v for k, v in a.items() if k != "_FillValue"} for name, a in found.items()}
 
 
-def sign(path: Path) -> None:
+def sign(path: Path | BinaryIO) -> None:
     """Add the digests to a file that is complete otherwise."""
     with _opened(path, "r+") as file:
         digests = _digests(_attributes(file), _contents(_layout(file)))
@@ -123,7 +123,7 @@ def check(path: Path) -> dict[str, tuple[str, ...]] | None:
 
 
 @contextlib.contextmanager
-def _opened(path: Path, mode: str = "r") -> Iterator[Any]:
+def _opened(path: Path | BinaryIO, mode: str = "r") -> Iterator[Any]:
     import h5py
 
     with h5py.File(path, mode) as file:

@@ -5,6 +5,7 @@ import functools
 import hashlib
 import importlib
 import importlib.metadata
+import io
 import logging
 import os
 import platform
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from lrsc import netcdf
+from lrsc import errors, netcdf
 from lrsc.config import RunConfig
 
 _log = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ def project_root() -> Path:
 def results_root(root: str | Path | None = None) -> Path:
     """Folder of local results: the argument, else the checkout's results/, else the user's."""
     if root is not None:
-        return Path(root)
+        return errors.path("root", root)
     if (project_root() / "pyproject.toml").is_file():
         return project_root() / "results"
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
@@ -135,9 +136,23 @@ def save(dataset: xr.Dataset, path: Path) -> None:
         for name, variable in dataset.data_vars.items()
         if variable.dtype.kind == "f" and variable.size > 1000
     }
+    made = io.BytesIO()  # in memory: HDF5 ends the process where a disk is full
+    dataset.to_netcdf(made, engine="h5netcdf", encoding=encoding)
+    netcdf.sign(made)
+    write(path, made.getbuffer())
+
+
+def write(path: Path, content: bytes | memoryview) -> None:
+    """Write a file, atomically; OSError naming it if it does not fit."""
     with atomic(path) as part:
-        dataset.to_netcdf(part, engine="h5netcdf", encoding=encoding)
-        netcdf.sign(part)
+        try:
+            part.write_bytes(content)
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"{error.strerror}: is the disk full? What was there before is kept",
+                str(path),
+            ) from error
 
 
 def load(path: str | Path) -> xr.Dataset:

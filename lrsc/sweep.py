@@ -32,7 +32,7 @@ from lrsc import (
     workers,
 )
 from lrsc.config import RunConfig, TrainConfig, run_id
-from lrsc.errors import check_names
+from lrsc.errors import check_names, shown
 from lrsc.models.weights import read as read_weights
 from lrsc.training import (
     ENGINES,
@@ -109,7 +109,14 @@ def run(
     _check_limits(executor, scheduler, retries, time_limit)
     check_names("engine", [engine], ENGINES)
     arguments.device(device)
-    configs = experiments.configs(what, profile) if isinstance(what, str) else list(what)
+    if isinstance(what, str):
+        configs = experiments.configs(what, profile)
+    else:
+        configs = list(what) if isinstance(what, Iterable) else [what]
+    if not all(isinstance(config, RunConfig) for config in configs):
+        raise ValueError(
+            f"what must be an experiment's name or a list of RunConfigs, found {shown(what)}"
+        )
     if not configs:
         raise ValueError("no runs: give an experiment's name or at least one RunConfig")
     results.commit()  # of the code as it is loaded, before anyone commits more
@@ -151,10 +158,11 @@ def _check_limits(executor: str, scheduler: Any, retries: int, time_limit: float
     if executor != "dask" and (scheduler is not None or time_limit is not None):
         name = "scheduler" if scheduler is not None else "time_limit"
         raise ValueError(f"{name} is for executor='dask', found executor={executor!r}")
-    if not isinstance(retries, int) or isinstance(retries, bool) or retries < 0:
-        raise ValueError(f"retries must be a whole number >= 0, found {retries!r}")
-    if time_limit is not None and not time_limit > 0:
-        raise ValueError(f"time_limit must be > 0 seconds or None, found {time_limit!r}")
+    if not arguments.is_whole(retries, 0):
+        raise ValueError(f"retries must be a whole number >= 0, found {shown(retries)}")
+    is_number = isinstance(time_limit, int | float) and not isinstance(time_limit, bool)
+    if time_limit is not None and not (is_number and time_limit > 0):
+        raise ValueError(f"time_limit must be > 0 seconds or None, found {shown(time_limit)}")
 
 
 def _groups(named: dict[str, RunConfig]) -> list[dict[str, RunConfig]]:
@@ -506,7 +514,7 @@ def identify(config: RunConfig, data_root: str | Path | None = None) -> str:
 def without_defaults(config: RunConfig) -> RunConfig:
     """The run without options that repeat a default; ValueError for options that do not exist."""
     known = datasets.options(config.dataset)
-    check_names(f"option of data set {config.dataset!r}", dict(config.data), known)
+    datasets.check_options(config.dataset, dict(config.data))
     check_names("model", [config.model], models.BUILDERS)
     usual = models.BUILDERS[config.model][1] | models.options_for(config.model, config.dataset)
     check_names(f"option of model {config.model!r}", dict(config.model_options), usual)

@@ -1,5 +1,6 @@
 """Files of tensors: written whole or not at all, read without running code, damage noticed."""
 
+import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,14 @@ def save(content: Any, path: Path) -> None:
         try:
             torch.save(content, part)
         except RuntimeError as error:  # torch's word for a write that failed
-            said = str(error).partition("\n")[0]
-            raise OSError(
-                f"{path} could not be written: is the disk full? What was there before is kept "
-                f"({said})"
-            ) from error
+            text = f"{path} could not be written: is the disk full? What was there before is kept"
+            raise OSError(text) from error
 
 
 def load(path: Path) -> Any:
     """What `save` (or torch.save) wrote, on the CPU: tensors and plain values, nothing else.
 
-    Raises ValueError for a file that is damaged or holds anything else, OSError for one that
+    Raises ValueError naming a file that is damaged or holds anything else, OSError for one that
     cannot be opened.
     """
     try:
@@ -41,4 +39,10 @@ def load(path: Path) -> Any:
     except Exception as error:  # torch raises many kinds for a damaged or foreign file
         if isinstance(error, OSError) and error.errno:  # the disk's word, not the content's
             raise
-        raise ValueError(str(error).partition("\n")[0] or type(error).__name__) from error
+        said = str(error).partition("\n")[0] or type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):  # torch's text advises to run the code in it
+            said = (
+                "it is damaged, or holds other things than tensors and plain values, which are "
+                "not read since they can run code"
+            )
+        raise ValueError(f"{path} cannot be read: {said}") from error

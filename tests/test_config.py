@@ -109,7 +109,7 @@ def test_run_id_is_the_same_in_another_process():
 
 
 def test_options_must_be_plain():
-    with pytest.raises(ValueError, match="numbers, strings"):
+    with pytest.raises(ValueError, match="data 'rho' must be a finite number"):
         RunConfig("parity", "fcn", data={"rho": object()})
 
 

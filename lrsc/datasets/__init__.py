@@ -3,10 +3,10 @@
 import functools
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from lrsc.config import SOURCES
+from lrsc.config import LARGEST, SOURCES
 from lrsc.datasets import (
     celeba,
     cifar10,
@@ -22,11 +22,11 @@ from lrsc.datasets import (
 )
 from lrsc.datasets.biased import BiasedDataset, Split
 from lrsc.datasets.sources import Source, data_root, is_stand_in
-from lrsc.errors import check_names
+from lrsc.errors import check_names, shown
 
 __all__ = [
-    "BiasedDataset", "Split", "data_root", "is_stand_in", "load", "names", "options", "resolve",
-    "version",
+    "BiasedDataset", "Split", "check_options", "data_root", "is_stand_in", "load", "names",
+    "options", "resolve", "version",
 ]  # fmt: skip
 
 MODULES = {
@@ -83,14 +83,41 @@ def load(
     """
     builder = _builder(name)
     given = {k: v for k, v in zip(_COMMON, (rho, seed, n_train), strict=True) if v is not None}
-    check_names(f"option of data set {name!r}", given | other, options(name))
-    if rho is not None and not (isinstance(rho, int | float) and 0 <= rho <= 1):
-        raise ValueError(f"rho must be a share in [0, 1], found {rho!r}")
-    if not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"seed must be a whole number >= 0, found {seed!r}")
-    if n_train is not None and (not isinstance(n_train, int) or n_train < 1):
-        raise ValueError(f"n_train must be a whole number >= 1, found {n_train!r}")
+    check_options(name, given | other)
     return builder(resolve(name, root, source), **given, **other)
+
+
+def check_options(name: str, given: Mapping) -> None:
+    """Raise ValueError for options that `load` does not have for this data set, or of other types.
+
+    Ranges that only one data set knows are checked when it is loaded.
+    """
+    known = options(name)
+    check_names(f"option of data set {name!r}", given, known)
+    for key, value in given.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        whole = isinstance(value, int) and number and abs(value) <= LARGEST
+        if key == "rho" and not (number and 0 <= value <= 1):
+            raise ValueError(f"rho must be a share in [0, 1], found {shown(value)}")
+        if key in ("seed", "n_train"):
+            least = 0 if key == "seed" else 1
+            unset = key == "n_train" and value is None
+            if not unset and not (whole and value >= least):
+                raise ValueError(
+                    f"{key} must be a whole number >= {least} and at most 2^53, found "
+                    f"{shown(value)}"
+                )
+        elif isinstance(known[key], bool):
+            if not isinstance(value, bool):
+                raise ValueError(f"{key} must be True or False, found {shown(value)}")
+        elif isinstance(known[key], int):
+            if not whole:
+                raise ValueError(f"{key} must be a whole number, found {shown(value)}")
+        elif isinstance(known[key], float):
+            if not number or not abs(value) <= LARGEST:
+                raise ValueError(f"{key} must be a finite number, found {shown(value)}")
+        elif not (isinstance(value, str) or (known[key] is None and value is None)):
+            raise ValueError(f"{key} must be a name, found {shown(value)}")
 
 
 def resolve(name: str, root: str | Path | None = None, source: str = "auto") -> Source:

@@ -1,6 +1,7 @@
 """A cache of decoded arrays: built once whatever the number of processes, never half-made."""
 
 import contextlib
+import glob
 import json
 import logging
 import os
@@ -41,20 +42,24 @@ def arrays(key: str, make: Callable[[Path], None]) -> Mapping[str, np.ndarray]:
         found = _open(entry)  # made while we waited
         if found is not None:
             return found
-        for left in entry.parent.glob(f".{entry.name}.*.part"):  # of a process that was killed
-            shutil.rmtree(left, ignore_errors=True)
-        part = Path(tempfile.mkdtemp(dir=entry.parent, prefix=f".{entry.name}.", suffix=".part"))
+        hidden = f".{entry.name}."
+        for left in entry.parent.glob(f"{glob.escape(hidden)}????????.part"):
+            shutil.rmtree(left, ignore_errors=True)  # of a process that was killed
+        work = Path(tempfile.mkdtemp(dir=entry.parent, prefix=hidden, suffix=".part"))
         try:
+            part = work / "new"
+            part.mkdir()
             make(part)
             files = {
                 path.relative_to(part).as_posix(): [path.stat().st_size, _crc(path)]
                 for path in sorted(part.rglob("*")) if path.is_file()
             }  # fmt: skip
             (part / _FILES).write_text(json.dumps(files))
-            shutil.rmtree(entry, ignore_errors=True)
+            if entry.exists():
+                entry.rename(work / "old")
             part.rename(entry)
         finally:
-            shutil.rmtree(part, ignore_errors=True)
+            shutil.rmtree(work, ignore_errors=True)
     found = _open(entry)
     if found is None:
         raise OSError(f"the cache entry {entry} could not be written")

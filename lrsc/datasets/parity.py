@@ -8,6 +8,7 @@ from lrsc.datasets.sources import Source, generated
 
 VERSION = 1
 find = generated
+MOST_BITS = 10_000  # of a kind: an array of 0.4 GB a split
 SIZE = 10_000  # samples of each split (paper, supplement C)
 
 
@@ -25,13 +26,15 @@ def build(
     y is 1 where the core bits hold an odd number of +1, b the same for the spurious bits. The
     bits of each part are uniform given their parity. SPEC section 2.
     """
-    for name, value in (("n_core", n_core), ("n_spurious", n_spurious)):
-        if not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} must be a whole number >= 1, found {value!r}")
+    for name, value, least in (
+        ("n_core", n_core, 1), ("n_spurious", n_spurious, 1), ("n_noise", n_noise, 0),
+    ):  # fmt: skip
+        if not isinstance(value, int) or not least <= value <= MOST_BITS:
+            raise ValueError(
+                f"{name} must be a whole number >= {least} and at most {MOST_BITS}, found {value!r}"
+            )
     if n_spurious >= n_core:
         raise ValueError(f"n_spurious must be < n_core = {n_core}, found {n_spurious}")
-    if not isinstance(n_noise, int) or n_noise < 0:
-        raise ValueError(f"n_noise must be a whole number >= 0, found {n_noise!r}")
     widths = (n_core, n_spurious, n_noise)
     rng = np.random.default_rng([VERSION, seed])
     # both splits are drawn in full first, so that n_train takes a subset of the same samples

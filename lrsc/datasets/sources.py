@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lrsc.errors import DataMissing
+from lrsc.errors import DataMissing, path
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,7 +41,7 @@ def is_stand_in(source_id: str) -> bool:
 def data_root(root: str | Path | None = None) -> Path:
     """The data root: the argument, else $LRSC_DATA, else the user's data folder; only read."""
     if root is not None:
-        return Path(root)
+        return path("root", root)
     if "LRSC_DATA" in os.environ:
         return Path(os.environ["LRSC_DATA"])
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from lrsc.datasets import BiasedDataset, Split
-from lrsc.errors import check_names, unknown
-from lrsc.models.architectures import BUILDERS
+from lrsc.errors import check_names, shown, unknown
+from lrsc.models.architectures import BUILDERS, MOST
 from lrsc.models.convolution import SmallMapConv2d
 from lrsc.models.precision import matmul_precision
 from lrsc.models.stacking import Stack, linear_layers, unbind
@@ -52,10 +52,13 @@ def build(name: str, input_shape: tuple[int, ...], n_classes: int, **options) ->
     check_names("model", [name], BUILDERS)
     builder, defaults = BUILDERS[name]
     check_names(f"option of model {name!r}", options, defaults)
-    if not input_shape or any(int(n) < 1 for n in input_shape):
-        raise ValueError(f"input_shape must hold sizes >= 1, found {tuple(input_shape)!r}")
-    if n_classes < 2:
-        raise ValueError(f"n_classes must be >= 2, found {n_classes!r}")
+    sizes = list(input_shape) if isinstance(input_shape, list | tuple) else []
+    if not sizes or any(not isinstance(n, int) or not 1 <= n <= MOST for n in sizes):
+        raise ValueError(f"input_shape must hold sizes >= 1, found {shown(input_shape)}")
+    if not isinstance(n_classes, int) or not 2 <= n_classes <= MOST:
+        raise ValueError(
+            f"n_classes must be >= 2, a whole number at most {MOST}, found {shown(n_classes)}"
+        )
     return builder(tuple(input_shape), n_classes, **(defaults | options))
 
 

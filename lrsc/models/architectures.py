@@ -8,16 +8,23 @@ from pathlib import Path
 
 from torch import nn
 
+from lrsc.errors import shown
 from lrsc.models.convolution import SmallMapConv2d
 from lrsc.models.weights import load
 
+MOST = 10**6  # neurons of a layer, inputs along an axis, classes
 STAGES = ((64,), (128,), (256, 256), (512, 512), (512, 512))  # VGG11's filters, a pool after each
 
 
 def fcn(input_shape: tuple[int, ...], n_classes: int, hidden) -> nn.Module:
     """ReLU layers of the widths `hidden`, no biases, torch's default initialisation."""
-    if not hidden or any(not isinstance(n, int) or n < 1 for n in hidden):
-        raise ValueError(f"hidden must list widths >= 1, as in (1024, 1024), found {hidden!r}")
+    listed = hidden if isinstance(hidden, list | tuple) else ()
+    widths = [n for n in listed if isinstance(n, int) and not isinstance(n, bool)]
+    if not widths or len(widths) < len(listed) or not all(1 <= n <= MOST for n in widths):
+        raise ValueError(
+            f"hidden must list widths >= 1 and at most {MOST}, as in (1024, 1024), found "
+            f"{shown(hidden)}"
+        )
     widths = [math.prod(input_shape), *hidden]
     layers: list[nn.Module] = [nn.Flatten()]
     for wide, narrow in itertools.pairwise(widths):

@@ -87,7 +87,7 @@ def read(path: Path) -> dict[str, Tensor]:
     try:
         state = tensors.load(path)
     except (ValueError, OSError) as error:
-        raise ValueError(f"weights file {path} cannot be read: {error}") from error
+        raise ValueError(f"weights file {error}") from error
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         held = list(state)[:5] if isinstance(state, dict) else type(state).__name__
         raise ValueError(

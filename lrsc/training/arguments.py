@@ -6,11 +6,18 @@ import torch
 from torch import nn
 
 from lrsc import models
+from lrsc.config import LARGEST
 from lrsc.datasets import BiasedDataset
+from lrsc.errors import shown
 from lrsc.training.run import Probe
 
 
 def factory(model, dataset: BiasedDataset, model_options: Mapping) -> Callable[[], nn.Module]:
+    if not isinstance(dataset, BiasedDataset):
+        raise ValueError(
+            f"dataset must be a BiasedDataset, as of lrsc.datasets.load, found {shown(dataset)}"
+        )
+    _mapping("model_options", model_options)
     if isinstance(model, str):
         options = models.options_for(model, dataset.name) | dict(model_options)
         return lambda: models.build(model, dataset.input_shape, dataset.n_classes, **options)
@@ -20,7 +27,7 @@ def factory(model, dataset: BiasedDataset, model_options: Mapping) -> Callable[[
         return lambda: model
     if callable(model):
         return model
-    raise ValueError(f"model must be a name, a factory or an nn.Module, found {model!r}")
+    raise ValueError(f"model must be a name, a factory or an nn.Module, found {shown(model)}")
 
 
 def device(given: torch.device | str | None) -> torch.device:
@@ -28,9 +35,13 @@ def device(given: torch.device | str | None) -> torch.device:
 
     Raises ValueError for a name that torch does not know, and for a GPU that is not here.
     """
+    if given is not None and not isinstance(given, str | torch.device):
+        raise ValueError(f"device must be a name as 'cpu' or 'cuda:0', found {shown(given)}")
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     try:
         found = torch.device(given or ("cuda" if gpus else "cpu"))
+        if found.type not in ("cpu", "cuda"):
+            raise RuntimeError(f"nothing here was written for {found.type}")
     except RuntimeError as error:
         text = f"device={str(given)!r} is unknown: use 'cpu', 'cuda' or 'cuda:0'"
         raise ValueError(text) from error
@@ -43,16 +54,37 @@ def device(given: torch.device | str | None) -> torch.device:
 
 
 def some(name: str, values: Iterable | None, default) -> list:
+    if isinstance(values, str) or not isinstance(values, Iterable | None):
+        raise ValueError(f"{name} must be a list of numbers, found {shown(values)}")
     found = [default] if values is None else list(values)
     if not found:
         raise ValueError(f"{name} is empty: give at least one value")
-    if name == "seeds" and any(not isinstance(s, int) or s < 0 for s in found):
-        raise ValueError(f"seeds must be whole numbers >= 0, found {found!r}")
+    if name == "seeds" and not all(is_whole(s, 0) for s in found):
+        raise ValueError(f"seeds must be whole numbers >= 0 and at most 2^53, found {shown(found)}")
     return found
+
+
+def is_whole(value: object, least: int) -> bool:
+    """Whether it is a whole number in [least, 2^53], and neither True nor False."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return whole and least <= value <= LARGEST  # type: ignore[operator]
+
+
+def intervals_of_checkpoints(seconds: float | None, steps: int | None) -> None:
+    number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if seconds is not None and not (number and seconds > 0):
+        raise ValueError(f"checkpoint_seconds must be > 0 or None, found {shown(seconds)}")
+    if steps is not None and not is_whole(steps, 1):
+        raise ValueError(
+            f"checkpoint_steps must be > 0, a whole number, or None, found {shown(steps)}"
+        )
 
 
 def intervals(probes: Mapping[str, Probe], every: int | Mapping[str, int]) -> dict[str, int]:
     """Iterations between two calls of each probe."""
+    for name, probe in _mapping("probes", probes).items():
+        if not isinstance(name, str) or not callable(probe):
+            raise ValueError(f"probes must map names to functions, found {shown({name: probe})}")
     for name in ("loss", "loss_ratio", "accuracy", "validation_accuracy"):
         if name in probes:
             raise ValueError(f"{name!r} is a curve of its own: give the probe another name")
@@ -62,6 +94,14 @@ def intervals(probes: Mapping[str, Probe], every: int | Mapping[str, int]) -> di
             f"probe_every names {sorted(found)}, the probes are {sorted(probes)}: name each"
         )
     for name, number in found.items():
-        if not isinstance(number, int) or number < 1:
-            raise ValueError(f"probe_every of {name!r} must be a whole number >= 1, found {number}")
+        if not is_whole(number, 1):
+            raise ValueError(
+                f"probe_every of {name!r} must be a whole number >= 1, found {shown(number)}"
+            )
     return found
+
+
+def _mapping(name: str, value: object) -> Mapping:
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{name} must map names to values, found {shown(value)}")
+    return value

@@ -74,9 +74,13 @@ def load(path: Path, expected: dict[str, str]) -> dict | None:
     advice = f"Move or delete it to start over, or resume with what wrote it: {path}"
     try:
         found = tensors.load(path)
+    except ValueError as error:
+        raise Refused(f"the checkpoint {error}. {advice}") from error
+    try:
         made_by, state = dict(found["made_by"]), dict(found["state"])
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise Refused(f"the checkpoint cannot be read ({error}). {advice}") from error
+        text = f"the checkpoint cannot be read: it is no checkpoint ({error!r}). {advice}"
+        raise Refused(text) from error
     differences = [
         f"{name}: checkpoint {_near(made_by, expected, name)}, now {_near(expected, made_by, name)}"
         for name in dict.fromkeys([*made_by, *expected])

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from lrsc import models
 from lrsc.config import TrainConfig
-from lrsc.errors import check_names
-from lrsc.training import distributed
+from lrsc.errors import check_names, shown
+from lrsc.training import arguments, distributed
 from lrsc.training.epochs import Engine
 from lrsc.training.graphs import Graphs
 from lrsc.training.memory import free_memory
@@ -57,8 +57,8 @@ def plan(
     reason, and for replicas < 1.
     """
     check_names("engine", [engine], ENGINES)
-    if replicas is not None and (not isinstance(replicas, int) or replicas < 1):
-        raise ValueError(f"replicas must be a whole number >= 1 or None, found {replicas!r}")
+    if replicas is not None and not arguments.is_whole(replicas, 1):
+        raise ValueError(f"replicas must be a whole number >= 1 or None, found {shown(replicas)}")
     alone = len(configs) == 1 or replicas == 1 or distributed.world() > 1
     if engine == "reference" or job.ready or (engine == "auto" and alone):
         return Plan("reference", 1, 1)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lrsc import models, schedules
 from lrsc.config import TrainConfig
 from lrsc.datasets import BiasedDataset
-from lrsc.errors import OutOfMemory
+from lrsc.errors import OutOfMemory, path, shown
 from lrsc.training import arguments, checkpoint, distributed, engines, evaluation
 from lrsc.training.checkpoint import Refused
 from lrsc.training.lanes import Trainer
@@ -100,10 +100,12 @@ def fit(
     models that do not fit the data; when a run starts, for a checkpoint of another run; and
     OutOfMemory, a ValueError, naming the settings that need less.
     """
-    config = config or TrainConfig()
+    config = TrainConfig() if config is None else config
+    if not isinstance(config, TrainConfig):
+        raise ValueError(f"config must be a TrainConfig, found {shown(config)}")
     configs = [dataclasses.replace(config, lr=lr) for lr in arguments.some("lrs", lrs, config.lr)]
     runs = [(c, seed) for c in configs for seed in arguments.some("seeds", seeds, 0)]
-    folder = None if checkpoints is None else Path(checkpoints)
+    folder = None if checkpoints is None else path("checkpoints", checkpoints)
     requests = [
         Request(c, seed, folder and folder / f"lr-{c.lr!r}-seed-{seed}.pt", number)
         for number, (c, seed) in enumerate(runs)
@@ -150,7 +152,8 @@ def fit_each(
     are written. time_limit: seconds after which checkpoints are written and TimeLimit is raised.
     """
     job = _job(
-        model, dataset, configs, model_options or {}, probes or {}, probe_every,
+        model, dataset, configs, {} if model_options is None else model_options,
+        {} if probes is None else probes, probe_every,
         checkpoint_seconds, checkpoint_steps, device,
     )  # fmt: skip
     with _memory_advice(configs[0]):
@@ -194,9 +197,7 @@ def _job(
         )
     build = arguments.factory(model, dataset, model_options)
     every = arguments.intervals(probes, probe_every)
-    for name, number in (("seconds", checkpoint_seconds), ("steps", checkpoint_steps)):
-        if number is not None and number <= 0:
-            raise ValueError(f"checkpoint_{name} must be > 0 or None, found {number!r}")
+    arguments.intervals_of_checkpoints(checkpoint_seconds, checkpoint_steps)
     train, val = evaluation.splits(dataset, first)
     batch = min(first.batch_size, len(train))
     if batch % distributed.world() or (batch // distributed.world()) < first.accumulation:
@@ -208,7 +209,7 @@ def _job(
     if first.precision == "tf32" and device.type != "cuda":
         raise ValueError(f"precision='tf32' does nothing on device={str(device)!r}: use 'fp32'")
     if not isinstance(model, nn.Module):
-        with seeded(0, device):
+        with seeded(0, device), _memory_advice(first):
             models.check(build(), dataset)
     with _memory_advice(first):
         train, val = train.to(device), None if val is None else val.to(device)

@@ -2,6 +2,7 @@
 
 import logging
 import multiprocessing
+import os
 import time
 
 import numpy as np
@@ -61,7 +62,7 @@ def test_a_damaged_entry_is_made_again_with_a_warning(damage, caplog):
 
 
 def slow(folder):
-    (folder.parent / f"made-{folder.name}").touch()
+    (cache.folder() / f"made-by-{os.getpid()}").touch()
     make_x(folder)
     time.sleep(0.5)
 
