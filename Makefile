@@ -10,7 +10,7 @@ INSTALLED := .venv/.installed
 PLATFORM := $(shell uname -sm)
 
 .DELETE_ON_ERROR:
-.PHONY: setup book release test lint bench clean
+.PHONY: setup book release test soak lint bench clean
 
 setup: $(INSTALLED)
 
@@ -34,6 +34,13 @@ release: setup
 
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=loadfile
+
+# seconds that all faults are injected, and where the counts go (make soak SOAK=600 FAULTS=mine.json)
+SOAK := 3600
+FAULTS := book/results/faults.json
+
+soak: setup
+	OMP_NUM_THREADS=1 $(BIN)/python tests/faults/soak.py --seconds $(SOAK) --output $(FAULTS)
 
 lint: setup
 	$(BIN)/ruff check .

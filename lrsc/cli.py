@@ -20,7 +20,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return args.command(args) or 0
     except ValueError as error:  # every error that a user can cause
         print(f"lrsc: {error}", file=sys.stderr)
-        return 1 if isinstance(error, FileNotFoundError) else 2
+        return 1 if isinstance(error, OSError) else 2  # of data and files
+    except OSError as error:  # a full disk, a folder that takes no files
+        print(f"lrsc: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(
             f"\nlrsc: interrupted. {args.kept}; resume with the same command:\n  "

@@ -194,8 +194,10 @@ class RunConfig:
     def from_json(cls, text: str) -> "RunConfig":
         """The inverse of `to_json`; ValueError for a field that this version does not have."""
         found = json.loads(text)
-        if not isinstance(found, dict):
-            raise ValueError(f"a configuration is a JSON object, found {text[:50]!r}")
+        if not isinstance(found, dict) or not {"dataset", "model"} <= found.keys():
+            raise ValueError(
+                f"a configuration is a JSON object with dataset and model, found {text[:50]!r}"
+            )
         return cls(**found)
 
 

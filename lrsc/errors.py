@@ -13,6 +13,10 @@ class DataMissing(ValueError, FileNotFoundError):
         return str(self.args[0])
 
 
+class Unreadable(ValueError, OSError):
+    """A file that is there cannot be opened or read now: its content may be whole."""
+
+
 class OutOfMemory(ValueError, MemoryError):
     """The device's memory does not suffice; the text says which settings need less."""
 

@@ -158,7 +158,8 @@ def write(path: Path, content: bytes | memoryview) -> None:
 def load(path: str | Path) -> xr.Dataset:
     """Read a result file into memory; ValueError naming the file if it is damaged or foreign.
 
-    It is compared with its digests, where it has some.
+    It is compared with its digests, where it has some. A file that cannot be opened now (too many
+    are open, no permission) is errors.Unreadable, a ValueError too.
     """
     path = Path(path)
     if not path.is_file():
@@ -175,6 +176,10 @@ def load(path: str | Path) -> xr.Dataset:
         data = {name: v for name, v in variables.items() if name not in coords}
         return xr.Dataset(data, {n: v for n, v in variables.items() if n in coords}, attrs)
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
+        number = error.errno if isinstance(error, OSError) else None
+        if number is not None:  # the system's word, not HDF5's on the content
+            text = f"result file {path} cannot be read: {os.strerror(number)}"
+            raise errors.Unreadable(text) from error
         raise ValueError(f"result file {path} is damaged or not a result: {error}") from error
 
 
@@ -204,7 +209,8 @@ def shipped(name: str, needs: Iterable[str] = ()) -> xr.Dataset | None:
 def load_run(path: Path) -> xr.Dataset | None:
     """A run's result, or None if there is none; a damaged file is set aside with a warning.
 
-    A run whose configuration is of another version is left where it is, and none.
+    A run whose configuration is of another version is left where it is, and none. Raises
+    errors.Unreadable for a file that cannot be opened now: it may well be whole.
     """
     if not path.is_file():
         return None
@@ -215,6 +221,10 @@ def load_run(path: Path) -> xr.Dataset | None:
     except OtherVersion as error:
         _log.warning("run %s is left out: %s", path.stem, error)
         return None
+    except errors.Unreadable:
+        if not path.is_file():  # another process has set it aside
+            return None
+        raise
     except ValueError as error:
         aside = path.with_name(path.name + ".damaged")
         place = f"set aside as {aside.name}"

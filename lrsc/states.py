@@ -42,9 +42,14 @@ def claim(
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # whoever held it may have removed it meanwhile: this would be a lock on nothing
-            if not path.exists() or path.stat().st_ino != os.fstat(file.fileno()).st_ino:
-                raise OSError
-        except OSError:
+            mine = path.stat().st_ino == os.fstat(file.fileno()).st_ino
+        except (BlockingIOError, FileNotFoundError):
+            mine = False
+        except OSError as error:  # not a lock that another one holds
+            raise OSError(
+                error.errno, f"{error.strerror}: the results folder needs file locks", str(path)
+            ) from error
+        if not mine:
             yield False
             return
         try:

@@ -17,6 +17,7 @@ import xarray as xr
 
 from lrsc import datasets, models, results, states, sweep
 from lrsc.config import run_id
+from lrsc.errors import shown
 
 DAY, HOUR = 86400.0, 3600.0  # seconds
 # measures that every run has whose network could be measured
@@ -123,6 +124,7 @@ def _of_run(found: xr.Dataset, path: Path) -> Iterator[str]:
     attrs = found.attrs
     yield from _name(attrs["run_id"], attrs["config"], attrs["source_id"], attrs["checksum"])
     yield from _without_units(found)
+    yield from _markup(attrs.items())
     if attrs["status"] not in ("converged", "cap", "diverged"):
         yield f"unknown status {attrs['status']!r}"
     elif attrs["status"] != "diverged":
@@ -137,9 +139,18 @@ def _of_experiment(found: xr.Dataset) -> Iterator[str]:
         return
     found = results.completed(found)
     yield from _without_units(found)
+    for name in results.FROM_ATTRS:
+        yield from _markup((name, text) for text in np.unique(found[name].values.astype(str)))
     columns = (found[name].values for name in ("run_id", "config", "source_id", "checksum"))
     for name, text, source_id, checksum in zip(*columns, strict=True):
         yield from _name(name, text, source_id, checksum)
+
+
+def _markup(texts: Iterable[tuple[str, object]]) -> Iterator[str]:
+    """Texts that a page of the book would show as more than text."""
+    for name, value in texts:
+        if isinstance(value, str) and "<" in value:
+            yield f"attribute {name!r} holds markup: {shown(value)}"
 
 
 def _without_units(found: xr.Dataset) -> Iterator[str]:

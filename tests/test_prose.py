@@ -1,5 +1,6 @@
 """The prose pages: what they name exists, what they show runs."""
 
+import ast
 import os
 import re
 import shlex
@@ -87,3 +88,29 @@ def test_every_python_example_runs(number, tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert re.search(r"\d", done.stdout)
+
+
+def rendered_texts() -> list[str]:
+    """Every text in the library's code, with \0 for what is filled in."""
+    found = []
+    for path in (ROOT / "lrsc").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(node.value.replace("%s", "\0").replace("%d", "\0"))
+            elif isinstance(node, ast.JoinedStr):
+                found.append("".join(
+                    str(part.value) if isinstance(part, ast.Constant) else "\0"
+                    for part in node.values
+                ))  # fmt: skip
+    return found
+
+
+def test_the_messages_on_what_can_go_wrong_are_those_of_the_code():
+    page = (ROOT / "book" / "what_can_go_wrong.md").read_text(encoding="utf-8")
+    lines = "\n".join(blocks(page, "text")).splitlines()
+    texts = "\1".join(rendered_texts())
+    assert len(lines) > 20
+    for line in lines:
+        for fragment in line.split("..."):
+            words = fragment.strip(" ;,:()")
+            assert words in texts, f"{words!r} of {line!r}"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lrsc import errors
-from lrsc.book import explore, figures, layout, made, reference, sections
+from lrsc.book import explore, faults, figures, layout, made, reference, sections
 from lrsc.book.contents import Contents
 
 _IGNORED = (".ipynb_checkpoints", "__pycache__", "_build", ".DS_Store")
@@ -43,6 +43,7 @@ def stage(root: Path, output: Path, toc: Contents) -> None:
     _fill(folder, toc, {
         "api": reference.page,
         "explore": lambda: explore.page(folder),
+        "faults": faults.page,
         "figures": lambda: figures.index(folder, shown),
         "layout": layout.page,
         "made": lambda: made.page(timings),

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 _log = logging.getLogger(__name__)
 _FILES = "files.json"  # written last: name -> bytes and CRC-32 of every file
@@ -64,6 +65,21 @@ def arrays(key: str, make: Callable[[Path], None]) -> Mapping[str, np.ndarray]:
     if found is None:
         raise OSError(f"the cache entry {entry} could not be written")
     return found
+
+
+def new_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> np.memmap:
+    """A new `.npy` file to be filled piece by piece; OSError where it does not fit on the disk.
+
+    Its space is taken at once: to write into a map of a full disk ends the process.
+    """
+    out = np.lib.format.open_memmap(path, "w+", np.dtype(dtype), shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, str(path)) from error
+    return out
 
 
 def _open(entry: Path) -> dict[str, np.ndarray] | None:

@@ -100,7 +100,7 @@ class Images:
 
         def make(folder: Path) -> None:
             path, shape = folder / "images.npy", tuple(self.shape)
-            out = np.lib.format.open_memmap(path, "w+", np.dtype(np.uint8), shape)
+            out = cache.new_array(path, shape, np.uint8)
             done = 0
             for batch in self.to("cpu").batches(torch.arange(len(self)).split(64), workers):
                 out[done : done + len(batch)] = batch.numpy()

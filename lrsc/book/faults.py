@@ -1,0 +1,49 @@
+"""What the faults suite counted, as a Markdown table: made when the pages are built."""
+
+import json
+
+from lrsc import results
+
+_COLUMNS = {
+    "kind": "What was done",
+    "faults": "Faults",
+    "runs_lost": "Runs lost",
+    "runs_repeated": "Finished runs repeated",
+    "corrupted_accepted": "Corrupted files accepted",
+    "half_written_visible": "Half-written files under their name",
+    "other_problems": "Other problems",
+}
+
+
+def page() -> str:
+    """The table of `book/results/faults.json`, or how to make that file."""
+    how = "`make soak` injects faults for an hour and writes this table."
+    path = results.shipped_path("faults").with_suffix(".json")
+    if not path.is_file():
+        return f"*Not measured yet.* {how}"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return "\n\n".join([_table(found["rows"]), _about(found)])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"*`book/results/faults.json` cannot be read.* {how}"
+
+
+def _table(rows: list[dict]) -> str:
+    sums = {k: sum(row[k] for row in rows) for k in _COLUMNS if k != "kind"}
+    cells = [[str(row[k]) for k in _COLUMNS] for row in rows]
+    cells.append([f"**{text}**" for text in ("all", *sums.values())])
+    lines = [list(_COLUMNS.values()), ["---", *("---:" for _ in sums)], *cells]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _about(found: dict) -> str:
+    machine = found["machine"]
+    resumed = [r["resume_seconds"] for r in found["rows"] if r["resume_seconds"] is not None]
+    return (
+        f"The longest time from the start of a sweep to the first step after a checkpoint was "
+        f"{max(resumed, default=float('nan')):.2f} s; a new process takes "
+        f"{found['loading_seconds']:.1f} s before it, to load Python, PyTorch and the library. "
+        f"The suite ran for {found['seconds'] / 60:.0f} minutes, from {found['started'][:16]} UTC, "
+        f"on {machine['device']}, {machine['cores']} cores, at commit `{found['commit'][:12]}`, "
+        f"seed {found['seed']}. Made by `{found['made_by']}`."
+    )
