@@ -599,7 +599,7 @@ def _crossfit(args) -> Path:
     found = contrast.crossfit(
         _two(args.lrs), args.profile, root=args.results, data_root=args.data_root
     )
-    path = results.shipped_path("crossfit")
+    path = results.shipped_path(contrast.CROSSFIT)
     results.save(found, path)
     return path
 

@@ -27,6 +27,7 @@ from lrsc.datasets import cifar10
 
 AT_LEAST, AT_MOST = 0.8, 0.2  # shares of the high- and low-LR networks that are right
 SAMPLES = 100  # of each kind on which attributions are compared
+CROSSFIT = "crossfit_cifar10"  # the file of the groups; `crossfit` has the runs that found them
 SHOWN = 8  # of these, with images and maps
 HELD = (  # what a comparison that ships has
     "integrated_gradients_entropy", "deeplift_entropy", "selected", "lr", "seed", "dataset",

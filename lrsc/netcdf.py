@@ -219,11 +219,11 @@ def _decoded(values: np.ndarray, about: dict[str, Any]) -> tuple[np.ndarray, dic
 
 def _attributes(of) -> dict[str, Any]:
     """Attributes of a file or a variable as plain values; those that HDF5 needs are left out."""
-    found = {}
-    for name in of.attrs:
+    found, attrs = {}, of.attrs
+    for name in attrs:
         if name in _OF_HDF5 or name == "_NCProperties":
             continue
-        value = of.attrs[name]
+        value = attrs[name]
         if isinstance(value, np.ndarray) and value.size == 1:
             value = value.reshape(-1)[0]
         elif not isinstance(value, str | np.generic | np.ndarray):

@@ -170,10 +170,11 @@ def load(path: str | Path) -> xr.Dataset:
         except netcdf.NeedsXarray:
             with xr.open_dataset(path, engine="h5netcdf") as found:
                 # with its encoding, a text written again would be cut at its length in the file
-                return found.load().drop_encoding()
-        found = xr.Dataset({n: v for n, v in variables.items() if n not in coords},
-                           {n: v for n, v in variables.items() if n in coords}, attrs)  # fmt: skip
-        return found
+                decoded = found.load().drop_encoding()
+            decoded.attrs.pop(netcdf.DIGESTS, None)
+            return decoded
+        data = {name: v for name, v in variables.items() if name not in coords}
+        return xr.Dataset(data, {n: v for n, v in variables.items() if n in coords}, attrs)
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
         number = error.errno if isinstance(error, OSError) else None
         if number is not None:  # the system's word, not HDF5's on the content
@@ -250,7 +251,9 @@ def check_run(attrs: Mapping, path: Path) -> None:
     try:
         parsed(attrs["config"])
     except ValueError as error:
-        raise OtherVersion(f"{path} holds no valid configuration: {error}") from error
+        raise OtherVersion(str(error)) from error
+    except TypeError as error:  # a field without a default is missing
+        raise ValueError(f"{path} holds no valid configuration: {error}") from error
 
 
 @functools.lru_cache(maxsize=100_000)

@@ -67,7 +67,8 @@ def test_loading_gives_what_xarray_gives(path, tmp_path):
     plain = tmp_path / "plain.nc"
     results.save(odd.drop_vars(["flag", "when", "gaps"]), plain)
     odd.to_netcdf(tmp_path / "odd.nc", engine="h5netcdf")
-    for file in [*files, plain, tmp_path / "odd.nc"]:
+    results.save(odd.drop_vars("gaps"), tmp_path / "signed.nc")
+    for file in [*files, plain, tmp_path / "odd.nc", tmp_path / "signed.nc"]:
         found, expected = results.load(file), by_xarray(file)
         xr.testing.assert_identical(found, expected)
         assert list(found.variables) == list(expected.variables)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from lrsc import experiments, metrics, plans, plots, results, theory
+from lrsc import contrast, experiments, metrics, plans, plots, results, theory
 from lrsc.notebook.display import (
     caption_of,
     html_table,
@@ -142,7 +142,7 @@ def show_crossfit(ds: xr.Dataset) -> None:
     if not ds.sizes.get("run"):
         return say_unmeasured()
     try:
-        groups = results.shipped("crossfit", _GROUPS)
+        groups = results.shipped(contrast.CROSSFIT, _GROUPS)
     except ValueError as error:
         say_unusable(str(error), "lrsc results crossfit --lrs 0.01,0.1")
         return show_dynamics(ds)

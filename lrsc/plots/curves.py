@@ -1,5 +1,6 @@
 """Curves of measures over the learning rate, and of accuracy over the share pruned."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,8 @@ import xarray as xr
 from lrsc import errors
 from lrsc.plots.frame import SMALL, TEXT, legend_above, lr_axis, new_figure, say_empty
 from lrsc.plots.words import MAIN, axis_name, by_lr, check, is_percent, pair, range_of, style, trend
+
+AS_WIDE = 50  # characters of a title that a panel has room for
 
 
 def normalised_curves(ds: xr.Dataset, variables: Sequence[str] = MAIN):
@@ -83,7 +86,8 @@ def plain_curves(
         axes.plot(
             ds["lr"].values[collapsed], values[collapsed], "o", ms=10, mfc="none", mec="black"
         )
-        axes.set_title(f"{label} (%)" if scale == 100 else label, fontsize=TEXT, loc="left")
+        title = textwrap.fill(f"{label} (%)" if scale == 100 else label, AS_WIDE)
+        axes.set_title(title, fontsize=TEXT, loc="left")
         axes.margins(y=0.15)
         if not np.isfinite(values).any():
             say_empty(axes)

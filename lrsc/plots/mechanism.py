@@ -59,14 +59,15 @@ def along_training(ds: xr.Dataset, lrs: Sequence[float], panels: Mapping[str, Se
 
     ds: one data set and model with curves of the `dynamics` probe. panels: title of a panel ->
     curves in it, as in {"loss (nat)": ("ba_loss", "bc_loss")}; bias-aligned curves are dashed.
-    Accuracies are drawn in percent. The band is one standard deviation over seeds. Source: figures
-    9 and 13.
+    Accuracies are drawn in percent. The band is one standard deviation over seeds, on log axes down
+    to a tenth of the mean. Source: figures 9 and 13.
     """
     from matplotlib.lines import Line2D
 
     figure, axes_of = new_figure(len(panels), 1.7)
     said = []
     for axes, (title, names) in zip(axes_of, panels.items(), strict=True):
+        log = title.startswith(("loss (nat)", "mean loss"))
         for lr, colour in zip(lrs, LOW_HIGH, strict=False):
             for name in names:
                 steps, mean, sd = _mean_curve(ds, name, lr)
@@ -76,6 +77,8 @@ def along_training(ds: xr.Dataset, lrs: Sequence[float], panels: Mapping[str, Se
                 dashes = GROUPS.get(name.partition("_")[0], ("", "-"))[1]
                 axes.plot(steps, scale * mean, dashes, color=colour, lw=1.6)
                 low, high = scale * (mean - sd), scale * (mean + sd)
+                if log:  # where nothing is below zero: not further than a tenth of the mean
+                    low = np.maximum(low, 0.1 * scale * mean)
                 axes.fill_between(steps, low, high, color=colour, alpha=0.15, lw=0)
                 said.append(
                     f"{name.replace('_', ' ')} at learning rate {lr:g}: "
@@ -86,7 +89,7 @@ def along_training(ds: xr.Dataset, lrs: Sequence[float], panels: Mapping[str, Se
         ticks = [t for t in (0, 50, 100, 300, 1000, 3000, 10_000, 30_000) if t <= _last(ds)]
         axes.set_xticks(ticks, [f"{t:,}" for t in ticks])
         axes.set_xticks([], minor=True)
-        if title.startswith(("loss (nat)", "mean loss")):
+        if log:
             axes.set_yscale("log")
         if not axes.lines:
             say_empty(axes, "not recorded")
