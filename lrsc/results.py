@@ -11,6 +11,7 @@ import os
 import platform
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from lrsc import errors, netcdf
 from lrsc.config import RunConfig
 
 _log = logging.getLogger(__name__)
+_WRITING = threading.RLock()
 
 # Attributes of a run's file that become coordinates of an experiment
 FROM_ATTRS = {
@@ -137,7 +139,10 @@ def save(dataset: xr.Dataset, path: Path) -> None:
         if variable.dtype.kind == "f" and variable.size > 1000
     }
     made = io.BytesIO()  # in memory: HDF5 ends the process where a disk is full
-    dataset.to_netcdf(made, engine="h5netcdf", encoding=encoding)
+    # on a Dask worker, xarray's own lock would be one of the cluster's, which knows no such file
+    store = xr.backends.H5NetCDFStore.open(made, mode="w", lock=_WRITING)
+    with contextlib.closing(store):
+        dataset.dump_to_store(store, encoding=encoding)
     netcdf.sign(made)
     write(path, made.getbuffer())
 

@@ -28,6 +28,8 @@ from lrsc.training import checkpoint
 def _changed(rng: random.Random, whole: bytes) -> bytes:
     """A file's bytes with flipped bits, a cut, a hole, or something else entirely."""
     kind = rng.choice(["flip", "flip", "flip", "flips", "cut", "hole", "foreign", "empty"])
+    if not whole:  # of a file that was emptied before
+        kind = "foreign"
     data = bytearray(whole)
     if kind in ("flip", "flips"):
         for _ in range(1 if kind == "flip" else rng.randrange(2, 9)):

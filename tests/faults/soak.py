@@ -80,7 +80,13 @@ def main() -> int:
                 break
             found[kind] += _once(kind, f"{args.seed} {rounds} {kind}")
         _show(found)
-    rows = [_row(kind, counts) for kind, counts in found.items()]
+        if args.output:  # after each round: a suite that is stopped keeps what it found
+            seconds = round(time.monotonic() - began)
+            _write(args.output, found, started=when, seconds=seconds, seed=args.seed)
+    return int(not all(counts.harmless for counts in found.values()))
+
+
+def _write(output: Path, found: dict[str, Counts], **about) -> None:
     machine = results.provenance(torch.device("cpu"))
     whole = {
         "made_by": "make soak",
@@ -89,16 +95,12 @@ def main() -> int:
             "python": platform.python_version(), "torch": machine["torch_version"],
         },
         "commit": results.commit(),
-        "started": when,
-        "seconds": round(time.monotonic() - began),
+        **about,
         "loading_seconds": _loading(),
-        "seed": args.seed,
-        "rows": rows,
+        "rows": [_row(kind, counts) for kind, counts in found.items()],
         "problems": [f"{kind}: {text}" for kind, c in found.items() for text in c.wrong][:100],
     }  # fmt: skip
-    if args.output:
-        results.write(args.output, (json.dumps(whole, indent=1) + "\n").encode())
-    return int(not all(counts.harmless for counts in found.values()))
+    results.write(output, (json.dumps(whole, indent=1) + "\n").encode())
 
 
 def _once(kind: str, seed: str) -> Counts:
