@@ -11,11 +11,13 @@ import os
 import platform
 import subprocess
 import tempfile
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
+from xarray.backends import H5NetCDFStore
 
 from lrsc import errors, netcdf
 from lrsc.config import RunConfig
@@ -137,7 +139,10 @@ def save(dataset: xr.Dataset, path: Path) -> None:
         if variable.dtype.kind == "f" and variable.size > 1000
     }
     made = io.BytesIO()  # in memory: HDF5 ends the process where a disk is full
-    dataset.to_netcdf(made, engine="h5netcdf", encoding=encoding)
+    # a lock of its own: on a Dask worker to_netcdf asks the scheduler for one by the file's name
+    store = H5NetCDFStore.open(made, mode="w", lock=threading.Lock())
+    dataset.dump_to_store(store, encoding=encoding)
+    store.close()
     netcdf.sign(made)
     write(path, made.getbuffer())
 
@@ -251,9 +256,7 @@ def check_run(attrs: Mapping, path: Path) -> None:
     try:
         parsed(attrs["config"])
     except ValueError as error:
-        raise OtherVersion(str(error)) from error
-    except TypeError as error:  # a field without a default is missing
-        raise ValueError(f"{path} holds no valid configuration: {error}") from error
+        raise OtherVersion(f"it holds no valid configuration: {error}") from error
 
 
 @functools.lru_cache(maxsize=100_000)
