@@ -256,9 +256,7 @@ def check_run(attrs: Mapping, path: Path) -> None:
     try:
         parsed(attrs["config"])
     except ValueError as error:
-        raise OtherVersion(str(error)) from error
-    except TypeError as error:  # a field without a default is missing
-        raise ValueError(f"{path} holds no valid configuration: {error}") from error
+        raise OtherVersion(f"it holds no valid configuration: {error}") from error
 
 
 @functools.lru_cache(maxsize=100_000)

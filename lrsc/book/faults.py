@@ -37,13 +37,14 @@ def _table(rows: list[dict]) -> str:
 
 
 def _about(found: dict) -> str:
-    machine = found["machine"]
+    machine, commit = found["machine"], found["commit"]
+    commit = commit[:12] + ("-dirty" if commit.endswith("-dirty") else "")
     resumed = [r["resume_seconds"] for r in found["rows"] if r["resume_seconds"] is not None]
     return (
         f"The longest time from the start of a sweep to the first step after a checkpoint was "
         f"{max(resumed, default=float('nan')):.2f} s; a new process takes "
         f"{found['loading_seconds']:.1f} s before it, to load Python, PyTorch and the library. "
         f"The suite ran for {found['seconds'] / 60:.0f} minutes, from {found['started'][:16]} UTC, "
-        f"on {machine['device']}, {machine['cores']} cores, at commit `{found['commit'][:12]}`, "
+        f"on {machine['device']}, {machine['cores']} cores, at commit `{commit}`, "
         f"seed {found['seed']}. Made by `{found['made_by']}`."
     )
