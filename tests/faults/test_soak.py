@@ -22,7 +22,7 @@ def soaked(tmp_path, monkeypatch):
         monkeypatch.setattr(soak, "RESUMES", tuple(kinds))
         monkeypatch.setattr(soak, "_loading", lambda: 1.5)
         path = tmp_path / "faults.json"
-        argv = ["soak.py", "--seconds", "5", "--output", str(path), "--seed", "1"]
+        argv = ["soak.py", "--seconds", "6", "--output", str(path), "--seed", "1"]
         monkeypatch.setattr("sys.argv", argv)
         return soak.main(), json.loads(path.read_text())
 
