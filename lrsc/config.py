@@ -196,7 +196,8 @@ class RunConfig:
         found = json.loads(text)
         if not isinstance(found, dict) or not {"dataset", "model"} <= found.keys():
             raise ValueError(
-                f"a configuration is a JSON object with dataset and model, found {text[:50]!r}"
+                "no valid configuration: a JSON object with dataset and model is one, found "
+                f"{text[:50]!r}"
             )
         return cls(**found)
 

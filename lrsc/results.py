@@ -256,7 +256,7 @@ def check_run(attrs: Mapping, path: Path) -> None:
     try:
         parsed(attrs["config"])
     except ValueError as error:
-        raise OtherVersion(f"it holds no valid configuration: {error}") from error
+        raise OtherVersion(str(error)) from error
 
 
 @functools.lru_cache(maxsize=100_000)
