@@ -51,11 +51,11 @@ def damage(rng: random.Random, path: Path) -> None:
     path.write_bytes(_changed(rng, path.read_bytes()))
 
 
-def _same(a, b) -> bool:
+def same(a, b) -> bool:
     if isinstance(a, dict):
-        return isinstance(b, dict) and a.keys() == b.keys() and all(_same(a[k], b[k]) for k in a)
+        return isinstance(b, dict) and a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
     if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(_same, a, b))
+        return len(a) == len(b) and all(map(same, a, b))
     if isinstance(a, torch.Tensor):
         return isinstance(b, torch.Tensor) and torch.equal(a, b)
     if isinstance(a, np.ndarray):
@@ -93,7 +93,7 @@ def _md5(path: Path) -> str:
     return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
 
 
-def _readers(folder: Path) -> dict[str, tuple[Path, Callable[[], object]]]:
+def readers(folder: Path) -> dict[str, tuple[Path, Callable[[], object]]]:
     """Kind of file -> a whole one, and what reads it."""
     path = folder / f"{'0' * 16}.nc"
     results.save(a_result(), path)
@@ -135,7 +135,7 @@ def files_damaged(rng: random.Random, folder: Path, each: int = 20) -> Counts:
 def _damage_all(seed: float, folder: Path, each: int) -> Counts:
     rng, counts = random.Random(seed), Counts()
     logging.disable(logging.WARNING)
-    for kind, (path, read) in _readers(folder).items():
+    for kind, (path, read) in readers(folder).items():
         whole, expected = path.read_bytes(), read()
         if isinstance(expected, dict) and "cache" in kind:
             expected = {name: np.array(value) for name, value in expected.items()}
@@ -152,7 +152,7 @@ def _damage_all(seed: float, folder: Path, each: int) -> Counts:
                 counts.wrong.append(f"{kind}: {traceback.format_exc()}")
                 continue
             refused = found is None and "cache" in kind  # it is made again
-            if not refused and not _same(expected, found):
+            if not refused and not same(expected, found):
                 counts.accepted += 1
                 at = [i for i, (a, b) in enumerate(zip(whole, changed, strict=False)) if a != b]
                 counts.wrong.append(

@@ -11,6 +11,8 @@ import damaged
 import killed
 import pytest
 import refused
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="fork server, limits and locks")
 
@@ -41,3 +43,26 @@ def test_faults_do_no_harm(kind, tmp_path):
     if kind == "device full" and not counts.faults:
         pytest.skip("no file system of its own can be mounted here")
     assert counts.faults
+
+
+@pytest.fixture(scope="module")
+def readers(tmp_path_factory):
+    return damaged.readers(tmp_path_factory.mktemp("whole"))
+
+
+@pytest.mark.parametrize("kind", ["result", "checkpoint", "weights", "archive .zip"])
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_a_changed_byte_is_refused_or_changes_nothing(readers, kind, data):
+    """As `files damaged`, with hypothesis looking for the place."""
+    path, read = readers[kind]
+    whole, expected = path.read_bytes(), read()
+    at = data.draw(st.integers(0, len(whole) - 1), label="place")
+    value = data.draw(st.integers(0, 255), label="byte")
+    path.write_bytes(whole[:at] + bytes([value]) + whole[at + 1 :])
+    try:
+        found, said = read(), ""
+    except ValueError as error:
+        found, said = None, str(error)
+    path.write_bytes(whole)
+    assert path.name in said or damaged.same(expected, found)

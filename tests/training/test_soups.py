@@ -351,7 +351,7 @@ def test_checkpoints_of_different_switches_do_not_meet(own_dataset, tmp_path):
     ("given", "words"),
     [
         ({"switch_at": []}, "switch_at is empty"),
-        ({"switch_at": [3, -1]}, "switch_at must be a whole number >= 1, found -1"),
+        ({"switch_at": [3, -1]}, "switch_at must be a whole number >= 1 .*found -1"),
         ({"switch_at": [2.5]}, "switch_at must be"),
         ({"switch_at": [9]}, "switch_at=9 is never reached"),
         ({"switch_lr": 0.0}, "switch_lr must be"),
