@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 _log = logging.getLogger(__name__)
+_BLOCK = 2**20  # bytes
+_WHOLE, _SAMPLED = 2**32, 2**30  # files up to 4 GiB are read whole, 1 GiB of larger ones
 _FILES = "files.json"  # written last: name -> bytes and CRC-32 of every file
 
 
@@ -30,9 +32,9 @@ def arrays(key: str, make: Callable[[Path], None]) -> Mapping[str, np.ndarray]:
     """Memory-mapped arrays by name, from the cache entry `key`; made where it is absent.
 
     make(folder) writes `<name>.npy` files, and others, into an empty folder. Of several processes
-    one makes the entry and the others wait for it. All of an entry is read when it is opened (2 GB
-    a second): one with files missing or changed is made again, with a warning. Where `make` raises,
-    nothing is left behind.
+    one makes the entry and the others wait for it. An entry is read when it is opened (2 GB a
+    second), of files over 4 GiB a part: one with files missing or changed is made again, with a
+    warning. Where `make` raises, nothing is left behind.
     """
     entry = folder() / key
     found = _open(entry)
@@ -100,10 +102,13 @@ def _open(entry: Path) -> dict[str, np.ndarray] | None:
 
 
 def _crc(path: Path) -> int:
-    found = 0
+    """CRC-32 of a file, of a very large one of blocks spread over it."""
+    found, size = 0, path.stat().st_size
+    step = _BLOCK if size <= _WHOLE else size // (_SAMPLED // _BLOCK)
     with path.open("rb") as file:
-        while block := file.read(2**20):
-            found = zlib.crc32(block, found)
+        for start in range(0, size, step):
+            file.seek(start)
+            found = zlib.crc32(file.read(_BLOCK), found)
     return found
 
 

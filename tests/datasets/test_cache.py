@@ -81,3 +81,22 @@ def test_of_processes_at_once_one_makes_the_entry_and_all_have_it():
     for worker in workers:
         worker.join()
     assert len(list(cache.folder().glob("made-*"))) == 1
+
+
+def test_of_a_very_large_file_blocks_all_over_it_are_compared(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "_BLOCK", 4)
+    monkeypatch.setattr(cache, "_WHOLE", 100)
+    monkeypatch.setattr(cache, "_SAMPLED", 40)
+    path = tmp_path / "large"
+    content = bytearray(range(200))
+    path.write_bytes(content)
+    before = cache._crc(path)
+    seen = []
+    for place in range(200):
+        content[place] ^= 1
+        path.write_bytes(content)
+        seen.append(cache._crc(path) != before)
+        content[place] ^= 1
+    assert [i for i in range(200) if seen[i]] == [
+        s + k for s in range(0, 200, 20) for k in range(4)
+    ]
