@@ -128,7 +128,7 @@ def test_parameters_of_a_notebook_are_not_evaluated(tmp_path, monkeypatch, name,
 
 
 def test_papermill_injects_a_text_as_a_text():
-    papermill = pytest.importorskip("papermill")
+    papermill = pytest.importorskip("papermill", reason="papermill is not installed")
     from papermill.parameterize import parameterize_notebook
 
     path = ROOT / "notebooks" / "semi_synthetic.ipynb"
