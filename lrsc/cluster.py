@@ -200,18 +200,20 @@ class _State:
         threads = sum(w["nthreads"] for w in client.scheduler_info(-1)["workers"].values())
         room = max(WINDOW, 2 * threads) - len(self.out)
         while self.waiting and room > 0:
-            task = self.waiting.pop(0)
+            task = self.waiting[0]  # it waits until it is handed out: the connection may close
             if task.name not in self.attempts:
                 started = self.on_start(task)
                 if started is None:
+                    self.waiting.pop(0)
                     continue
-                task = started
-            attempt = self.attempts.setdefault(task.name, 0)
+                task = self.waiting[0] = started
+                self.attempts[task.name] = 0
             future = client.submit(
                 _call, self.function, task.arguments, self.expected,
-                key=f"lrsc-{task.name}-{attempt}-{time.monotonic_ns()}", pure=False,
-                priority=-next(self.order),
+                key=f"lrsc-{task.name}-{self.attempts[task.name]}-{time.monotonic_ns()}",
+                pure=False, priority=-next(self.order),
             )  # fmt: skip
+            self.waiting.pop(0)
             self.out[future] = task
             future.add_done_callback(ended.put)
             room -= 1

@@ -91,6 +91,25 @@ def test_tasks_are_left_out_and_asked_for_again(client, monkeypatch):
     assert calls == ["1", "3", "1"]
 
 
+def test_a_task_waits_on_if_the_connection_closes_while_it_is_handed_out(client, monkeypatch):
+    monkeypatch.setattr(cluster, "AGAIN_SECONDS", 0.01)
+    submit, refused = client.submit, iter([True, False, True])
+    started = []
+
+    def closing(*args, **kwargs):
+        if next(refused, False):
+            raise OSError("closed")
+        return submit(*args, **kwargs)
+
+    monkeypatch.setattr(client, "submit", closing)
+    failed = cluster.each(
+        call, [Task("1", ("1",), 2.0), Task("2", ("2",), 1.0)], client,
+        on_start=lambda task: started.append(task.name) or task,
+    )  # fmt: skip
+    assert failed == {} and calls == ["1", "2"]
+    assert started == ["1", "2"], "each is claimed once"
+
+
 def test_a_worker_of_other_versions_is_refused(client, monkeypatch):
     mine = cluster.versions()
     assert {"lrsc", "torch", "numpy", "python"} <= set(mine)
