@@ -33,7 +33,8 @@ def normalised_curves(ds: xr.Dataset, variables: Sequence[str] = MAIN):
         low, high = np.nanmin(mean), np.nanmax(mean)
         curve = (mean - low) / (high - low) if high > low else mean - low + 0.5
         band = sd / (high - low) if high > low else np.zeros_like(sd)
-        axes.plot(lrs, curve, color=colour, marker=marker, label=f"{label}: {range_of(name, mean)}")
+        text = textwrap.fill(f"{label}: {range_of(name, mean)}", AS_WIDE)
+        axes.plot(lrs, curve, color=colour, marker=marker, label=text)
         axes.fill_between(lrs, curve - band, curve + band, color=colour, alpha=0.18, lw=0)
     axes.set_ylabel("min-max normalised", fontsize=TEXT)
     axes.set_yticks([0, 0.5, 1])

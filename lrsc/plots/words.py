@@ -28,6 +28,10 @@ STYLES = {
     "filter_pq_index": ("PQ-index of the filter norms", "#AA4499", ">"),
     "filter_compressibility": ("Compressibility of the filter norms", "#009E73", "^"),
     "filter_sparsity": ("Share of filters that are zero", "#117733", "<"),
+    "attribution_entropy": ("Entropy of the map, IG (nat)", "#0072B2", "o"),
+    "deeplift_entropy": ("Entropy of the map, DeepLIFT (nat)", "#D55E00", "s"),
+    "attribution_core": ("Share on the core region, IG", "#0072B2", "o"),
+    "deeplift_core": ("Share on the core region, DeepLIFT", "#D55E00", "s"),
 }
 REGIONS = {"core": "#0072B2", "spurious": "#D55E00", "noise": "#666666"}
 NAMES = {
