@@ -101,6 +101,16 @@ def test_batches_change_nothing_but_roundoff(batch, n):
     assert torch.allclose(found, whole, atol=1e-6)
 
 
+@pytest.mark.parametrize(("side", "most"), [(6, 800), (32, 800), (64, 200), (224, 16)])
+def test_larger_inputs_go_through_in_smaller_batches(side, most):
+    sizes = []
+    net = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+    net.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
+    n = most // 50 + 1
+    integrated_gradients(net, torch.ones(n, 3, side, side), torch.zeros(n, dtype=torch.long))
+    assert max(sizes) == most
+
+
 @pytest.mark.parametrize("model", ["resnet18", "fcn", "own"])
 def test_they_are_those_of_captum(model, digits):
     if model == "own":

@@ -8,7 +8,9 @@ from lrsc.attribution.checks import inputs, labels, logits
 from lrsc.attribution.fast import prepared
 from lrsc.models import modes_kept
 
-BATCH = 200  # points on paths that go through the network at a time, with gradient
+# points on paths that go through the network at a time with gradient, for inputs of so many values;
+# larger inputs: fewer in proportion (measured in benchmarks/attribution.py; about 1 GiB of memory)
+BATCH, VALUES = 800, 3 * 32 * 32
 
 
 def integrated_gradients(
@@ -16,19 +18,20 @@ def integrated_gradients(
     x: Tensor,
     y: Tensor,
     steps: int = 50,
-    batch: int = BATCH,
+    batch: int | None = None,
     baseline: Tensor | None = None,
 ) -> Tensor:
     """Integrated Gradients of the logits of labels y, signed, of the shape of network inputs x.
 
     (x - b) times the mean gradient on the straight path from the baseline b to x; their sum over a
     sample is the logit at x minus that at b. steps: points of the Gauss-Legendre rule (captum's
-    default). batch: points in memory at a time. baseline: broadcastable to x; None is 0, the mean
-    image of standardised inputs. In eval mode; modes, gradients and weights stay as they were.
+    default). batch: points in memory at a time; None: 800 up to 32 x 32 pixels in colour, and fewer
+    of larger inputs. baseline: broadcastable to x; None is 0, the mean image of standardised
+    inputs. In eval mode; modes, gradients and weights stay as they were.
     Raises ValueError for inputs that the model does not take and labels that it has no logit for.
     Sundararajan et al. 2017 (SPEC section 5).
     """
-    inputs(x, baseline, steps=steps, batch=batch)
+    inputs(x, baseline, steps=steps, **({} if batch is None else {"batch": batch}))
     y = labels(model, x, y)
     return path_integral(model, x, y, steps, batch, baseline)
 
@@ -38,10 +41,11 @@ def path_integral(
     x: Tensor,
     y: Tensor,
     steps: int = 50,
-    batch: int = BATCH,
+    batch: int | None = None,
     baseline: Tensor | None = None,
 ) -> Tensor:
     """`integrated_gradients` of labels known to be right: no host synchronisation."""
+    batch = batch or _batch(x)
     samples = max(1, batch // steps)
     points = max(1, batch // samples)
     # also where the caller has switched gradients off
@@ -75,10 +79,14 @@ def completeness_error(
     start = torch.zeros_like(x) if baseline is None else baseline.to(x).expand_as(x)
     with modes_kept(model):
         model.eval()
-        sizes = torch.arange(len(x)).split(BATCH)
+        sizes = torch.arange(len(x)).split(_batch(x))
         ends = [torch.cat([logits(model, v[some]) for some in sizes]) for v in (x, start)]
     at, away = (end.double().gather(1, y[:, None])[:, 0] for end in ends)
     return (a.double().flatten(1).sum(1) - (at - away)).abs()
+
+
+def _batch(x: Tensor) -> int:
+    return max(1, min(BATCH, BATCH * VALUES // max(1, x[:1].numel())))
 
 
 def _gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
