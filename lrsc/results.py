@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from lrsc import errors, netcdf
+from lrsc import errors, netcdf, units
 from lrsc.config import RunConfig
 
 _log = logging.getLogger(__name__)
@@ -132,7 +132,11 @@ def _machine() -> str:
 
 
 def save(dataset: xr.Dataset, path: Path) -> None:
-    """Write a Dataset as netCDF with its digests, atomically; larger variables are compressed."""
+    """Write a Dataset as netCDF with its digests, atomically; larger variables are compressed.
+
+    Variables that `units` knows get their units and long names.
+    """
+    dataset = units.labelled(dataset)
     encoding = {
         name: {"zlib": True, "complevel": 4, "shuffle": True}
         for name, variable in dataset.data_vars.items()

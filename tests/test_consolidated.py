@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 from test_results import run as stored
 
-from lrsc import consolidated, experiments, netcdf, results
+from lrsc import consolidated, experiments, netcdf, results, units
 
 
 @pytest.fixture(autouse=True)
@@ -62,11 +62,12 @@ def test_it_is_what_combining_the_files_gives(tmp_path, monkeypatch, forgotten, 
     whole = [diverged, stored("a" * 16), wide]
     for found in whole:
         results.save(found, results.run_path(found.attrs["run_id"], tmp_path))
-    expected = results.combine(whole)
-    xr.testing.assert_identical(consolidated.measures(tmp_path).drop_vars("probes"), expected)
+    expected = units.labelled(results.combine(whole))
+    made = consolidated.measures(tmp_path).drop_vars("probes")
+    xr.testing.assert_identical(units.labelled(made), expected)
     forgotten()
     from_table = consolidated.measures(tmp_path).drop_vars("probes").drop_attrs(deep=False)
-    xr.testing.assert_identical(from_table, expected)
+    xr.testing.assert_identical(units.labelled(from_table), expected)
 
 
 def test_nothing_there_is_none(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from lrsc import RunConfig, TrainConfig, results
+from lrsc import RunConfig, TrainConfig, results, units
 from lrsc.measure import as_dataset
 
 
@@ -158,3 +158,25 @@ def test_curves_of_different_lengths_stand_side_by_side():
     assert found["curve_dynamics_csi"].shape == (2, 4)
     assert np.isfinite(found["curve_dynamics_csi"].values).sum(1).tolist() == [2, 4]
     assert found["csi"].values.tolist() == [0.5, 0.5]
+
+
+def test_columns_beside_the_measures_are_saved_with_units_and_long_names(tmp_path):
+    found = xr.Dataset(
+        {"right_low": ("sample", np.zeros(2)), "own": ("sample", np.zeros(2), {"units": "m"})},
+        {"wall_seconds": ("run", [1.0]), "lr": ("run", [0.1], {"units": "m"})},
+    )
+    results.save(found, tmp_path / "a.nc")
+    assert not found["wall_seconds"].attrs
+    read = results.load(tmp_path / "a.nc")
+    assert read["wall_seconds"].attrs == {"units": "s", "long_name": "time of the run"}
+    assert read["lr"].attrs == {"units": "m", "long_name": "learning rate"}
+    assert read["right_low"].attrs["units"] == "1"
+    assert read["own"].attrs == {"units": "m"}
+
+
+def test_every_column_of_an_experiment_has_units():
+    known = units.COLUMNS.keys()
+    assert {
+        *results.FROM_ATTRS,
+        *results.described(['{"dataset": "parity", "model": "fcn"}']),
+    } <= known
