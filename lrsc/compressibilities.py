@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import xarray as xr
-from torch import Tensor
+from torch import Tensor, nn
 
 from lrsc import datasets, results
 from lrsc.metrics import compressibility, pq_index, sparsity
@@ -25,6 +25,7 @@ VARIABLES = {
     "filter_sparsity": "share of filters that are zero, mean over layers",
     "filter_pq_index": "PQ-index of the filter norms, mean over layers",
     "filter_pq_index_network": "PQ-index of all filter norms together",
+    "filter_norm_spread": "standard deviation over mean of the filter norms, mean over layers",
 }
 _NEEDS = ("representation", "filter_norm", "filter_weight")
 
@@ -54,12 +55,28 @@ def of_run(run: xr.Dataset) -> xr.Dataset:
         "filter_sparsity": _mean(sparsity, layers),
         "filter_pq_index": _mean(pq_index, layers),
         "filter_pq_index_network": _mean(pq_index, together),
+        "filter_norm_spread": _mean(spread, layers),
     }
     variables = {
         name: (("q", "kept") if np.ndim(value) else (), value, {"units": "1", "long_name": text})
         for (name, text), value in zip(VARIABLES.items(), found.values(), strict=True)
     }
     return xr.Dataset(variables, {"q": list(QS), "kept": list(KEPT)}, run.attrs)
+
+
+def spread(norms: Tensor) -> Tensor:
+    """Standard deviation over mean of one layer's filter norms: n values -> a scalar.
+
+    Pruning by norm tells filters apart by it; an untrained layer has what chance gives. NaN where
+    all are zero.
+    """
+    return norms.std(correction=0) / norms.mean()
+
+
+def norm_spread(net: nn.Module) -> float:
+    """`filter_norm_spread` of a network; its last weight is the classifier's and is left out."""
+    weights = [p.detach().double().flatten(1) for p in net.parameters() if p.dim() >= 2]
+    return _mean(spread, [weight.norm(dim=1) for weight in weights[:-1]])
 
 
 def of_runs(run_ids: Collection[str], root: str | Path | None = None) -> xr.Dataset | None:
@@ -102,7 +119,9 @@ def export(root: str | Path | None = None) -> Path:
 
 def _shipped() -> xr.Dataset | None:
     """Raises ValueError for a file that cannot be used."""
-    found = results.shipped(NAME, ("run_id", "config", *VARIABLES))
+    # runs that were exported before the spread was measured have none
+    needed = (name for name in VARIABLES if name != "filter_norm_spread")
+    found = results.shipped(NAME, ("run_id", "config", *needed))
     return None if found is None else results.completed(found)
 
 

@@ -4,7 +4,9 @@ import json
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
+from torch import nn
 
 from lrsc import compressibilities, results
 from lrsc.config import RunConfig, TrainConfig
@@ -60,7 +62,18 @@ def test_filters_are_measured_by_layer_and_together_without_the_classifier():
     assert float(found["filter_pq_index"]) == pytest.approx(np.mean([pq(v) for v in layers]))
     assert float(found["filter_pq_index_network"]) == pytest.approx(pq(together))
     assert float(found["filter_sparsity"]) == 0
+    spread = np.mean([v.std() / v.mean() for v in layers])
+    assert float(found["filter_norm_spread"]) == pytest.approx(spread, rel=1e-5)
     assert all(v.attrs["units"] == "1" and v.attrs["long_name"] for v in found.values())
+
+
+def test_a_network_has_the_spread_that_its_result_has():
+    net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 5), nn.Linear(5, 3))
+    weights = [net[i].weight.detach().double().norm(dim=1) for i in (0, 2)]
+    expected = np.mean([float(w.std(correction=0) / w.mean()) for w in weights])
+    assert compressibilities.norm_spread(net) == pytest.approx(expected)
+    assert float(compressibilities.spread(torch.ones(4))) == 0  # all alike
+    assert np.isnan(float(compressibilities.spread(torch.zeros(4))))
 
 
 def test_a_run_without_raw_material_is_named():

@@ -10,7 +10,7 @@ import xarray as xr
 from longform import bits, experiment
 
 import lrsc
-from lrsc import experiments, notebook, results
+from lrsc import RunConfig, TrainConfig, compressibilities, experiments, notebook, results
 
 GIVEN = {"dataset": "colored_mnist", "model": "fcn", "lrs": None, "seeds": None, "profile": "quick"}
 
@@ -239,6 +239,26 @@ def test_choices_show_a_row_for_each_option(monkeypatch):
     options = np.array(["", "rho = 0.02"], object)[np.arange(ds.sizes["run"]) % 2]
     notebook.show_choices(ds.assign_coords(data=("run", options)))
     assert "as decided" in shown[0] and "rho = 0.02" in shown[0]
+
+
+def test_norm_spread_is_shown_of_shipped_runs_that_have_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("lrsc.results.shipped_path", lambda name: tmp_path / f"{name}.nc")
+    notebook.show_norm_spread("fcn")
+    assert "Markdown" in capsys.readouterr().out  # nothing measured
+    ds = experiment(lrs=(0.1, 0.3), seeds=(0,))
+    texts = [RunConfig("parity", "fcn", TrainConfig(lr=lr)).to_json() for lr in (0.1, 0.3)]
+    texts = np.array(texts, object)
+    ds = results.completed(ds.drop_vars("profile").assign_coords(config=("run", texts)))
+    ds = ds.assign_coords(run_id=("run", np.array(["a" * 16, "b" * 16], object)))
+    ds = ds.assign_coords(data=("run", np.array(["", ""], object)))
+    results.save(ds, tmp_path / "synthetic.nc")
+    other = {n: ("run", [0.5, 0.5]) for n in compressibilities.VARIABLES}
+    other["filter_norm_spread"] = "run", [0.1, np.nan]
+    results.save(ds.drop_vars(list(ds.data_vars)).assign(other), tmp_path / "compressibility.nc")
+    shown = []
+    monkeypatch.setattr("lrsc.notebook.studies.show", lambda figure, caption: shown.append(figure))
+    notebook.show_norm_spread("fcn")
+    assert "Parity, 1 runs: spread 0.1 to 0.1" in shown[0].get_label()
 
 
 def test_pruning_criteria_are_ratios_to_the_unpruned_accuracy(tmp_path, monkeypatch, capsys):

@@ -333,3 +333,31 @@ def test_no_curves_of_attribution_is_an_error():
         )
     with pytest.raises(ValueError, match="attribution_step"):
         plots.attribution_shares(experiment())
+
+
+def spreads():
+    ds = experiment()
+    ds["filter_norm_spread"] = "run", np.geomspace(0.02, 0.2, ds.sizes["run"])
+    ds["filter_norm_spread"][0] = np.nan
+    names = np.where(np.arange(ds.sizes["run"]) % 2, "cifar10", "parity").astype(object)
+    return ds.assign_coords(dataset=("run", names))
+
+
+def test_spread_draws_a_dot_a_run_and_the_untrained_network():
+    ds = spreads()
+    figure = plots.norm_spread(ds, 0.03)
+    draw(figure)
+    (axes,) = figure.axes
+    dots = np.concatenate([c.get_offsets() for c in axes.collections])
+    assert len(dots) == ds.sizes["run"] - 1
+    assert np.allclose(np.sort(dots[:, 0]), ds["filter_norm_spread"].values[1:])
+    assert set(axes.lines[0].get_xdata()) == {0.03}
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert [name.split(",")[0] for name in names] == ["CIFAR-10", "Parity", "untrained network"]
+    assert "untrained network has 0.03. CIFAR-10" in figure.get_label()
+
+
+def test_spread_of_no_runs_says_so():
+    ds = spreads()
+    ds["prunability"][:] = np.nan
+    assert "No value." in plots.norm_spread(ds, 0.03).get_label()

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
 
-from lrsc import experiments, plots, results
+from lrsc import compressibilities, experiments, models, plots, results
 from lrsc.notebook.display import (
     caption_of,
     html_table,
@@ -121,6 +122,51 @@ def show_pruning_criteria() -> None:
         f"source mnist, all training images, accuracies on {found.attrs['test_samples']:,} fixed "
         f"test images. Made by `python {found.attrs['made_by']}`."
     ))  # fmt: skip
+
+
+def show_norm_spread(model: str = "resnet18") -> None:
+    """Display prunability against the spread of the filter norms, of all runs that ship."""
+    runs = _shipped_runs(model)
+    if runs is None:
+        return say_unmeasured()
+    try:
+        spread = compressibilities.of_runs(runs["run_id"].values.tolist())
+    except ValueError as error:
+        return say_unusable(str(error), f"lrsc results export {compressibilities.NAME}")
+    if spread is None or "filter_norm_spread" not in spread:
+        return say_unmeasured()
+    place = {name: i for i, name in enumerate(runs["run_id"].values.tolist())}
+    found = runs.isel(run=[place[name] for name in spread["run_id"].values.tolist()])
+    found = found.assign(filter_norm_spread=("run", spread["filter_norm_spread"].values))
+    found = found.isel(run=np.isfinite(found["filter_norm_spread"].values))
+    if not found.sizes["run"]:
+        return say_unmeasured()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        initial = compressibilities.norm_spread(models.build(model, (3, 32, 32), 10))
+    show(plots.norm_spread(found, initial), caption=(
+        f"{plots.name_of(model)}, a dot a run, larger at larger LRs. Spread: standard deviation "
+        "over mean of a layer's filter norms, mean over layers; dashed, of an untrained network. "
+        f"All runs whose raw material was at hand. {caption_of(found, '')}"
+    ))  # fmt: skip
+
+
+def _shipped_runs(model: str) -> xr.Dataset | None:
+    """Prunability of every shipped run of a model that did not diverge, each once."""
+    parts = []
+    for name in experiments.names():
+        of = experiments.shipped(name)
+        if of is not None and "prunability" in of:
+            here = (of["model"].values == model) & np.isfinite(of["prunability"].values)
+            parts.append(of[["prunability"]].isel(run=here))
+    found = xr.concat(parts, "run", join="outer") if parts else None
+    if found is None or not found.sizes["run"]:
+        return None
+    _, first = np.unique(found["run_id"].values.astype(str), return_index=True)
+    found = found.isel(run=np.sort(first))
+    profiles = [experiments.profile_of(results.parsed(text)) for text in found["config"].values]
+    file = f"book/results/{compressibilities.NAME}.nc"
+    return found.assign_coords(profile=("run", profiles)).assign_attrs(origin="shipped", file=file)
 
 
 def show_benchmark(name: str, columns: Mapping[str | tuple[str, ...], str], **where: Any) -> None:

@@ -40,6 +40,7 @@ NAMES = {
     "corrupted_cifar10": "Corrupted CIFAR-10", "waterbirds": "Waterbirds", "fcn": "FCN",
     "cnn": "CNN", "resnet18": "ResNet18", "resnet50": "ResNet50",
     "wide_resnet101_2": "Wide ResNet-101-2", "swin_t": "Swin-T", "cpu": "CPU", "cuda": "GPU",
+    "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet": "ImageNet",
 }  # fmt: skip
 
 
