@@ -101,6 +101,16 @@ def test_batches_change_nothing_but_roundoff(batch, n):
     assert torch.allclose(found, whole, atol=1e-6)
 
 
+def test_half_precision_is_the_callers_choice():
+    net, (x, y) = convolutional(nn.ReLU), images()
+    whole = integrated_gradients(net, x, y)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = integrated_gradients(net, x, y)
+    assert half.dtype == torch.float32
+    alike = torch.cosine_similarity(half.flatten(1), whole.flatten(1))
+    assert not torch.equal(half, whole) and alike.min() > 0.98
+
+
 @pytest.mark.parametrize(("side", "most"), [(6, 800), (32, 800), (64, 200), (224, 16)])
 def test_larger_inputs_go_through_in_smaller_batches(side, most):
     sizes = []

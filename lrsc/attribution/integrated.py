@@ -27,7 +27,8 @@ def integrated_gradients(
     sample is the logit at x minus that at b. steps: points of the Gauss-Legendre rule (captum's
     default). batch: points in memory at a time; None: 800 up to 32 x 32 pixels in colour, and fewer
     of larger inputs. baseline: broadcastable to x; None is 0, the mean image of standardised
-    inputs. In eval mode; modes, gradients and weights stay as they were.
+    inputs. In eval mode; modes, gradients and weights stay as they were. Under torch.autocast the
+    network runs in half precision: faster where the device has it, and less exact.
     Raises ValueError for inputs that the model does not take and labels that it has no logit for.
     Sundararajan et al. 2017 (SPEC section 5).
     """
