@@ -9,7 +9,7 @@ from lrsc.attribution.fast import prepared
 from lrsc.models import modes_kept
 
 # points on paths that go through the network at a time with gradient, for inputs of so many values;
-# larger inputs: fewer in proportion (measured in benchmarks/attribution.py; about 1 GiB of memory)
+# larger inputs: fewer in proportion, as their maps are (benchmarks/attribution.py)
 BATCH, VALUES = 800, 3 * 32 * 32
 
 
