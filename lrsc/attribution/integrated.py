@@ -10,7 +10,7 @@ from lrsc.models import modes_kept
 
 # points on paths that go through the network at a time with gradient, for inputs of so many values;
 # larger inputs: fewer in proportion, as their maps are (benchmarks/attribution.py)
-BATCH, VALUES = 800, 3 * 32 * 32
+BATCH, VALUES = 400, 3 * 32 * 32
 
 
 def integrated_gradients(
@@ -25,7 +25,7 @@ def integrated_gradients(
 
     (x - b) times the mean gradient on the straight path from the baseline b to x; their sum over a
     sample is the logit at x minus that at b. steps: points of the Gauss-Legendre rule (captum's
-    default). batch: points in memory at a time; None: 800 up to 32 x 32 pixels in colour, and fewer
+    default). batch: points in memory at a time; None: 400 up to 32 x 32 pixels in colour, and fewer
     of larger inputs. baseline: broadcastable to x; None is 0, the mean image of standardised
     inputs. In eval mode; modes, gradients and weights stay as they were. Under torch.autocast the
     network runs in half precision: faster where the device has it, and less exact.
@@ -49,21 +49,22 @@ def path_integral(
     batch = batch or _batch(x)
     samples = max(1, batch // steps)
     points = max(1, batch // samples)
+    found = []
     # also where the caller has switched gradients off
     with torch.inference_mode(False), torch.enable_grad(), modes_kept(model):
-        model = prepared(model.eval(), x)
+        parts = prepared(model.eval(), x)
         start = torch.zeros((), device=x.device) if baseline is None else baseline.detach()
         start = start.to(x).expand_as(x)
-        way = x.detach() - start
-        mean = torch.zeros_like(way)
         rule = [part.split(points) for part in _gauss_legendre(steps, x)]
         for first in range(0, len(x), samples):
             some = slice(first, first + samples)
+            at = x[some].detach().clone().requires_grad_()
+            net, a, b = parts.on_the_way(start[some], at)
+            mean = torch.zeros_like(b)
             for places, weights in zip(*rule, strict=True):
-                path = (start[some] + places * way[some]).flatten(0, 1)
-                gradient = _gradient(model, path.requires_grad_(), y[some].repeat(len(places)))
-                mean[some] += (weights * gradient.view(len(places), *way[some].shape)).sum(0)
-        return mean * way
+                mean += _mean_gradient(net, a, b.detach(), places, weights, y[some])
+            found.append(torch.autograd.grad(b, at, mean)[0] * (at.detach() - start[some]))
+    return torch.cat(found)
 
 
 @torch.no_grad()
@@ -90,19 +91,25 @@ def _batch(x: Tensor) -> int:
     return max(1, min(BATCH, BATCH * VALUES // max(1, x[:1].numel())))
 
 
-def _gradient(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Gradient of each sample's logit of its label with respect to that sample."""
-    found = logits(model, x)
+def _mean_gradient(
+    net: nn.Module, a: Tensor, b: Tensor, places: Tensor, weights: Tensor, y: Tensor
+) -> Tensor:
+    """Sum over points of weight times the gradient of the logits of labels y at a + place b."""
+    b = b.requires_grad_()
+    shape = (len(places), *(1 for _ in b.shape))
+    found = logits(net, (a + places.view(shape) * b).flatten(0, 1))
     if not found.requires_grad:
         raise ValueError(
             "the model's logits have no gradient: its forward pass must not run under "
             "torch.no_grad() or detach its inputs"
         )
-    return torch.autograd.grad(found.gather(1, y[:, None]).sum(), x)[0]
+    # the derivative with respect to b has the place as a factor
+    ours = found.view(len(places), len(y), -1).gather(2, y.expand(len(places), -1)[..., None])
+    return torch.autograd.grad((ours[..., 0] * (weights / places)[:, None]).sum(), b)[0]
 
 
 def _gauss_legendre(steps: int, x: Tensor) -> Tensor:
-    """Places in (0, 1), and weights that sum to 1, on x's device: 2 x steps x (1 for each axis)."""
+    """Places in (0, 1), and weights that sum to 1, on x's device: 2 x steps."""
     places, weights = np.polynomial.legendre.leggauss(steps)
     rule = torch.tensor(np.stack([places / 2 + 0.5, weights / 2]), dtype=x.dtype)
-    return rule.to(x.device, non_blocking=True).view(2, steps, *(1 for _ in x.shape))
+    return rule.to(x.device, non_blocking=True)

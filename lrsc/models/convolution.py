@@ -1,7 +1,10 @@
 """A convolution that is faster on maps as small as its kernel."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+ROWS = 200  # samples from which on `product` is a convolution
 
 
 class SmallMapConv2d(nn.Conv2d):
@@ -19,10 +22,15 @@ class SmallMapConv2d(nn.Conv2d):
         rows, columns = self._starts(0, h), self._starts(1, w)
         if not 0 < len(rows) * len(columns) * h * w <= 2 * self.weight[0, 0].numel():
             return super().forward(x)
-        seen = [self.weight[:, :, i : i + h, j : j + w] for i in rows for j in columns]
-        matrix = torch.stack(seen, 1).flatten(2).flatten(0, 1)
-        y = (x.flatten(1) @ matrix.T).view(-1, self.out_channels, len(rows), len(columns))
+        matrix = self.matrix(rows, columns, (h, w))
+        y = product(x.flatten(1), matrix).view(-1, self.out_channels, len(rows), len(columns))
         return y if self.bias is None else y + self.bias[:, None, None]
+
+    def matrix(self, rows: list[int], columns: list[int], size: tuple[int, int]) -> Tensor:
+        """Of a map's values to the outputs, whose parts of the kernel start at rows and columns."""
+        h, w = size
+        seen = [self.weight[:, :, i : i + h, j : j + w] for i in rows for j in columns]
+        return torch.stack(seen, 1).flatten(2).flatten(0, 1)
 
     def _starts(self, axis: int, size: int) -> list[int]:
         """Where in the kernel the map begins, for each output place; empty if it is not covered."""
@@ -32,3 +40,15 @@ class SmallMapConv2d(nn.Conv2d):
         places = (size + 2 * padding - kernel) // stride + 1
         starts = [padding - place * stride for place in range(places)]
         return starts if all(0 <= start <= kernel - size for start in starts) else []
+
+
+def product(x: Tensor, matrix: Tensor) -> Tensor:
+    """x @ matrix.T, N x d times k x d.
+
+    Where no gradient of the matrix is wanted and N is large, as a convolution with kernels of
+    1 x 1 over the samples as if they were places: twice as fast on AMD processors, where torch's
+    matrix products do not use oneDNN.
+    """
+    if len(x) < ROWS or matrix.requires_grad:
+        return x @ matrix.T
+    return F.conv2d(x.T[None, :, :, None], matrix[:, :, None, None])[0, :, :, 0].T

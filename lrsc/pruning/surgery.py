@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lrsc.pruning.channels import Channels, Norm
+from lrsc.models import Norm
+from lrsc.pruning.channels import Channels
 
 WEAKEST = 0.1  # a carrier's constant, as a share of the largest: roundoff grows by the inverse
 STATE = ("weight", "bias", "running_mean", "running_var")  # tensors with an entry a channel

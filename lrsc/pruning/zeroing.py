@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from lrsc.datasets import Split
 from lrsc.errors import check_names
 from lrsc.models import (
+    Layer,
     Stack,
     classifier,
     input_errors,
@@ -29,8 +30,6 @@ KAPPAS = tuple(k / 10 for k in range(1, 10))
 METHODS = ("column", "magnitude")
 SCOPES = ("global", "layer")
 _STACKED = 2**21  # bytes of weights of pruned networks that are computed together
-
-Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 
 
 def prunable(model: nn.Module) -> dict[str, Tensor]:
