@@ -58,11 +58,13 @@ class Parts:
 
 
 def prepared(model: nn.Module, x: Tensor) -> Parts:
-    """Parts of a copy on the CPU, where the model can be traced; otherwise all of it is the rest.
+    """Parts of a copy, for images on the CPU and models that torch.fx can trace.
+
+    Otherwise all of it is the rest.
 
     Networks with hooks, which may change what layers give, are not taken apart.
     """
-    if x.device.type != "cpu":
+    if x.device.type != "cpu" or x.dim() != 4:
         return _whole(model)
     net = copy.deepcopy(model).eval().requires_grad_(False).to(memory_format=torch.channels_last)
     if any(getattr(module, kind) for module in net.modules() for kind in HOOKS):

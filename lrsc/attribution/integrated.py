@@ -28,7 +28,7 @@ def integrated_gradients(
     default). batch: points in memory at a time; None: 400 up to 32 x 32 pixels in colour, and fewer
     of larger inputs. baseline: broadcastable to x; None is 0, the mean image of standardised
     inputs. In eval mode; modes, gradients and weights stay as they were. Under torch.autocast the
-    network runs in half precision: faster where the device has it, and less exact.
+    network runs in half precision.
     Raises ValueError for inputs that the model does not take and labels that it has no logit for.
     Sundararajan et al. 2017 (SPEC section 5).
     """

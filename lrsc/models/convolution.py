@@ -45,10 +45,10 @@ class SmallMapConv2d(nn.Conv2d):
 def product(x: Tensor, matrix: Tensor) -> Tensor:
     """x @ matrix.T, N x d times k x d.
 
-    Where no gradient of the matrix is wanted and N is large, as a convolution with kernels of
-    1 x 1 over the samples as if they were places: twice as fast on AMD processors, where torch's
-    matrix products do not use oneDNN.
+    In single precision, where no gradient of the matrix is wanted and N is large, a convolution
+    with kernels of 1 x 1 over the samples as if they were places: torch's convolutions use oneDNN,
+    which was twice as fast on an AMD processor as the library of its matrix products.
     """
-    if len(x) < ROWS or matrix.requires_grad:
+    if len(x) < ROWS or matrix.requires_grad or x.dtype != torch.float32:
         return x @ matrix.T
     return F.conv2d(x.T[None, :, :, None], matrix[:, :, None, None])[0, :, :, 0].T
