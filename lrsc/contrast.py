@@ -223,16 +223,16 @@ def paired(found: xr.Dataset, name: str, selected: bool = True) -> dict[str, flo
 def runs_of(
     dataset: str, model: str, lr: float, profile: str, root: str | Path | None, half: str = ""
 ) -> list[xr.Dataset]:
-    """Local results of this data set, model and LR in a profile, plain otherwise."""
+    """Local results of this data set, model and LR in a profile, as in the row of the LR alone."""
+    data = {"half": half} if half else experiments.usual_data(dataset, model)
     local = consolidated.measures(root)
     columns = [] if local is None else [local[name].values for name in ("run_id", "config")]
     found = []
     for name, text in zip(*columns, strict=True):
         config = results.parsed(text)
         wanted = experiments.run_config(
-            dataset, model, lr, config.seed, profile, config.train.max_epochs,
-            {"half": half} if half else None,
-        )  # fmt: skip
+            dataset, model, lr, config.seed, profile, config.train.max_epochs, data
+        )
         if config == wanted:
             found.append(results.load(results.run_path(name, root)))
     if not found:

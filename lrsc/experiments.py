@@ -167,6 +167,14 @@ def run_config(
     )
 
 
+def usual_data(dataset: str, model: str) -> Mapping:
+    """Options of a data set in the row of the LR alone for this model: rho, where it has its own."""
+    for row in itertools.chain.from_iterable(EXPERIMENTS.values()):
+        if (row.dataset, row.model, row.knob, row.train) == (dataset, model, "lr", {}):
+            return row.data
+    return {}
+
+
 def open_experiment(
     name: str,
     profile: str | None = None,
