@@ -168,7 +168,7 @@ def run_config(
 
 
 def usual_data(dataset: str, model: str) -> Mapping:
-    """Options of a data set in the row of the LR alone for this model: rho, where it has its own."""
+    """Options of a data set in this model's row of the LR alone: rho, where it has its own."""
     for row in itertools.chain.from_iterable(EXPERIMENTS.values()):
         if (row.dataset, row.model, row.knob, row.train) == (dataset, model, "lr", {}):
             return row.data
