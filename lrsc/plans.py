@@ -312,6 +312,12 @@ EXPERIMENTS: dict[str, tuple[Row, ...]] = {
             Row("colored_mnist", "fcn", {"paper": Plan((0.05, 0.5), (0,), 1000)}, data)
             for data in ({}, {"standardise": False}, {"rho": 0.02})
         ),
+        # what a desk's training sets, a sixth of the paper's, take away
+        *(
+            Row("colored_mnist", "resnet18", {"paper": Plan((0.015, 0.15), (0,), 100)},
+                {"n_train": n})
+            for n in (5_000, 10_000, 20_000, 60_000)
+        ),
     ),
     # whether bf16 changes what a run ends with
     "precision": tuple(
