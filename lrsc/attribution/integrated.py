@@ -52,7 +52,7 @@ def path_integral(
     found = []
     # also where the caller has switched gradients off
     with torch.inference_mode(False), torch.enable_grad(), modes_kept(model):
-        parts = prepared(model.eval(), x)
+        parts, y = prepared(model.eval(), x), y.clone()  # labels made in inference mode
         start = torch.zeros((), device=x.device) if baseline is None else baseline.detach()
         start = start.to(x).expand_as(x)
         rule = [part.split(points) for part in _gauss_legendre(steps, x)]

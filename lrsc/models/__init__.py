@@ -13,13 +13,11 @@ from lrsc.models.architectures import BUILDERS, MOST
 from lrsc.models.convolution import SmallMapConv2d
 from lrsc.models.precision import matmul_precision
 from lrsc.models.stacking import Stack, linear_layers, unbind
-from lrsc.models.tracing import Layer, Norm, trace
 
 __all__ = [
-    "BATCH", "BUILDERS", "VERSIONS", "Layer", "Norm", "SmallMapConv2d", "Stack", "as_taken",
-    "build", "check", "classifier", "evaluate", "feeding", "input_errors", "linear_layers",
-    "matmul_precision", "modes_kept", "options_for", "pass_size", "penultimate", "predict",
-    "representation", "trace", "unbind",
+    "BATCH", "BUILDERS", "VERSIONS", "SmallMapConv2d", "Stack", "as_taken", "build", "check",
+    "classifier", "evaluate", "feeding", "input_errors", "linear_layers", "matmul_precision",
+    "modes_kept", "options_for", "pass_size", "penultimate", "predict", "representation", "unbind",
 ]  # fmt: skip
 
 VERSIONS = {  # raised when the code changes what a seed trains

@@ -15,7 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from lrsc.models import Layer, Norm, trace
+from lrsc.pruning.zeroing import Layer
+
+Norm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 
 # Names of modules, functions and methods alike: in lower case, without underscores.
 POINTWISE = {
@@ -52,7 +54,7 @@ def channels(model: nn.Module, x: Tensor) -> Channels:
     Raises ValueError for a model that cannot be traced.
     """
     try:
-        graph = trace(model)
+        graph = _Tracer().trace(model)
         following = _Following(fx.GraphModule(model, graph), _free_modules(model, graph))
         following.run(torch.full_like(x, torch.nan))
     except torch.OutOfMemoryError:
@@ -64,6 +66,12 @@ def channels(model: nn.Module, x: Tensor) -> Channels:
             "the same path for every input"
         ) from error
     return following.found()
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Layers stay whole, and so do subclasses of them that are not torch's own."""
+        return isinstance(m, Layer | Norm) or super().is_leaf_module(m, module_qualified_name)
 
 
 def _free_modules(model: nn.Module, graph: fx.Graph) -> set[str]:

@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from lrsc.models import Layer, Norm, evaluate
-from lrsc.pruning.channels import channels
+from lrsc.models import evaluate
+from lrsc.pruning.channels import Norm, channels
 from lrsc.pruning.cost import Cost, costs
 from lrsc.pruning.surgery import STATE, put, removable, remove, set_sizes
-from lrsc.pruning.zeroing import prunable, prune
+from lrsc.pruning.zeroing import Layer, prunable, prune
 
 SAMPLES = 8  # of the random batch where only the shape of inputs is given
 

@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lrsc.models import Norm
-from lrsc.pruning.channels import Channels
+from lrsc.pruning.channels import Channels, Norm
 
 WEAKEST = 0.1  # a carrier's constant, as a share of the largest: roundoff grows by the inverse
 STATE = ("weight", "bias", "running_mean", "running_var")  # tensors with an entry a channel

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from lrsc.datasets import Split
 from lrsc.errors import check_names
 from lrsc.models import (
-    Layer,
     Stack,
     classifier,
     input_errors,
@@ -30,6 +29,8 @@ KAPPAS = tuple(k / 10 for k in range(1, 10))
 METHODS = ("column", "magnitude")
 SCOPES = ("global", "layer")
 _STACKED = 2**21  # bytes of weights of pruned networks that are computed together
+
+Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 
 
 def prunable(model: nn.Module) -> dict[str, Tensor]:
