@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import lrsc
+from lrsc.attribution.convolution import FixedConv2d
 from lrsc.attribution.fast import prepared
 from lrsc.models.convolution import ROWS, product
 
@@ -215,9 +216,41 @@ def test_a_product_over_many_samples_is_that_of_matrices(n, wanted, dtype):
         torch.testing.assert_close(*pair)
 
 
+@pytest.mark.parametrize("n", [3, ROWS])
+@pytest.mark.parametrize("side", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {}, {"bias": False}, {"stride": 2}, {"padding": 0}, {"kernel_size": 1, "padding": 0},
+        {"kernel_size": 1, "padding": 0, "stride": 2}, {"groups": 2}, {"padding_mode": "circular"},
+        {"kernel_size": 1, "stride": 2}, {"dilation": 2, "padding": 2}, {"padding": "same"},
+    ],
+)  # fmt: skip
+def test_a_convolution_whose_weights_stay_is_that_of_torch(options, side, n):
+    options = {"kernel_size": 3, "padding": 1} | options
+    if (options["kernel_size"], options["padding"]) == (3, 0):
+        side = max(side, 3)  # the map must hold the kernel
+    torch.manual_seed(0)
+    plain = nn.Conv2d(4, 6, **options)
+    fixed = lrsc.models.SmallMapConv2d(4, 6, **options)
+    fixed.load_state_dict(plain.state_dict())
+    FixedConv2d.of(fixed)
+    x = torch.randn(n, 4, side, side)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        v = x.clone(memory_format=layout).requires_grad_()
+        w = x.double().requires_grad_()
+        found, expected = fixed(v), copy.deepcopy(plain).double()(w)
+        torch.testing.assert_close(found, expected.float(), rtol=1e-4, atol=1e-5)
+        weights = torch.randn_like(found)
+        (gradient,) = torch.autograd.grad((found * weights).sum(), v)
+        (exact,) = torch.autograd.grad((expected * weights).sum(), w)
+        torch.testing.assert_close(gradient, exact.float(), rtol=1e-4, atol=1e-5)
+    assert fixed(x[:0] if n == 3 else x[:ROWS]).shape[1] == 6
+
+
 @pytest.mark.parametrize(("name", "side"), [("resnet18", 28), ("resnet50", 32)])
 def test_many_points_in_single_precision_are_those_of_double(name, side):
-    """So many that products over small maps are convolutions."""
+    """So many that products over small maps are convolutions, some of them of sums."""
     torch.manual_seed(0)
     x = torch.randn(ROWS, 3, side, side)
     net = trained_statistics(lrsc.models.build(name, (3, side, side), 5), x)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from lrsc.attribution.convolution import FixedConv2d
 from lrsc.models import SmallMapConv2d
 
 # of the largest output: a folded network or first layers that are wrong by more are not used
@@ -23,26 +24,8 @@ STEM = ("conv1", "bn1", "relu", "maxpool")  # of torchvision's ResNets
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
-class _Fixed(SmallMapConv2d):
-    """A convolution whose weights stay: it makes its matrix once.
-
-    every: of a map's rows and columns it takes one in so many, in place of 1 x 1 kernels' stride.
-    """
-
-    every: tuple[int, ...] = (1, 1)
-    kept: tuple[tuple, Tensor] | None = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x[..., :: self.every[0], :: self.every[1]])
-
-    def matrix(self, *where) -> Tensor:
-        if self.kept is None or self.kept[0] != where:
-            self.kept = where, super().matrix(*where).detach()
-        return self.kept[1]
-
-
 # themselves, since heirs may compute something else
-AFFINE = (nn.Conv2d, _Fixed, nn.Linear, nn.Flatten, nn.Identity)
+AFFINE = (nn.Conv2d, FixedConv2d, nn.Linear, nn.Flatten, nn.Identity)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,10 +120,7 @@ def _faster_copy(model: nn.Module, x: Tensor) -> nn.Module:
     net = folded if bool(same) else net
     for module in net.modules():
         if type(module) is SmallMapConv2d:
-            module.__class__ = _Fixed
-            assert isinstance(module, _Fixed)
-            if module.kernel_size == (1, 1) and module.padding == (0, 0):
-                module.every, module.stride = module.stride, (1, 1)
+            FixedConv2d.of(module)
     return net
 
 
