@@ -17,22 +17,23 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from lrsc.attribution.convolution import FixedConv2d
 from lrsc.models import SmallMapConv2d
 
-# of the largest output: a folded network or first layers that are wrong by more are not used
+# of the largest output: a folded network, first layers or parts that are off by more are not used
 CLOSE = 1e-4
 
 STEM = ("conv1", "bn1", "relu", "maxpool")  # of torchvision's ResNets
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
-# themselves, since heirs may compute something else
+# exact types: subclasses may compute something else
 AFFINE = (nn.Conv2d, FixedConv2d, nn.Linear, nn.Flatten, nn.Identity)
 
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-    """Logits of a network in eval mode are rest(pool(first(x))); first is affine.
+    """Logits of a network in eval mode are rest(pool(first(x))).
 
-    pool: max pooling, or nn.Identity.
+    first: affine, or no layers. pool: max pooling, which may stand after an activation in the
+    network, or nn.Identity.
     """
 
     first: nn.Module
@@ -43,34 +44,35 @@ class Parts:
         return self.rest(self.pool(self.first(x)))
 
     def on_the_way(self, start: Tensor, x: Tensor) -> tuple[nn.Module, Tensor, Tensor]:
-        """(net, a, b): at start + t (x - start), 0 < t < 1, the logits are net(a + t b).
+        """(net, offset, slope): net(offset + t slope) is what is at start + t (x - start), 0 < t < 1.
 
-        Pooling a + t b gives a + t pool(b) where a is constant over each map, as that of a baseline
-        of zeros is; otherwise the pool stays in the net.
+        The max pool of offset + t slope is offset + t pool(slope) where the offset is constant over
+        each map, as that of a baseline of zeros is; otherwise the pool stays in the net.
         """
-        a = self.first(start).detach()
-        b = self.first(x) - a
+        with torch.no_grad():
+            offset = self.first(start)
+        slope = self.first(x) - offset
         if isinstance(self.pool, nn.Identity):
-            return self.rest, a, b
-        if bool((a == a[..., :1, :1]).all()):
-            return self.rest, self.pool(a), self.pool(b)
-        return nn.Sequential(self.pool, self.rest), a, b
+            return self.rest, offset, slope
+        if bool((offset == offset[..., :1, :1]).all()):
+            return self.rest, self.pool(offset), self.pool(slope)
+        return nn.Sequential(self.pool, self.rest), offset, slope
 
 
 def prepared(model: nn.Module, x: Tensor) -> Parts:
     """Parts of the network, or of a faster copy of one with convolutions, for images on the CPU.
 
-    nn.Sequential and torchvision's ResNets are taken apart, outside torch.autocast; others, and
-    networks with hooks, which may change what layers give, are all rest. model: in eval mode.
+    nn.Sequential and torchvision's ResNets are taken apart, outside torch.autocast. Other networks,
+    those with hooks, which may change what layers give, and all on other devices or for inputs
+    other than N x C x H x W are all rest. model: in eval mode.
     """
     net = model
     if x.device.type == "cpu" and x.dim() == 4:
         if any(isinstance(m, nn.Conv2d) for m in model.modules()):
             net = _faster_copy(model, x)
-        if not torch.is_autocast_enabled("cpu"):
-            parts = _apart(net)
-            if parts is not None and _is_affine(parts.first, x[:1]):
-                return parts
+        parts = None if torch.is_autocast_enabled("cpu") else _apart(net)
+        if parts is not None and _holds(parts, net, x[:1]):
+            return parts
     return Parts(nn.Identity(), nn.Identity(), net)
 
 
@@ -83,9 +85,11 @@ def _apart(net: nn.Module) -> Parts | None:
     else:
         return None
     for module in net.modules():
-        if "forward" in vars(module) or any(getattr(module, kind, None) for kind in HOOKS):
+        if {"forward", "_forward_impl"} & vars(module).keys():
+            return None  # replaced on the module itself
+        if any(getattr(module, kind, None) for kind in HOOKS):
             return None
-    n = next((i for i, m in enumerate(layers) if type(m) not in AFFINE), len(layers))
+    n = next((i for i, m in enumerate(layers) if not _is_affine(m)), len(layers))
     first, rest = layers[:n], layers[n:]
     pool: nn.Module = nn.Identity()
     relu = rest[:1] if rest and type(rest[0]) is nn.ReLU else []  # may as well come after the pool
@@ -102,12 +106,19 @@ def _after_the_stem(net: nn.Module) -> nn.Module:
     return rest
 
 
-def _is_affine(first: nn.Module, x: Tensor) -> bool:
-    """A last look at values, for what cannot be seen of modules."""
+def _is_affine(layer: nn.Module) -> bool:
+    samples_kept = not isinstance(layer, nn.Flatten) or layer.start_dim == 1
+    return type(layer) in AFFINE and samples_kept
+
+
+def _holds(parts: Parts, net: nn.Module, x: Tensor) -> bool:
+    """A last look at values, for what cannot be seen of modules, as global hooks."""
     with torch.no_grad():
-        start, middle, end = (first(t * x) for t in (0, 0.5, 1))
-    off = (2 * middle - start - end).abs().max()
-    return bool(off <= CLOSE * torch.stack([start, end]).abs().max())
+        start, middle, end = (parts.first(t * x) for t in (0, 0.5, 1))
+        off = (2 * middle - start - end).abs().max()
+        affine = off <= CLOSE * torch.stack([start, end]).abs().max()
+        found, expected = parts.logits(x), net(x)
+    return bool(affine & ((found - expected).abs().max() <= CLOSE * expected.abs().max()))
 
 
 def _faster_copy(model: nn.Module, x: Tensor) -> nn.Module:
@@ -118,9 +129,10 @@ def _faster_copy(model: nn.Module, x: Tensor) -> nn.Module:
         _fold(folded, pairs)
         same = (folded(x[:1]) - before).abs().max() <= CLOSE * before.abs().max()
     net = folded if bool(same) else net
+    # equal up to roundoff by construction, as its tests say: not looked at again
     for module in net.modules():
         if type(module) is SmallMapConv2d:
-            FixedConv2d.of(module)
+            FixedConv2d.take_over(module)
     return net
 
 

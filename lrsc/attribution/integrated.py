@@ -59,11 +59,11 @@ def path_integral(
         for first in range(0, len(x), samples):
             some = slice(first, first + samples)
             at = x[some].detach().clone().requires_grad_()
-            net, a, b = parts.on_the_way(start[some], at)
-            mean = torch.zeros_like(b)
+            net, offset, slope = parts.on_the_way(start[some], at)
+            mean = torch.zeros_like(slope)
             for places, weights in zip(*rule, strict=True):
-                mean += _mean_gradient(net, a, b.detach(), places, weights, y[some])
-            found.append(torch.autograd.grad(b, at, mean)[0] * (at.detach() - start[some]))
+                mean += _weighted(net, offset, slope.detach(), places, weights, y[some])
+            found.append(torch.autograd.grad(slope, at, mean)[0] * (at.detach() - start[some]))
     return torch.cat(found)
 
 
@@ -91,21 +91,21 @@ def _batch(x: Tensor) -> int:
     return max(1, min(BATCH, BATCH * VALUES // max(1, x[:1].numel())))
 
 
-def _mean_gradient(
-    net: nn.Module, a: Tensor, b: Tensor, places: Tensor, weights: Tensor, y: Tensor
+def _weighted(
+    net: nn.Module, offset: Tensor, slope: Tensor, places: Tensor, weights: Tensor, y: Tensor
 ) -> Tensor:
-    """Sum over points of weight times the gradient of the logits of labels y at a + place b."""
-    b = b.requires_grad_()
-    shape = (len(places), *(1 for _ in b.shape))
-    found = logits(net, (a + places.view(shape) * b).flatten(0, 1))
+    """Sum over points of weight x gradient of the logits of labels y at offset + place x slope."""
+    slope = slope.requires_grad_()
+    shape = (len(places), *(1 for _ in slope.shape))
+    found = logits(net, (offset + places.view(shape) * slope).flatten(0, 1))
     if not found.requires_grad:
         raise ValueError(
             "the model's logits have no gradient: its forward pass must not run under "
             "torch.no_grad() or detach its inputs"
         )
-    # the derivative with respect to b has the place as a factor
+    # the derivative with respect to the slope has the place as a factor
     ours = found.view(len(places), len(y), -1).gather(2, y.expand(len(places), -1)[..., None])
-    return torch.autograd.grad((ours[..., 0] * (weights / places)[:, None]).sum(), b)[0]
+    return torch.autograd.grad((ours[..., 0] * (weights / places)[:, None]).sum(), slope)[0]
 
 
 def _gauss_legendre(steps: int, x: Tensor) -> Tensor:
