@@ -44,10 +44,10 @@ class Parts:
         return self.rest(self.pool(self.first(x)))
 
     def on_the_way(self, start: Tensor, x: Tensor) -> tuple[nn.Module, Tensor, Tensor]:
-        """(net, offset, slope): net(offset + t slope) is what is at start + t (x - start), 0 < t < 1.
+        """(net, offset, slope): the logits at start + t (x - start) are net(offset + t slope).
 
-        The max pool of offset + t slope is offset + t pool(slope) where the offset is constant over
-        each map, as that of a baseline of zeros is; otherwise the pool stays in the net.
+        For 0 < t < 1. The max pool of offset + t slope is offset + t pool(slope) where the offset is
+        constant over each map, as that of a baseline of zeros is; otherwise the pool stays in net.
         """
         with torch.no_grad():
             offset = self.first(start)
