@@ -46,8 +46,8 @@ class Parts:
     def on_the_way(self, start: Tensor, x: Tensor) -> tuple[nn.Module, Tensor, Tensor]:
         """(net, offset, slope): the logits at start + t (x - start) are net(offset + t slope).
 
-        For 0 < t < 1. The max pool of offset + t slope is offset + t pool(slope) where the offset is
-        constant over each map, as that of a baseline of zeros is; otherwise the pool stays in net.
+        For 0 < t < 1. The max pool of offset + t slope is offset + t pool(slope) where the offset
+        is constant over each map, as that of a baseline of zeros; else the pool stays in the net.
         """
         with torch.no_grad():
             offset = self.first(start)
