@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,7 +18,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     logging.getLogger("distributed").setLevel(logging.WARNING)  # Dask tells each connection
     try:
-        return args.command(args) or 0
+        code = args.command(args) or 0
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # whatever reads the output, as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is left of it
+        return 1
     except ValueError as error:  # every error that a user can cause
         print(f"lrsc: {error}", file=sys.stderr)
         return 1 if isinstance(error, OSError) else 2  # of data and files

@@ -270,3 +270,14 @@ def test_bench_runs_scripts_by_name_and_refuses_others(monkeypatch, capsys, tmp_
     monkeypatch.setattr("lrsc.results.project_root", lambda: tmp_path / "elsewhere")
     assert cli.main(["bench"]) == 2
     assert "of a checkout" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    """As `lrsc score | head -1`."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    done = subprocess.run(
+        [sys.executable, "-m", "lrsc", "data", "list"], stdout=writes, stderr=subprocess.PIPE
+    )
+    os.close(writes)
+    assert done.returncode == 1 and done.stderr == b""
