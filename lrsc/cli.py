@@ -254,6 +254,8 @@ def _data(args) -> int | None:
     action = {"list": _data_list, "get": _data_get, "check": _data_check, "path": _data_path}
     try:
         return action[args.action](args, root)
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError) as error:  # a file, the network, a folder not to be written
         print(f"lrsc: {error}", file=sys.stderr)
         return 1
@@ -557,6 +559,8 @@ def _shown(findings: Iterable, as_json: bool, quiet: Sequence[str] = ()) -> int:
                 rows.append({"path": str(path), "state": state, "detail": detail})
             elif state not in quiet:
                 print(f"{path}: {state}" + (f" ({detail})" if detail else ""), flush=True)
+    except BrokenPipeError:
+        raise
     except OSError as error:  # a full disk, a folder not to be written
         print(f"lrsc: {error}", file=sys.stderr)
         return 1
