@@ -144,8 +144,9 @@ def run_config(
 ) -> RunConfig:
     """One run in a profile: its data source, batch size and number of training samples.
 
-    data: further options of the data set; those that repeat a default are dropped. train: further
-    fields of TrainConfig; model_options: options of the model.
+    data: further options of the data set; those that repeat a default are dropped, and n_train
+    stands in place of the profile's. train: further fields of TrainConfig; model_options: options
+    of the model.
     """
     check_names("data set", [dataset], datasets.names())
     check_names("model", [model], models.BUILDERS)
@@ -153,7 +154,7 @@ def run_config(
     known = datasets.options(dataset)
     options = {k: v for k, v in (data or {}).items() if v != known.get(k)}
     if profile == "desk" and dataset != "parity":  # which has 10 000 in every profile
-        options["n_train"] = DESK_TRAIN
+        options.setdefault("n_train", DESK_TRAIN)
     batch = 16 if dataset in LARGE_IMAGES else 100  # SPEC section 4
     usual: dict = {"lr": lr, "max_epochs": max_epochs, "batch_size": batch}
     return RunConfig(

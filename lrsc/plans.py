@@ -314,7 +314,7 @@ EXPERIMENTS: dict[str, tuple[Row, ...]] = {
         ),
         # what a desk's training sets, a sixth of the paper's, take away
         *(
-            Row("colored_mnist", "resnet18", {"paper": Plan((0.015, 0.15), (0,), 100)},
+            Row("colored_mnist", "resnet18", {"desk": Plan((0.015, 0.15), (0,), 100)},
                 {"n_train": n})
             for n in (5_000, 10_000, 20_000, 60_000)
         ),

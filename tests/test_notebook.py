@@ -239,6 +239,9 @@ def test_choices_show_a_row_for_each_option(monkeypatch):
     options = np.array(["", "rho = 0.02"], object)[np.arange(ds.sizes["run"]) % 2]
     notebook.show_choices(ds.assign_coords(data=("run", options)))
     assert "as decided" in shown[0] and "rho = 0.02" in shown[0]
+    options = np.array(["n_train = 60000", "n_train = 5000"], object)[np.arange(len(options)) % 2]
+    notebook.show_choices(ds.assign_coords(data=("run", options)))
+    assert shown[1].index("5000") < shown[1].index("60000")  # by size
 
 
 def test_norm_spread_is_shown_of_shipped_runs_that_have_one(tmp_path, monkeypatch, capsys):

@@ -1,6 +1,7 @@
 """What the book shows of our own studies: choices of the reading, and benchmarks."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -44,7 +45,8 @@ def show_choices(ds: xr.Dataset, variables: Sequence[str] = plots.MAIN, by: str 
         label = plots.style(ds, name)[0] + (" (%)" if plots.is_percent(name) else "")
         heads += [f"{label} at LR {lr:g}" for lr in lrs]
     rows = []
-    for choice in dict.fromkeys(ds[by].values.tolist()):
+    choices = list(dict.fromkeys(ds[by].values.tolist()))
+    for choice in sorted(choices, key=_numbers_by_size) if by == "data" else choices:
         here = ds.isel(run=ds[by].values == choice)
         cells = [choice or "as decided", str(here.sizes["run"])]
         for name in variables:
@@ -65,6 +67,11 @@ def show_choices(ds: xr.Dataset, variables: Sequence[str] = plots.MAIN, by: str 
     display(HTML(html_table(heads, rows)))
     text = "Mean over seeds ± standard deviation."
     display(Markdown(f"{text} {caption_of(ds, None)}"))
+
+
+def _numbers_by_size(text: str) -> list:
+    parts = re.split(r"(\d+(?:\.\d+)?)", text)
+    return [float(part) if i % 2 else part for i, part in enumerate(parts)]
 
 
 def show_reference_prunability(dataset: str, model: str) -> None:
