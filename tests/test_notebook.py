@@ -242,6 +242,11 @@ def test_choices_show_a_row_for_each_option(monkeypatch):
     options = np.array(["n_train = 60000", "n_train = 5000"], object)[np.arange(len(options)) % 2]
     notebook.show_choices(ds.assign_coords(data=("run", options)))
     assert shown[1].index("5000") < shown[1].index("60000")  # by size
+    alike, mixed = (
+        notebook.sections.summary(ds.assign_coords(data=("run", o)), 9)
+        for o in (np.full(len(options), "", object), options)
+    )
+    assert "accuracy" in alike and mixed.startswith("Measured") and "accuracy" not in mixed
 
 
 def test_norm_spread_is_shown_of_shipped_runs_that_have_one(tmp_path, monkeypatch, capsys):

@@ -125,7 +125,10 @@ def show_rest(experiment: str, besides: Sequence[tuple[str, str]]) -> None:
 
 
 def summary(ds: xr.Dataset, planned: int) -> str:
-    """Markdown: how much of a profile is measured, and what the main measures do over the LRs."""
+    """Markdown: how much of a profile is measured, and what the main measures do over the LRs.
+
+    The latter of runs on the same data only.
+    """
     lrs = np.unique(ds["lr"].values)
     name = plots.axis_name(ds)
     over = f"{len(lrs)} values of {name} from {lrs[0]:g} to {lrs[-1]:g}"
@@ -133,7 +136,8 @@ def summary(ds: xr.Dataset, planned: int) -> str:
         over = f"{len(lrs)} learning rates from {lrs[0]:g} to {lrs[-1]:g}"
     runs = f"{ds.sizes['run']} of the {planned} runs of the {ds['profile'].values[0]} profile"
     lines = [f"Measured: {runs}, {f'{name} {lrs[0]:g}' if len(lrs) == 1 else over}."]
-    lines += [f"- {plots.trend(ds, name)}" for name in plots.MAIN]
+    if "data" not in ds.coords or len(set(ds["data"].values.tolist())) == 1:  # else means mix data
+        lines += [f"- {plots.trend(ds, name)}" for name in plots.MAIN]
     return lines[0] + "\n\n" + "\n".join(lines[1:])
 
 
