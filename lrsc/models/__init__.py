@@ -43,7 +43,8 @@ def build(name: str, input_shape: tuple[int, ...], n_classes: int, **options) ->
     channels and a head for n_classes; swin_t from 4 pixels a side on. Option weights: None is
     random; 'imagenet' torchvision's IMAGENET1K_V1, for 3 channels, read from torch.hub's folder or
     `weights` in the data root and never downloaded; or the path of a state_dict file, which names
-    the run too. A head of another number of classes than the file's is random.
+    the run too. A head of another number of classes than the file's is random. The ResNets' option
+    init: 'torchvision' or 'torch', how their convolutions start.
 
     Random weights come from torch's current generator. Raises ValueError for an unknown name or
     option, an empty, non-positive or too small shape, fewer than two classes, and weights that are

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from torch import nn
 
-from lrsc.errors import shown
+from lrsc.errors import check_names, shown
 from lrsc.models.convolution import SmallMapConv2d
 from lrsc.models.weights import load
 
 MOST = 10**6  # neurons of a layer, inputs along an axis, classes
+INITS = ("torchvision", "torch")
 STAGES = ((64,), (128,), (256, 256), (512, 512), (512, 512))  # VGG11's filters, a pool after each
 
 
@@ -54,11 +55,20 @@ def cnn(input_shape: tuple[int, ...], n_classes: int) -> nn.Module:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
 
 
-def resnet(name: str, input_shape: tuple[int, ...], n_classes: int, weights) -> nn.Module:
-    """torchvision's ResNet of this name with a new head, and a first convolution for C channels."""
+def resnet(
+    name: str, input_shape: tuple[int, ...], n_classes: int, weights, init: str
+) -> nn.Module:
+    """torchvision's ResNet of this name with a new head, and a first convolution for C channels.
+
+    init: of the convolutions, "torchvision" N(0, 2 / (taps c_out)), or "torch" uniform with
+    variance 1 / (3 taps c_in), torch's default for a layer of its own.
+    """
     import torchvision
 
     channels = _image_shape(name, input_shape)[0]
+    check_names("init", [init], INITS)
+    if weights is not None and init != INITS[0]:
+        raise ValueError(f"init={init!r} does nothing with weights={weights!r}: leave one out")
     net = getattr(torchvision.models, name)(weights=None, num_classes=n_classes)
     if channels != 3:
         net.conv1 = nn.Conv2d(channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
@@ -66,6 +76,8 @@ def resnet(name: str, input_shape: tuple[int, ...], n_classes: int, weights) -> 
     for module in net.modules():
         if type(module) is nn.Conv2d:
             module.__class__ = SmallMapConv2d  # same parameters, same state_dict
+            if init == "torch":
+                module.reset_parameters()
     return _pretrained(net, name, channels, weights)
 
 
@@ -85,13 +97,14 @@ def swin_t(input_shape: tuple[int, ...], n_classes: int, weights) -> nn.Module:
     return _pretrained(net, "swin_t", channels, weights)
 
 
+_OF_RESNETS = {"weights": None, "init": "torchvision"}
 # name -> (builder, its options with their defaults)
 BUILDERS: Mapping[str, tuple] = {
     "fcn": (fcn, {"hidden": (1024, 1024)}),
     "cnn": (cnn, {}),
-    "resnet18": (functools.partial(resnet, "resnet18"), {"weights": None}),
-    "resnet50": (functools.partial(resnet, "resnet50"), {"weights": None}),
-    "wide_resnet101_2": (functools.partial(resnet, "wide_resnet101_2"), {"weights": None}),
+    "resnet18": (functools.partial(resnet, "resnet18"), _OF_RESNETS),
+    "resnet50": (functools.partial(resnet, "resnet50"), _OF_RESNETS),
+    "wide_resnet101_2": (functools.partial(resnet, "wide_resnet101_2"), _OF_RESNETS),
     "swin_t": (swin_t, {"weights": None}),
 }
 
