@@ -11,6 +11,8 @@ from typing import Any
 from lrsc.errors import check_names, shown
 
 SOURCES = ("auto", "real", "embedded")
+# of batch normalisation, by which a network is evaluated (lrsc.models.normalisation)
+STATISTICS = ("running", "batch", "recalibrated")
 LARGEST = 2**53  # whole number: what JSON and float64 hold exactly
 CHOICES = {  # valid names of TrainConfig's fields
     "optimizer": ("sgd", "adam", "adamw", "psgd_kron"),

@@ -18,7 +18,7 @@ import xarray as xr
 
 from lrsc import netcdf, results
 
-FORM = 1  # of the table: another one is not read
+FORM = 2  # of the table: another one is not read
 WORTH = 50  # files read anew, from which on writing the table costs less than reading them again
 BATCH = 500  # files that are held as single values at a time
 _STAMPS = ("size", "changed")
@@ -185,6 +185,7 @@ def _read_batch(folder: Path, stamps: dict[str, Stamp]) -> xr.Dataset | None:
         coords[column] = "run", np.array(values, np.int64)
     if kappa is not None:
         coords["kappa"] = "kappa", kappa, about["kappa"]
+    coords |= results.statistics_of(variables)
     return xr.Dataset({n: (*value, about[n]) for n, value in variables.items()}, coords)
 
 
@@ -209,6 +210,7 @@ def _stored(path: Path) -> netcdf.Stored | None:
         return None
     variables = {str(n): (tuple(map(str, v.dims)), v.values) for n, v in slow.variables.items()}
     measures = {n: v for n, v in variables.items() if _is_measure(n, v[0])}
+    measures.pop("statistics", None)  # whose labels all runs share
     return netcdf.Stored(slow.attrs, list(variables), measures)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from lrsc import consolidated, datasets, measure, models, plans, results, states
-from lrsc.config import RunConfig, TrainConfig
+from lrsc.config import STATISTICS, RunConfig, TrainConfig
 from lrsc.errors import check_names
 from lrsc.plans import EXPERIMENTS as EXPERIMENTS
 from lrsc.plans import Row
@@ -21,6 +21,7 @@ from lrsc.plans import Row
 PROFILES = ("quick", "desk", "paper")  # from the smallest to the paper's own settings
 DESK_TRAIN = 10_000  # training samples of the desk profile
 LARGE_IMAGES = ("celeba", "waterbirds", "imagenet")  # trained with batches of 16
+PAPER_STATISTICS = "batch"  # of batch normalisation, in which the paper's numbers are read
 COLLAPSE = 0.10  # accuracy below the best LR's of its row at which a larger LR has collapsed
 LR = 0.1  # where a row does not say
 # without which a file is no experiment
@@ -184,6 +185,7 @@ def open_experiment(
     model: str | None = None,
     hyperparameter: str | None = None,
     read: list[xr.Dataset] | None = None,
+    statistics: str | None = None,
 ) -> xr.Dataset:
     """Results of an experiment, shipped and local, in long form (dimension `run`).
 
@@ -191,10 +193,17 @@ def open_experiment(
     stands in several rows is in each of them. profile None: for each row the largest profile of
     which anything is measured (with curves, where the row records some). Runs that are not done
     yet are absent; `collapsed` is decided here, by comparison with the row's other values. read:
-    what `sources` gave, to open many rows at the cost of one. Raises ValueError if nothing is
-    measured.
+    what `sources` gave, to open many rows at the cost of one.
+
+    statistics: of batch normalisation, in which networks were evaluated: 'running', 'batch' or
+    'recalibrated', without the runs that were not measured so; None: for each row as the paper's
+    numbers are read (PAPER_STATISTICS) where all its runs were measured so, else 'running'. The
+    coordinate `statistics` says which, and is empty for networks without batch normalisation.
+    Raises ValueError if nothing is measured.
     """
     check_names("experiment", [name], EXPERIMENTS)
+    if statistics is not None:
+        check_names("statistics", [statistics], STATISTICS)
     runs = sources(name, root) if read is None else read
     asked = (dataset, model, hyperparameter)
     chosen = []
@@ -203,7 +212,8 @@ def open_experiment(
             continue
         candidates = [profile] if profile else list(reversed(PROFILES))
         selected = (_select(runs, _planned(name, c, *key), c) for c in candidates)
-        found = [s for s in selected if s is not None]
+        measured = (in_statistics(s, statistics) for s in selected if s is not None)
+        found = [s for s in measured if s.sizes["run"]]
         # curves that the row is about count for more than the size of the profile
         found.sort(key=lambda s: not _has_curves(s, name, key))
         if found:
@@ -235,7 +245,39 @@ def open_runs(
     )  # fmt: skip
     if found is None:
         raise ValueError("none of these runs is done: pass them to lrsc.sweep.run first")
+    found = in_statistics(found)
     return _finish(_in_rows(found, name) if name else found, name)
+
+
+def in_statistics(found: xr.Dataset, statistics: str | None = None) -> xr.Dataset:
+    """Runs of one row with their measures in one of the statistics: see `open_experiment`."""
+    normalised = np.isin(found["model"].values, models.NORMALISED)
+    accuracy = found["unbiased_accuracy"]
+    several = "statistics" in accuracy.dims
+
+    def has(name: str) -> np.ndarray:
+        if name == "running" or not several:
+            return np.full(len(normalised), name == "running") | ~normalised
+        known = np.isfinite(accuracy.sel(statistics=name).values)
+        return known | ~normalised | (found["status"].values == "diverged")
+
+    if statistics is None:
+        statistics = PAPER_STATISTICS if has(PAPER_STATISTICS).all() else "running"
+    found = found.assign_coords(statistics_of_run=("run", np.where(normalised, statistics, "")))
+    found = found.isel(run=has(statistics))
+    normalised = np.isin(found["model"].values, models.NORMALISED)
+    if several:
+        alone = found.sel(statistics="running", drop=True)
+        if statistics != "running":
+            other = found.sel(statistics=statistics, drop=True)
+            apart = {n: v for n, v in found.data_vars.items() if "statistics" in v.dims}
+            keep = xr.DataArray(normalised, dims="run")
+            alone = alone.assign({
+                n: other[n].where(keep, alone[n]).assign_attrs(v.attrs) for n, v in apart.items()
+            })  # fmt: skip
+        found = alone
+    label = found["statistics_of_run"].values.astype(object)
+    return found.drop_vars("statistics_of_run").assign_coords(statistics=("run", label))
 
 
 def _in_rows(found: xr.Dataset, name: str) -> xr.Dataset:
@@ -533,8 +575,9 @@ def _held(source: xr.Dataset) -> np.ndarray:
     counts = np.zeros(source.sizes["run"], int)
     for variable in source.data_vars.values():
         if variable.dims[:1] == ("run",):
-            values = variable.values.reshape(len(counts), -1)
-            counts += np.isfinite(values).any(1)
+            apart = variable.sizes.get("statistics", 1)  # each counts for itself
+            values = variable.transpose("run", "statistics", ..., missing_dims="ignore").values
+            counts += np.isfinite(values.reshape(len(counts), apart, -1)).any(2).sum(1)
     return counts
 
 
@@ -554,7 +597,7 @@ def _finish(found: xr.Dataset, name: str) -> xr.Dataset:
     order = np.lexsort([found[k] for k in (
         "seed", "value", "data", "hyperparameter", "model", "dataset",
     )])  # fmt: skip
-    found = found.isel(run=order)
+    found = _corrected(found.isel(run=order))
     found = found.assign_coords(status=("run", _with_collapsed(found)))
     profiles = dict.fromkeys(found["profile"].values.tolist())
     origins = dict.fromkeys(found["origin"].values.tolist())
@@ -565,6 +608,19 @@ def _finish(found: xr.Dataset, name: str) -> xr.Dataset:
         "origin": ", ".join(origins),
         "file": files.most_common(1)[0][0] if files else "",
     }
+    return found
+
+
+def _corrected(found: xr.Dataset) -> xr.Dataset:
+    """With chance-corrected prunability, from the accuracies that are stored of all runs."""
+    for method, name in measure.PRUNABILITY.items():
+        if not {"chance", name, f"accuracy_pruned_{method}"} <= set(found.data_vars):
+            continue
+        after = found[f"accuracy_pruned_{method}"].mean("kappa")
+        margin = after / found[name] - found["chance"]  # prunability is mean after / before
+        units, long_name = measure.VARIABLES[f"{name}_corrected"]
+        value = ((after - found["chance"]) / margin).where(margin > 0)
+        found[f"{name}_corrected"] = value.assign_attrs(units=units, long_name=long_name)
     return found
 
 

@@ -7,7 +7,7 @@ module, and `lrsc.measure(model, dataset)` still has to work.
 import dataclasses
 import sys
 import types
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -37,6 +37,9 @@ VARIABLES = {
     "bsi_all": ("1", "bias-selectivity index, mean over all neurons"),
     "prunability": ("1", "mean over kappa of accuracy after / before column pruning"),
     "prunability_magnitude": ("1", "mean over kappa of accuracy after / before magnitude pruning"),
+    "prunability_corrected": ("1", "prunability by columns with chance taken off accuracies"),
+    "prunability_magnitude_corrected": ("1", "prunability by magnitude, chance taken off"),
+    "chance": ("1", "chance level: share of the most frequent class of the test labels"),
     "accuracy_pruned_column": ("1", "unbiased accuracy after column pruning of a share kappa"),
     "accuracy_pruned_magnitude": ("1", "unbiased accuracy after magnitude pruning"),
     "attribution_entropy": ("nat", "entropy of the Integrated Gradients map, mean over samples"),
@@ -56,7 +59,9 @@ VARIABLES = {
     "epochs": ("1", "epochs trained"),
     "steps": ("1", "steps trained"),
 }
+PRUNABILITY = {"column": "prunability", "magnitude": "prunability_magnitude"}  # by method
 _OF_TRAINING = ("train_accuracy", "max_loss_ratio", "max_loss_ratio_fixed", "epochs", "steps")
+_SINGLE = (*_OF_TRAINING, "chance")  # the same whatever the statistics of batch normalisation
 
 
 def measure(
@@ -68,7 +73,7 @@ def measure(
     samples: int = SAMPLES,
     device: torch.device | str | None = None,
     layer: str | None = None,
-    seen: "Observed | None" = None,
+    statistics: str | Sequence[str] = "running",
 ) -> xr.Dataset:
     """All measures of a trained model on a data set's unbiased test split (SPEC section 5).
 
@@ -76,16 +81,21 @@ def measure(
     random test samples, None on all. samples: fixed random test samples for the representation.
     device: where to compute, default where the model is; the model is moved there, not changed
     otherwise. layer: dotted module name of the linear layer whose input is the representation,
-    default the last one; pruning does not look at it. seen: what `observe` gave for this model,
-    where it was called already; samples, device and layer are then its own. Accuracies are
-    fractions; bias measures are left out where the data set has no bias labels. Raises ValueError
-    if the model does not take the data set's inputs, or has no such layer.
+    default the last one; pruning does not look at it. statistics: of batch normalisation: 'running'
+    (eval mode), 'batch' (those of fixed batches of 100 test samples), 'recalibrated' (running ones,
+    estimated anew from 2000 training samples, after pruning too), or several of these, which are
+    then a dimension of the result; a network without batch normalisation is measured once.
+    Accuracies are fractions; bias measures are left out where the data set has no bias labels.
+    Raises ValueError if the model does not take the data set's inputs or has no such layer, and
+    for 'running' and 'recalibrated' where a layer keeps no running statistics.
     """
-    seen = seen or observe(model, dataset, samples, device, layer)
+    names = [statistics] if isinstance(statistics, str) else list(statistics)
+    seen = observe(model, dataset, samples, device, layer, names[0] if names else "")
     (found,) = measure_each(
-        [model], dataset, methods=methods, prune_samples=prune_samples, seen=[seen]
-    )
-    return found
+        [model], dataset, methods=methods, prune_samples=prune_samples, statistics=names,
+        seen=[seen], samples=samples, layer=layer,
+    )  # fmt: skip
+    return found.squeeze("statistics") if isinstance(statistics, str) else found
 
 
 def measure_each(
@@ -94,26 +104,61 @@ def measure_each(
     *,
     methods: Iterable[str] = pruning.METHODS,
     prune_samples: int | None = None,
+    statistics: Sequence[str] | None = None,
     seen: "Sequence[Observed] | None" = None,
+    samples: int = SAMPLES,
+    layer: str | None = None,
 ) -> list[xr.Dataset]:
     """`measure` of networks of one architecture, whose pruning curves are computed together.
 
-    Nothing is copied to the host before all is computed. Arguments and errors: as in `measure`.
+    statistics: a dimension of the results; None: all, and no dimension where they make no
+    difference. seen: what `observe` gave for the networks with the first of them, where it was
+    called already. Nothing is copied to the host before all is computed. Other arguments and
+    errors: as in `measure`.
     """
-    seen = [observe(net, dataset) for net in networks] if seen is None else seen
     if not networks:
         return []
-    test = seen[0].test
-    pruned_on = test if prune_samples is None else fixed_samples(test, prune_samples)
-    pruned = pruning_measures(networks, pruned_on, methods)
-    return [
-        as_dataset(
+    methods = list(methods)
+    # a network without batch normalisation is the same in all of them
+    apart = (statistics or models.STATISTICS)[: None if models.batch_norms(networks[0]) else 1]
+    found: list[list[dict]] = []
+    for name in apart:
+        if name != apart[0] or seen is None:
+            seen = [observe(net, dataset, samples, None, layer, name) for net in networks]
+        test = seen[0].test
+        pruned_on = test if prune_samples is None else fixed_samples(test, prune_samples)
+        pruned = pruning_measures(
+            networks, pruned_on, methods, name, dataset.train, metrics.chance(test.y)
+        )
+        found.append([
             accuracy_measures(what.logits, what.test, dataset.train)
             | representation_measures(what.z, what.chosen.y, what.chosen.bias)
             | {name: values[k] for name, values in pruned.items()}
-        )
-        for k, what in enumerate(seen)
+            for k, what in enumerate(seen)
+        ])  # fmt: skip
+    return [
+        by_statistics(dict(zip(apart, each, strict=True)), statistics)
+        for each in zip(*found, strict=True)
     ]
+
+
+def by_statistics(measures: Mapping[str, dict], names: Sequence[str] | None) -> xr.Dataset:
+    """Measures of one network in some statistics -> Dataset with the dimension `statistics`.
+
+    names: what the dimension holds; of a network that was measured in one of several, all hold it.
+    None: those measured, and no dimension where it is one.
+    """
+    parts = {name: as_dataset(each) for name, each in measures.items()}
+    first = next(iter(parts.values()))
+    if names is None and len(parts) == 1:
+        return first
+    names = list(names or parts)
+    shared = [name for name in _SINGLE if name in first]
+    found = [parts.get(name, first) for name in names]
+    apart = xr.concat([part.drop_vars(shared) for part in found], "statistics", join="outer")
+    about = {"units": "1", "long_name": "statistics of batch normalisation"}
+    apart = apart.assign_coords(statistics=("statistics", np.array(names, object), about))
+    return apart.assign(first[shared].data_vars)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,15 +177,24 @@ def observe(
     samples: int = SAMPLES,
     device: torch.device | str | None = None,
     layer: str | None = None,
+    statistics: str = "running",
 ) -> Observed:
-    """Run a network (moved to `device` if given) once over the test split; layer: see `measure`."""
+    """Run a network (moved to `device` if given) once over the test split.
+
+    layer, statistics: see `measure`; one of the latter.
+    """
     device = torch.device(device or next(model.parameters()).device)
     models.check(model.to(device), dataset)
+    net, mode = models.settled(model, statistics, dataset.train)
     test = dataset.test.to(device)
     chosen = fixed_samples(test, samples)
-    order = torch.arange(len(chosen)).split(models.pass_size(chosen.x.shape[1:]))
-    z = torch.cat([models.representation(model, x, layer) for x in chosen.batches(order)])
-    return Observed(test, models.predict(model, test), chosen, z)
+    by_batch = mode == "batch" and models.batch_norms(net)
+    size = len(chosen) if by_batch else models.pass_size(chosen.x.shape[1:])
+    order = torch.arange(len(chosen)).split(size)
+    z = torch.cat([
+        models.representation(net, x, layer, mode) for x in chosen.batches(order)
+    ])  # fmt: skip
+    return Observed(test, models.predict(net, test, mode), chosen, z)
 
 
 def fixed_samples(split: Split, n: int) -> Split:
@@ -154,6 +208,7 @@ def accuracy_measures(logits: Tensor, test: Split, train: Split) -> dict[str, Te
     predicted = logits.argmax(1)
     found = {
         "unbiased_accuracy": (predicted == test.y).double().mean(),
+        "chance": metrics.chance(test.y),
         "test_loss": F.cross_entropy(logits.double(), test.y),
     }
     if test.bias is not None:
@@ -184,28 +239,45 @@ def representation_measures(z: Tensor, y: Tensor, bias: Tensor | None) -> dict[s
 
 
 def pruning_measures(
-    networks: Sequence[nn.Module], split: Split, methods: Iterable[str]
+    networks: Sequence[nn.Module],
+    split: Split,
+    methods: Iterable[str],
+    statistics: str = "running",
+    train: Split | None = None,
+    chance: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """Pruning curves and prunabilities, a row a network; without suffix those of `column`."""
+    """Pruning curves and prunabilities, a row a network; without suffix those of `column`.
+
+    train: for recalibrated statistics; chance: that of the test labels, default of the split's.
+    """
     found = {}
+    level = metrics.chance(split.y) if chance is None else chance
     for method in methods:
-        curves = pruning.pruning_curves(networks, split, (0.0, *pruning.KAPPAS), method)
-        suffix = "" if method == "column" else f"_{method}"
-        found[f"accuracy_pruned_{method}"] = curves[:, 1:]
-        found[f"prunability{suffix}"] = (curves[:, 1:] / curves[:, :1]).mean(1)
+        curves = pruning.pruning_curves(
+            networks, split, (0.0, *pruning.KAPPAS), method, statistics=statistics,
+            recalibrate=train,
+        )  # fmt: skip
+        name = PRUNABILITY[method]
+        before, after = curves[:, :1], curves[:, 1:]
+        found[f"accuracy_pruned_{method}"] = after
+        found[name] = (after / before).mean(1)
+        found[f"{name}_corrected"] = metrics.chance_corrected(after, before, level).mean(1)
     return found
 
 
 def attribution_measures(
-    model: nn.Module, split: Split
+    model: nn.Module, split: Split, statistics: str = "running"
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Integrated Gradients and DeepLIFT of the true labels of a split, and what they say.
 
+    statistics: 'running', or 'batch', those of this split, which paths and references share.
     Returns the measures, means over samples, and each method's maps (N x H x W, or N x d): signed,
     each divided by its largest absolute value. Shares of regions only where the split has masks.
     SPEC section 5.
     """
     x = split.inputs(split.x[:])
+    if statistics == "batch" and models.batch_norms(model):
+        model = models.with_statistics_of(model, x)
     found, maps = {}, {}
     for name, method, prefix, suffix in (
         ("integrated_gradients", attribution.integrated_gradients, "attribution", ""),

@@ -40,6 +40,7 @@ def read(
 ) -> Stored:
     """Read the numeric variables for which keep(name, dimensions) says so, and the attributes.
 
+    Labels of a dimension that are texts are no numbers, and left out.
     skip: names that are not even looked at; what is not kept is added to it, so that of many files
     of one kind only what is kept is opened. Raises ValueError for what is not as its digest says
     and for what needs xarray to be decoded, OSError, KeyError or RuntimeError for no such file.
@@ -47,7 +48,10 @@ def read(
     skip = set() if skip is None else skip
     with _opened(path) as file:
         names, attrs, layout = list(file), _attributes(file), _layout(file, skip)
-        kept = {name: dims for name, (_, dims) in layout.items() if keep(name, dims)}
+        kept = {
+            name: dims for name, (variable, dims) in layout.items()
+            if keep(name, dims) and not (dims == (name,) and variable.dtype.kind == "O")
+        }  # fmt: skip
         found = {name: (dims, _numbers(layout[name][0])) for name, dims in kept.items()}
         skip |= {name for name in names if name not in kept and not keep(name, (name,))}
     digests = _declared(attrs)

@@ -12,14 +12,14 @@ import platform
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
 from lrsc import errors, netcdf, units
-from lrsc.config import RunConfig
+from lrsc.config import STATISTICS, RunConfig
 
 _log = logging.getLogger(__name__)
 _WRITING = threading.RLock()
@@ -34,7 +34,7 @@ FROM_ATTRS = {
 }  # fmt: skip
 LOW_LR = 0.001  # at which the other hyperparameters are swept
 # dimensions an experiment keeps; raw material has others
-LABELS = {"kappa", "class", "bias", "q", "kept"}
+LABELS = {"statistics", "kappa", "class", "bias", "q", "kept"}
 
 
 def project_root() -> Path:
@@ -302,14 +302,25 @@ def combine(runs: Iterable[xr.Dataset], recorded: Iterable[str] = ()) -> xr.Data
     kappa = next((r["kappa"] for r in runs if "kappa" in r.coords), None)
     coords = coordinates([r.attrs for r in runs]) | ({} if kappa is None else {"kappa": kappa})
     variables = {n: (dims, v, about[n]) for n, (dims, v) in stacked(records).items()}
+    coords |= statistics_of(variables)
     return xr.Dataset(variables, coords)
 
 
 Record = Mapping[str, tuple[tuple, np.ndarray]]  # of one run: name -> (dimensions, values)
 
 
+def statistics_of(variables: Mapping[str, tuple]) -> dict[str, tuple]:
+    """The coordinate `statistics`, where variables (dimensions first) have such a dimension."""
+    about = {"units": "1", "long_name": "statistics of batch normalisation"}
+    has = any("statistics" in dims for dims, *_ in variables.values())
+    return {"statistics": ("statistics", np.array(STATISTICS, object), about)} if has else {}
+
+
 def stacked(records: Sequence[Record]) -> dict[str, tuple[tuple, np.ndarray]]:
-    """Variables of runs -> one array for each name, dimension `run` first, filled up with NaN."""
+    """Variables of runs -> one array for each name, dimension `run` first, filled up with NaN.
+
+    A measure of an older version, without the dimension `statistics`, is that of running ones.
+    """
     sizes: dict = {}
     for record in records:
         for dims, values in record.values():
@@ -318,17 +329,23 @@ def stacked(records: Sequence[Record]) -> dict[str, tuple[tuple, np.ndarray]]:
     found = {}
     for name in dict.fromkeys(name for record in records for name in record):
         held = [(i, record[name]) for i, record in enumerate(records) if name in record]
-        dims = held[0][1][0]
+        dims = max((dims for _, (dims, _) in held), key=len)
         kind = np.float32 if name.startswith("curve_") else np.float64
         array = np.full((len(records), *(sizes[d] for d in dims)), np.nan, kind)
         if dims:
-            for i, (_, values) in held:
-                place: tuple = (i, *map(slice, values.shape))
+            for i, (own, values) in held:
+                first = (STATISTICS.index("running"),) if len(own) < len(dims) else ()
+                place: tuple = (i, *first, *map(slice, values.shape))
                 array[place] = values
         else:
             array[[i for i, _ in held]] = [values for _, (_, values) in held]
         found[name] = ("run", *dims), array
     return found
+
+
+def running(run: xr.Dataset) -> xr.Dataset:
+    """One run's result with its measures in running statistics of batch normalisation alone."""
+    return run.sel(statistics="running", drop=True) if "statistics" in run.dims else run
 
 
 def curve_of(run: xr.Dataset, probe: str, name: str) -> np.ndarray:
@@ -346,13 +363,26 @@ def concat(parts: Iterable[xr.Dataset]) -> xr.Dataset:
         for dim, size in part.sizes.items():
             if dim != "run" and dim not in part.coords:
                 longest[str(dim)] = max(size, longest.get(str(dim), 0))
+    apart = {str(n) for p in parts for n, v in p.data_vars.items() if "statistics" in v.dims}
     padded = [
-        part.pad(
+        _with_statistics(part, apart).pad(
             {d: (0, n - part.sizes[d]) for d, n in longest.items() if part.sizes.get(d, n) < n}
         )
         for part in parts
     ]
     return xr.concat(padded, "run", join="outer")
+
+
+def _with_statistics(part: xr.Dataset, names: Collection[str]) -> xr.Dataset:
+    """With the dimension `statistics`; a measure that has none is that of running ones."""
+    grown = {
+        n: part[n].expand_dims(statistics=["running"]).transpose("run", "statistics", ...)
+        for n in names
+        if n in part and "statistics" not in part[n].dims
+    }
+    if not grown or "statistics" not in part.coords:
+        return part.assign(grown)
+    return part.assign({n: v.reindex_like(part["statistics"]) for n, v in grown.items()})
 
 
 def completed(found: xr.Dataset) -> xr.Dataset:

@@ -56,7 +56,7 @@ def compare(
         data = sweep.load(config, data_root)
         soup = uniform_soup([network_of(run, root, data_root) for run in runs], data.train)
         measured = measure.measure(soup, data, prune_samples=sweep.prune_samples(config, data))
-        parts += [_labelled(run, "network", lr, seed, run.attrs["run_id"])
+        parts += [_labelled(results.running(run), "network", lr, seed, run.attrs["run_id"])
                   for run, lr in zip(runs, lrs, strict=True)]  # fmt: skip
         parts.append(_labelled(measured, "soup", np.nan, seed, ""))
     found = xr.concat(parts, "run", join="outer", combine_attrs="override")
@@ -109,4 +109,4 @@ def _by_seed(runs: Sequence[xr.Dataset]) -> dict[int, xr.Dataset]:
 
 def _labelled(measured: xr.Dataset, kind: str, lr: float, seed: int, run_id: str) -> xr.Dataset:
     kept = measured[[n for n in NAMES if n in measured and set(measured[n].dims) <= {"kappa"}]]
-    return kept.assign_coords(kind=kind, lr=lr, seed=seed, run_id=run_id)
+    return kept.drop_vars("statistics", errors="ignore").assign_coords(kind=kind, lr=lr, seed=seed, run_id=run_id)

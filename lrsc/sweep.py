@@ -451,9 +451,16 @@ def raw_material(model: nn.Module, seen: measure.Observed) -> xr.Dataset:
 
 
 def attributions(model: nn.Module, seen: measure.Observed) -> xr.Dataset:
-    """What the network looks at on fixed test samples, and the maps themselves."""
+    """What the network looks at on fixed test samples, and the maps themselves.
+
+    In running and in batch statistics; the maps are those in running ones.
+    """
     chosen = seen.chosen.take(torch.arange(min(ATTRIBUTED, len(seen.chosen))))
     found, maps = measure.attribution_measures(model, chosen)
+    measured = {"running": found}
+    if models.batch_norms(model):
+        measured["batch"], _ = measure.attribution_measures(model, chosen, "batch")
+        measured["recalibrated"] = dict.fromkeys(found, torch.tensor(math.nan))
     about = "signed attribution map of fixed test inputs, divided by its largest value, "
     dims = ("attributed", *("row", "column")[: maps["integrated_gradients"].dim() - 1])
     variables = {
@@ -462,7 +469,7 @@ def attributions(model: nn.Module, seen: measure.Observed) -> xr.Dataset:
         )
         for method, a in maps.items()
     }  # fmt: skip
-    return measure.as_dataset(found).assign(variables)
+    return measure.by_statistics(measured, None).assign(variables)
 
 
 def sampled_curves(trained: Trained) -> xr.Dataset:
@@ -570,9 +577,10 @@ def summary(found: xr.Dataset) -> str:
         f"({found.attrs['source_id']}): {found.attrs['status']} after {int(found['epochs'])} epochs"
     )
     if found.attrs["status"] != "diverged":
+        said = results.running(found)
         text += (
-            f", unbiased accuracy {float(found['unbiased_accuracy']):.2%}"
-            f", prunability {float(found['prunability']):.3f}"
+            f", unbiased accuracy {float(said['unbiased_accuracy']):.2%}"
+            f", prunability {float(said['prunability']):.3f}"
         )
     return f"{text}, {found.attrs['wall_seconds']:.0f} s"
 
@@ -676,12 +684,16 @@ def measure_again(
         weights = results.weights_path(name, root)
         if weights.is_file():
             net, dataset = load_checkpoint(weights, config, data_root)
-            fresh = measure.measure(net, dataset, prune_samples=prune_samples(config, dataset))
-            source = "weights"
+            pruned_on = prune_samples(config, dataset)
+            seen = measure.observe(net, dataset)
+            (fresh,) = measure.measure_each([net], dataset, prune_samples=pruned_on, seen=[seen])
+            fresh = xr.merge([fresh, attributions(net, seen), raw_material(net, seen)])
+            old, source = old.assign_attrs(prune_samples=pruned_on), "weights"
         else:
             fresh = _from_raw_material(old, load(config, data_root))
-            source = "raw material, pruning as it was"
-        found = old.assign(fresh.data_vars).assign_attrs(measured_commit=results.commit())
+            source = "raw material; pruning, and other than running statistics, as they were"
+        found = old.drop_vars([n for n in fresh.variables if n in old]).merge(fresh)
+        found = found.assign_attrs(old.attrs | {"measured_commit": results.commit()})
         results.save(found, results.run_path(name, root))
         yield f"{name} measured again from {source}"
 
@@ -693,4 +705,11 @@ def _from_raw_material(old: xr.Dataset, dataset: datasets.BiasedDataset) -> xr.D
     z = tensor("representation")
     if bool(z.isfinite().all()):  # older versions kept numbers beyond 65 504 as infinity
         found |= measure.representation_measures(z, tensor("sample_label"), bias)
-    return measure.as_dataset(found)
+    fresh = measure.as_dataset(found)
+    for name in [n for n in fresh if n in old and "statistics" in old[n].dims]:
+        # raw material is of running statistics; without batch normalisation all are the same
+        alike = RunConfig.from_json(old.attrs["config"]).model not in models.NORMALISED
+        kept = old[name].copy()
+        kept.loc[{"statistics": slice(None) if alike else "running"}] = fresh[name]
+        fresh[name] = kept
+    return fresh

@@ -8,13 +8,16 @@ from lrsc.metrics.representation import active_neurons, class_selectivity, class
 from lrsc.metrics.robustness import (
     accuracy,
     adjusted_average,
+    chance,
+    chance_corrected,
     group_accuracies,
     worst_group_accuracy,
 )
 
 __all__ = [
     "accuracy", "active_neurons", "adjusted_average", "aligned_to_conflicting",
-    "class_selectivity", "class_separation", "compressibility", "dominance_persistence",
-    "group_accuracies", "loss_entropy", "loss_ratio", "pq_index", "rank_correlation",
-    "rank_correlation_interval", "sparsity", "update_response", "worst_group_accuracy",
+    "chance", "chance_corrected", "class_selectivity", "class_separation", "compressibility",
+    "dominance_persistence", "group_accuracies", "loss_entropy", "loss_ratio", "pq_index",
+    "rank_correlation", "rank_correlation_interval", "sparsity", "update_response",
+    "worst_group_accuracy",
 ]  # fmt: skip

@@ -1,28 +1,44 @@
 """Models of the paper, by name, and the representation that the metrics look at."""
 
-import contextlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
+from lrsc.config import STATISTICS
 from lrsc.datasets import BiasedDataset, Split
 from lrsc.errors import check_names, shown, unknown
 from lrsc.models.architectures import BUILDERS, MOST
 from lrsc.models.convolution import SmallMapConv2d
+from lrsc.models.normalisation import (
+    as_taken,
+    batch_norms,
+    batches,
+    check_statistics,
+    evaluating,
+    in_batches,
+    input_errors,
+    modes_kept,
+    recalibrate,
+    settled,
+    with_statistics_of,
+)
 from lrsc.models.precision import matmul_precision
 from lrsc.models.stacking import Stack, linear_layers, unbind
 
 __all__ = [
-    "BATCH", "BUILDERS", "VERSIONS", "SmallMapConv2d", "Stack", "as_taken", "build", "check",
-    "classifier", "evaluate", "feeding", "input_errors", "linear_layers", "matmul_precision",
-    "modes_kept", "options_for", "pass_size", "penultimate", "predict", "representation", "unbind",
+    "BATCH", "BUILDERS", "NORMALISED", "STATISTICS", "VERSIONS", "SmallMapConv2d", "Stack",
+    "as_taken", "batch_norms", "build", "check", "check_statistics", "classifier", "evaluate",
+    "evaluating", "feeding", "input_errors", "linear_layers", "matmul_precision", "modes_kept",
+    "options_for", "pass_size", "penultimate", "predict", "recalibrate", "representation",
+    "settled", "unbind", "with_statistics_of",
 ]  # fmt: skip
 
 VERSIONS = {  # raised when the code changes what a seed trains
     "fcn": 1, "cnn": 1, "resnet18": 1, "resnet50": 1, "wide_resnet101_2": 1, "swin_t": 1,
 }  # fmt: skip
+NORMALISED = ("resnet18", "resnet50", "wide_resnet101_2")  # those with batch normalisation
 BATCH = 500  # samples a forward pass without gradient
 
 _FCN_HIDDEN = {  # where it is not the default
@@ -91,39 +107,29 @@ def classifier(model: nn.Module, layer: str | None = None) -> nn.Linear:
 
 
 @torch.no_grad()
-def evaluate(net: nn.Module, x: Tensor) -> Tensor:
-    """Logits of network inputs x in eval mode, without TF32; modes are left as they were."""
-    return _in_eval_mode(net, x)
+def evaluate(net: nn.Module, x: Tensor, statistics: str = "running") -> Tensor:
+    """Logits of network inputs x in eval mode, without TF32; modes are left as they were.
+
+    statistics: of batch normalisation (lrsc.models.normalisation), 'running' or 'batch'.
+    """
+    return _in_eval_mode(net, x, statistics)
 
 
-def _in_eval_mode(net: nn.Module, x: Tensor) -> Tensor:
-    with modes_kept(net), matmul_precision("fp32", x.device):
-        return net.eval()(as_taken(net, x))
+def _in_eval_mode(net: nn.Module, x: Tensor, statistics: str) -> Tensor:
+    with evaluating(net, statistics) as by_batch, matmul_precision("fp32", x.device):
+        if by_batch:
+            return in_batches(lambda parts: [net(as_taken(net, x[p])) for p in parts], len(x))
+        return net(as_taken(net, x))
 
 
-def as_taken(net: nn.Module, x: Tensor) -> Tensor:
-    """Network inputs in the network's precision: double where its weights are."""
-    first = next(net.parameters(), None)
-    return x.double() if first is not None and first.dtype == torch.float64 else x
-
-
-@contextlib.contextmanager
-def modes_kept(net: nn.Module) -> Iterator[None]:
-    """Afterwards each module is in the mode, training or eval, that it was in before."""
-    modes = [(module, module.training) for module in net.modules()]
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-def representation(net: nn.Module, x: Tensor, layer: str | None = None) -> Tensor:
+def representation(
+    net: nn.Module, x: Tensor, layer: str | None = None, statistics: str = "running"
+) -> Tensor:
     """Post-activation values of the penultimate layer, N x d, for network inputs x (eval mode).
 
-    layer: as in `penultimate`.
+    layer, statistics: as in `penultimate`.
     """
-    return penultimate(net, x, layer)[0]
+    return penultimate(net, x, layer, statistics=statistics)[0]
 
 
 def feeding(net: nn.Module) -> nn.Linear | nn.Conv2d:
@@ -141,32 +147,51 @@ def feeding(net: nn.Module) -> nn.Linear | nn.Conv2d:
 
 
 def penultimate(
-    net: nn.Module, x: Tensor, layer: str | None = None, gradients: bool = False
+    net: nn.Module,
+    x: Tensor,
+    layer: str | None = None,
+    gradients: bool = False,
+    statistics: str = "running",
 ) -> tuple[Tensor, Tensor]:
     """Representation (N x d, input of the last linear layer) and logits (N x K), in eval mode.
 
     x are network inputs, already standardised. layer: dotted module name of the linear layer whose
     input is the representation, where it is not the last one; more than two dimensions are
     flattened to N x d. One forward pass; the model is left in the mode it was in. gradients:
-    whether gradients can be taken of what comes back, where they are enabled. Raises ValueError for
-    a layer that is absent, not linear or not used. SPEC section 3.
+    whether gradients can be taken of what comes back, where they are enabled. statistics: of batch
+    normalisation, 'running', or 'batch', those of fixed batches of 100. Raises ValueError for a
+    layer that is absent, not linear or not used, for one sample with batch statistics, and for
+    running statistics that a layer does not keep. SPEC section 3.
     """
     seen: list[Tensor] = []
     hook = classifier(net, layer).register_forward_pre_hook(
         lambda module, args, named: seen.append(args[0] if args else named["input"]),
         with_kwargs=True,
     )
+
+    def both(some: Tensor) -> tuple[Tensor, Tensor]:
+        logits = net(as_taken(net, some))
+        if not seen:
+            which = "the model's last nn.Linear layer" if layer is None else f"layer {layer!r}"
+            raise ValueError(
+                f"{which} is not called in its forward pass; name another one: layer='...'"
+            )
+        return seen[-1].flatten(1), logits
+
     try:
-        with torch.set_grad_enabled(gradients):
-            logits = _in_eval_mode(net, x)
+        with (
+            torch.set_grad_enabled(gradients),
+            evaluating(net, statistics) as by_batch,
+            matmul_precision("fp32", x.device),
+        ):
+            if not by_batch:
+                return both(x)
+            parts = batches(len(x))
+            z, logits = map(torch.cat, zip(*(both(x[part]) for part in parts), strict=True))
+            order = torch.cat(parts).argsort().to(x.device)
+            return z[order], logits[order]
     finally:
         hook.remove()
-    if not seen:
-        which = "the model's last nn.Linear layer" if layer is None else f"layer {layer!r}"
-        raise ValueError(
-            f"{which} is not called in its forward pass; name another one: layer='...'"
-        )
-    return seen[-1].flatten(1), logits
 
 
 def pass_size(input_shape: Iterable[int], most: int = BATCH) -> int:
@@ -177,13 +202,17 @@ def pass_size(input_shape: Iterable[int], most: int = BATCH) -> int:
     return max(1, min(most, 2**24 // math.prod(input_shape)))
 
 
-def predict(net: nn.Module, split: Split) -> Tensor:
+def predict(net: nn.Module, split: Split, statistics: str = "running") -> Tensor:
     """Logits (N x K) of all samples of a split, in eval mode; both on one device.
 
+    statistics: of batch normalisation, 'running', or 'batch', those of fixed batches of 100.
     Raises ValueError for inputs that the model does not take.
     """
-    order = torch.arange(len(split)).split(pass_size(split.x.shape[1:]))
-    return torch.cat([_logits(net, x) for x in split.batches(order)])
+    with evaluating(net, statistics) as by_batch, torch.no_grad():
+        logits = lambda parts: [_logits(net, x) for x in split.batches(parts)]  # noqa: E731
+        if by_batch:
+            return in_batches(logits, len(split))
+        return torch.cat(logits(torch.arange(len(split)).split(pass_size(split.x.shape[1:]))))
 
 
 def check(net: nn.Module, dataset: BiasedDataset) -> None:
@@ -192,7 +221,8 @@ def check(net: nn.Module, dataset: BiasedDataset) -> None:
         raise ValueError(f"the model must be an nn.Module, found {type(net).__name__}")
     device = next(net.parameters()).device
     x = dataset.train.inputs(dataset.train.x[:2]).to(device)
-    logits = _logits(net, x)
+    with modes_kept(net), torch.no_grad():
+        logits = _logits(net.eval(), x)
     if logits.shape != (len(x), dataset.n_classes):
         raise ValueError(
             f"the model returns shape {tuple(logits.shape)} for {len(x)} samples, expected "
@@ -201,18 +231,6 @@ def check(net: nn.Module, dataset: BiasedDataset) -> None:
 
 
 def _logits(net: nn.Module, x: Tensor) -> Tensor:
-    with input_errors(x):
-        return evaluate(net, x)
-
-
-@contextlib.contextmanager
-def input_errors(x: Tensor) -> Iterator[None]:
-    """Inside, what torch says of inputs that a model does not take is a ValueError."""
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        raise ValueError(
-            f"the model does not take inputs of shape {tuple(x.shape[1:])}: {error}"
-        ) from error
+    """Of network inputs, in the mode that the network is in."""
+    with input_errors(x), matmul_precision("fp32", x.device):
+        return net(as_taken(net, x))

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from lrsc.datasets import Split
 from lrsc.models import evaluate
 from lrsc.pruning.channels import Norm, channels
 from lrsc.pruning.cost import Cost, costs
@@ -47,22 +48,24 @@ def shrink(
     example_inputs: Tensor | Sequence[int] | None = None,
     method: str = "column",
     runs: int = 11,
+    recalibrate: Split | None = None,
 ) -> Shrunk:
     """Prune a copy of the model and remove the filters and neurons that are then constant.
 
     example_inputs: network inputs, N x ..., that times are measured on; or the shape of one
     sample, for 8 random ones; None takes it from the first layer, images as 32 x 32. kappa, method:
     as in `prune`, to whose result in eval mode the outputs are equal up to roundoff (checked on the
-    inputs). runs: forward passes timed; the median counts. Every layer keeps at least one output. A
-    network of any module that torch.fx can trace; what feeds operations that are not understood
-    (lrsc.pruning.channels) stays.
+    inputs). recalibrate: training samples for new running statistics, as in `prune`. runs: forward
+    passes timed; the median counts. Every layer keeps at least one output. A network of any module
+    that torch.fx can trace; what feeds operations that are not understood (lrsc.pruning.channels)
+    stays.
     Raises ValueError as `prune` does, for weights that are not finite, and for models that
     cannot be traced or whose outputs change.
     """
     if not isinstance(runs, int) or runs < 1:
         raise ValueError(f"runs must be a whole number >= 1, found {runs!r}")
     _check_finite(model)
-    pruned = prune(model, kappa, method).eval()
+    pruned = prune(model, kappa, method, recalibrate=recalibrate).eval()
     given = _first_shape(model) if example_inputs is None else example_inputs
     x = _batch(given, next(pruned.parameters()))
     expected = _outputs(pruned, x)

@@ -16,11 +16,8 @@ from lrsc import metrics
 from lrsc.config import CHOICES, TrainConfig
 from lrsc.datasets import BiasedDataset, Split
 from lrsc.errors import check_names
-from lrsc.models import modes_kept, pass_size, predict
+from lrsc.models import batch_norms, modes_kept, pass_size, predict, recalibrate
 from lrsc.training.loop import Trained, fit
-
-_BatchNorm = nn.modules.batchnorm._BatchNorm
-_ORDER_SEED = 0x50B
 
 
 def uniform_soup(models: Iterable[nn.Module | Trained], split: Split) -> nn.Module:
@@ -33,8 +30,8 @@ def uniform_soup(models: Iterable[nn.Module | Trained], split: Split) -> nn.Modu
     """
     networks = _networks(models)
     soup = _mean(networks)
-    if len(networks) > 1:
-        _measure_statistics(soup, split)
+    if len(networks) > 1 and any(layer.running_mean is not None for layer in batch_norms(soup)):
+        recalibrate(soup, split, max(2, len(split)), pass_size(split.x.shape[1:]))
     return soup
 
 
@@ -127,19 +124,10 @@ def _tensors(net: nn.Module) -> dict[str, Tensor]:
     return {**dict(net.named_parameters()), **dict(net.named_buffers())}
 
 
-def _statistics(net: nn.Module) -> dict[str, _BatchNorm]:
-    """BatchNorm modules that keep running statistics, by name."""
-    return {
-        name: module
-        for name, module in net.named_modules()
-        if isinstance(module, _BatchNorm) and module.running_mean is not None
-    }
-
-
 def _check_alike(networks: list[nn.Module]) -> None:
     """Raise for the first weight or buffer that cannot be averaged with the first network's."""
     first = _tensors(networks[0])
-    counters = {f"{name}.num_batches_tracked".lstrip(".") for name in _statistics(networks[0])}
+    counters = {name for name in first if name.endswith("num_batches_tracked")}
     for i, net in enumerate(networks[1:], 1):
         other = _tensors(net)
         for name in (*first, *other):
@@ -172,34 +160,6 @@ def _mean(networks: list[nn.Module]) -> nn.Module:
             each = [tensors[name].to(value.device).double() for tensors in found]
             value.copy_(torch.stack(each).mean(0))
     return soup
-
-
-@torch.no_grad()
-def _measure_statistics(net: nn.Module, split: Split) -> None:
-    """BatchNorm's statistics: their mean over the batches of one pass, in random order.
-
-    All else is in eval mode (no dropout). Batches are of equal size to one sample, so that none
-    counts more than another.
-    """
-    norms = list(_statistics(net).values())
-    if not norms:
-        return
-    if len(split) == 0:
-        raise ValueError("split holds 0 samples, expected the training samples")
-    split = split.to(next(net.parameters()).device)
-    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(_ORDER_SEED))
-    momenta = [module.momentum for module in norms]
-    with modes_kept(net):
-        predict(net, split.take(order[:2]))  # raises for inputs that the model does not take
-        net.eval()
-        for module in norms:
-            module.reset_running_stats()
-            module.momentum = None  # a cumulative mean
-            module.train()
-        for x in split.batches(order.tensor_split(-(-len(split) // pass_size(split.x.shape[1:])))):
-            net(x)
-    for module, momentum in zip(norms, momenta, strict=True):
-        module.momentum = momentum
 
 
 def _accuracy(net: nn.Module, split: Split, select_by: str) -> float:
