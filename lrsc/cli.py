@@ -103,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--model", help="name of the checkpoint's model")
     add.add_argument("--again", action="store_true", help="recompute all stored local results")
     add.add_argument("--output", type=Path, help="netCDF file to write the measures to")
+    add.add_argument("--statistics", default="running", help="of batch normalisation")
     _common(add, profile="quick")
     add.set_defaults(command=_measure)
 
@@ -115,6 +116,8 @@ def _parser() -> argparse.ArgumentParser:
     add = commands.add_parser("score", help="what of the paper is reproduced: rows and claims")
     add.add_argument("--results", type=Path, help="results folder")
     add.add_argument("--json", action="store_true", help="the same rows for programs")
+    text = "of batch normalisation (default: the paper's where measured, else running)"
+    add.add_argument("--statistics", help=text)
     add.set_defaults(command=_score)
 
     text = "merge, verify and clean results; write those that ship with the book"
@@ -395,8 +398,9 @@ def _measure(args) -> None:
         raise ValueError("give CHECKPOINT --dataset NAME --model NAME, or --again")
     config = experiments.run_config(args.dataset, args.model, 0.1, 0, args.profile)
     found = measure.measure(
-        *sweep.load_checkpoint(args.checkpoint, config, args.data_root), device=args.device
-    )
+        *sweep.load_checkpoint(args.checkpoint, config, args.data_root),
+        device=args.device, statistics=args.statistics,
+    )  # fmt: skip
     rows = [(str(n), f"{float(v):.4f}") for n, v in found.data_vars.items() if v.ndim == 0]
     print(_table(("measure", "value"), rows))
     if args.output:
@@ -442,13 +446,18 @@ def _named(run: dict) -> str:
 def _score(args) -> None:
     from lrsc import claims, scorecard
 
-    rows, verdicts = scorecard.rows(args.results), claims.verdicts(args.results)
+    rows = scorecard.rows(args.results, args.statistics)
+    verdicts = claims.verdicts(args.results)
     if args.json:
-        shown = [{k: c[k] for k in ("id", "verdict", "effect", "low", "high")} for c in verdicts]
+        kept = ("id", "verdict", "effect", "low", "high", "by_statistics")
+        shown = [{k: c[k] for k in kept if k in c} for c in verdicts]
         print(json.dumps({"rows": rows, "claims": shown}))
         return
     print(scorecard.headline(rows, verdicts))
-    columns = ("table", "dataset", "model", "hyperparameter", "status", "profile", "n", "seeds")
+    columns = (
+        "table", "dataset", "model", "hyperparameter", "status", "profile", "statistics", "n",
+        "seeds",
+    )  # fmt: skip
     measures = ("value", "unbiased_accuracy", "prunability", "csi")
     lines = [
         (*(str(r[c] or "-") for c in columns),

@@ -5,6 +5,7 @@ module, and `lrsc.measure(model, dataset)` still has to work.
 """
 
 import dataclasses
+import functools
 import sys
 import types
 from collections.abc import Iterable, Mapping, Sequence
@@ -90,7 +91,9 @@ def measure(
     for 'running' and 'recalibrated' where a layer keeps no running statistics.
     """
     names = [statistics] if isinstance(statistics, str) else list(statistics)
-    seen = observe(model, dataset, samples, device, layer, names[0] if names else "")
+    if not names:
+        raise ValueError("statistics is empty: give at least one of running, batch, recalibrated")
+    seen = observe(model, dataset, samples, device, layer, names[0])
     (found,) = measure_each(
         [model], dataset, methods=methods, prune_samples=prune_samples, statistics=names,
         seen=[seen], samples=samples, layer=layer,
@@ -127,9 +130,11 @@ def measure_each(
             seen = [observe(net, dataset, samples, None, layer, name) for net in networks]
         test = seen[0].test
         pruned_on = test if prune_samples is None else fixed_samples(test, prune_samples)
+        right = [(what.logits.argmax(1) == test.y).double().mean()[None] for what in seen]
         pruned = pruning_measures(
-            networks, pruned_on, methods, name, dataset.train, metrics.chance(test.y)
-        )
+            networks, pruned_on, methods, name, dataset.train, metrics.chance(test.y),
+            torch.stack(right) if prune_samples is None or prune_samples >= len(test) else None,
+        )  # fmt: skip
         found.append([
             accuracy_measures(what.logits, what.test, dataset.train)
             | representation_measures(what.z, what.chosen.y, what.chosen.bias)
@@ -245,20 +250,22 @@ def pruning_measures(
     statistics: str = "running",
     train: Split | None = None,
     chance: Tensor | None = None,
+    before: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Pruning curves and prunabilities, a row a network; without suffix those of `column`.
 
-    train: for recalibrated statistics; chance: that of the test labels, default of the split's.
+    train: for recalibrated statistics; chance: that of the test labels, default of the split's;
+    before: accuracies of the networks on the split, a row each, where they are known.
     """
     found = {}
     level = metrics.chance(split.y) if chance is None else chance
     for method in methods:
-        curves = pruning.pruning_curves(
-            networks, split, (0.0, *pruning.KAPPAS), method, statistics=statistics,
+        curve = functools.partial(
+            pruning.pruning_curves, networks, split, method=method, statistics=statistics,
             recalibrate=train,
         )  # fmt: skip
-        name = PRUNABILITY[method]
-        before, after = curves[:, :1], curves[:, 1:]
+        before = curve(kappas=(0.0,)) if before is None else before
+        name, after = PRUNABILITY[method], curve()
         found[f"accuracy_pruned_{method}"] = after
         found[name] = (after / before).mean(1)
         found[f"{name}_corrected"] = metrics.chance_corrected(after, before, level).mean(1)

@@ -1,5 +1,6 @@
 """The paper's tables S1 and S2 beside our results: the 48 rows of the scorecard."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ _WEAK = ("lr", "batch_size", "momentum", "focal_gamma", "asam_rho")
 _PSGD = "ResNet50 (PSGD)"
 
 
-def rows(root: str | Path | None = None) -> list[dict]:
+def rows(root: str | Path | None = None, statistics: str | None = None) -> list[dict]:
     """The 24 rows of table S1 and the 24 of S2, each with what is measured of it.
 
     paper, ours: the range of the swept `value` and of each measure, (low, high) of the means over
@@ -26,13 +27,17 @@ def rows(root: str | Path | None = None) -> list[dict]:
     the row is not measured. n: training samples. Runs outside the paper's range of values, diverged
     runs and values with fewer than SEEDS seeds are left out. profile is 'paper' only with all
     training data and both ends of the range. Stand-ins and quick runs never count.
+
+    statistics: of batch normalisation, in which networks were evaluated; None: those in which the
+    paper's numbers are read, where enough runs were measured so, else 'running'. A row's own
+    `statistics` is None where its network has no batch normalisation.
     """
     lines = [("S1", line) for line in plans.table("s1")]
     lines += [("S2", line) for line in plans.table("s2")]
     read = {
         e: experiments.sources(e, root, curves=False) for e in {_place(*line)[0] for line in lines}
     }
-    return [_row(table, line, read) for table, line in lines]
+    return [_row(table, line, read, statistics) for table, line in lines]
 
 
 def headline(rows: list[dict], verdicts: list[dict]) -> str:
@@ -105,19 +110,22 @@ def _setting(table: str, dataset: str, name: str, low: dict, first: dict) -> dic
     }  # fmt: skip
 
 
-def _row(table: str, line: dict[str, str], read: dict[str, list[xr.Dataset]]) -> dict:
+def _row(
+    table: str, line: dict[str, str], read: dict[str, list[xr.Dataset]], statistics: str | None
+) -> dict:
     experiment, *key = _place(table, line)
     paper = _paper(line)
     row = {
         "table": table, "dataset": key[0], "model": key[1], "hyperparameter": key[2],
-        "status": "not measured", "profile": None, "n": None, "seeds": None,
+        "status": "not measured", "profile": None, "statistics": None, "n": None, "seeds": None,
         "paper": paper, "ours": None,
     }  # fmt: skip
-    for profile in ("paper", "desk"):
+    wanted = [statistics] if statistics else [experiments.PAPER_STATISTICS, "running"]
+    for profile, name in itertools.product(("paper", "desk"), wanted):
         try:
             found = experiments.open_experiment(
                 experiment, profile, dataset=key[0], model=key[1], hyperparameter=key[2],
-                read=read[experiment],
+                read=read[experiment], statistics=name,
             )  # fmt: skip
         except ValueError:  # nothing is measured of it
             continue
@@ -178,6 +186,7 @@ def _measured(found: xr.Dataset, profile: str, paper: dict) -> dict | None:
     return {
         "status": "measured",
         "profile": "paper" if profile == "paper" and whole else "desk",
+        "statistics": found["statistics"].values[0] or None,
         "n": int(found["n_train"].values.min()),
         "seeds": min(seeds[v] for v in kept),
         "ours": {k: tuple(map(float, v)) for k, v in ours.items()},

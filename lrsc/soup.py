@@ -109,4 +109,6 @@ def _by_seed(runs: Sequence[xr.Dataset]) -> dict[int, xr.Dataset]:
 
 def _labelled(measured: xr.Dataset, kind: str, lr: float, seed: int, run_id: str) -> xr.Dataset:
     kept = measured[[n for n in NAMES if n in measured and set(measured[n].dims) <= {"kappa"}]]
-    return kept.drop_vars("statistics", errors="ignore").assign_coords(kind=kind, lr=lr, seed=seed, run_id=run_id)
+    return kept.drop_vars("statistics", errors="ignore").assign_coords(
+        kind=kind, lr=lr, seed=seed, run_id=run_id
+    )

@@ -14,17 +14,25 @@ CURVES = ("mechanism",)  # experiments whose curves along training are looked at
 LRS = 3  # values of the LR that a trend needs
 
 Key = tuple[str, str, str]  # data set, model, hyperparameter
-Open = Callable[[str, str, Key], xr.Dataset | None]
+Open = Callable[..., xr.Dataset | None]
 
 
 def opener(root: str | Path | None = None) -> Open:
-    """A function (experiment, profile, key) -> what is measured of that row, None for nothing."""
+    """A function (experiment, profile, key) -> what is measured of that row, None for nothing.
+
+    With statistics of batch normalisation as a fourth, without the runs that lack them; without,
+    the row's own choice (`experiments.open_experiment`).
+    """
     read = functools.cache(lambda name: experiments.sources(name, root, curves=name in CURVES))
 
     @functools.cache
-    def opened(name: str, profile: str, key: Key) -> xr.Dataset | None:
+    def opened(
+        name: str, profile: str, key: Key, statistics: str | None = None
+    ) -> xr.Dataset | None:
         try:
-            return experiments.open_experiment(name, profile, None, *key, read=read(name))
+            return experiments.open_experiment(
+                name, profile, None, *key, read=read(name), statistics=statistics
+            )
         except ValueError:  # nothing is measured of it
             return None
 

@@ -1,5 +1,6 @@
 """Claims on what happens over LRs: trends, loss ratios, the size of the network, the order."""
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -71,16 +72,17 @@ def size(opened: Open) -> dict:
     """C8: the gain in accuracy grows from FCN to ResNet18 to ResNet50; a row is a data set.
 
     Gain: the best LR's mean accuracy less the smallest LR's. Effect: the largest measured network's
-    gain less the smallest's. Networks are compared within one profile and on the same data (on two
-    data sets the paper gives the FCN other data, which leaves it out).
+    gain less the smallest's. Networks are compared within one profile, in the same statistics of
+    batch normalisation and on the same data (on two data sets the paper gives the FCN other data,
+    which leaves it out).
     """
     found = []
     plans = [r for r in experiments.EXPERIMENTS["semi_synthetic"] if r.model in SIZES]
     for dataset in dict.fromkeys(r.dataset for r in plans):
         usual = next(r.data for r in plans if (r.dataset, r.model) == (dataset, "resnet18"))
         same = [r.model for r in plans if r.dataset == dataset and r.data == usual]
-        for profile in PROFILES:
-            opens = (opened("semi_synthetic", profile, (dataset, m, "lr"))
+        for profile, name in itertools.product(PROFILES, (experiments.PAPER_STATISTICS, "running")):
+            opens = (opened("semi_synthetic", profile, (dataset, m, "lr"), name)
                      for m in SIZES if m in same)  # fmt: skip
             gains = [g for ds in opens if ds is not None and (g := _gain(ds)) is not None]
             if len(gains) > 1:
