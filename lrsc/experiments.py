@@ -595,7 +595,7 @@ def _key_of(text: str) -> str:
 
 def _finish(found: xr.Dataset, name: str) -> xr.Dataset:
     order = np.lexsort([found[k] for k in (
-        "seed", "value", "data", "hyperparameter", "model", "dataset",
+        "seed", "value", "model_options", "data", "hyperparameter", "model", "dataset",
     )])  # fmt: skip
     found = _corrected(found.isel(run=order))
     found = found.assign_coords(status=("run", _with_collapsed(found)))
@@ -628,7 +628,8 @@ def _with_collapsed(found: xr.Dataset) -> np.ndarray:
     """Statuses; a run is collapsed if it is far under its row's best value, at a larger one."""
     status = found["status"].values.astype(object)
     accuracy, lr = found["unbiased_accuracy"].values, found["value"].values
-    columns = (found[name].values for name in ("dataset", "model", "hyperparameter", "data"))
+    columns = (found[name].values for name in ("dataset", "model", "hyperparameter", "data",
+                                             "model_options"))  # fmt: skip
     rows = np.array([" | ".join(row) for row in zip(*columns, strict=True)])
     for row in np.unique(rows):
         means = {

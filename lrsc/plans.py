@@ -308,10 +308,26 @@ EXPERIMENTS: dict[str, tuple[Row, ...]] = {
             Row("moon_star", "fcn", {"paper": Plan((0.01, 0.316), (0, 1), 1000)}, data)
             for data in ({}, {"rho": 0.02}, {"rho": 0.01}, {"rho": 0.005})
         ),
+        # share of conflicting samples, scale of the inputs, initialisation: settled together
         *(
-            Row("colored_mnist", "fcn", {"paper": Plan((0.05, 0.5), (0,), 1000)}, data)
-            for data in ({}, {"standardise": False}, {"rho": 0.02})
+            Row("colored_mnist", "fcn", {"paper": Plan((0.5,), (0,), 1000)},
+                {"rho": rho} | scale, name="settings")
+            for rho in (0.01, 0.0125, 0.015, 0.02, 0.025)
+            for scale in ({}, {"standardise": False})
         ),
+        *(
+            Row("colored_mnist", "resnet18", {"paper": Plan(lrs, (0,), 100)},
+                data, model_options=options, name="settings")
+            for data, options, lrs in (
+                ({"rho": 0.025}, {}, (0.001, 0.015, 0.15)),
+                ({"rho": 0.02}, {}, (0.001, 0.015, 0.15)),
+                ({"rho": 0.02}, {"init": "torch"}, (0.001, 0.015, 0.15)),
+                ({"rho": 0.0125}, {"init": "torch"}, (0.15,)),
+                ({"rho": 0.0125, "standardise": False}, {"init": "torch"}, (0.15,)),
+            )
+        ),
+        Row("colored_mnist", "cnn", {"paper": Plan((0.35,), (0,), 100)},
+            {"rho": 0.0125, "standardise": False}, name="settings"),
         # what a desk's training sets, a sixth of the paper's, take away
         *(
             Row("colored_mnist", "resnet18", {"desk": Plan((0.015, 0.15), (0,), 100)},

@@ -395,8 +395,9 @@ def completed(found: xr.Dataset) -> xr.Dataset:
         k: np.full(found.sizes["run"], empty, object if isinstance(empty, str) else None)
         for k, empty in missing.items()
     }
-    if "hyperparameter" not in found.coords:
-        columns |= _swept([parsed(text) for text in found["config"].values])
+    told = described(found["config"].values)
+    columns |= {k: told[k][1] for k in ("hyperparameter", "value", "model_options")
+                if k not in found.coords}  # fmt: skip
     return found.assign_coords({k: ("run", column) for k, column in columns.items()})
 
 
@@ -446,6 +447,7 @@ def described(texts: Iterable[str]) -> dict[str, tuple[str, np.ndarray]]:
         "lr": [c.train.lr for c in configs],
         "seed": [c.seed for c in configs],
         "data": [", ".join(f"{k} = {v}" for k, v in c.data) for c in configs],
+        "model_options": [", ".join(f"{k} = {v}" for k, v in c.model_options) for c in configs],
     }
     columns |= {k: list(v) for k, v in _swept(configs).items()}
     return {name: ("run", _column(values)) for name, values in columns.items()}

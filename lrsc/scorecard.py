@@ -14,6 +14,9 @@ MEASURES = {  # ours -> the tables'
     "activation_compressibility": "activation_compressibility", "csi": "csi",
     "class_separation": "class_separation",
 }  # fmt: skip
+# differences within which a row counts as met, of a measure's mean at an end of the range
+MARGINS = {name: 0.03 if name == "unbiased_accuracy" else 0.1 for name in MEASURES}
+DECIDING = ("unbiased_accuracy", "csi", "class_separation")  # by which settings are chosen
 # rows of S2 that at their weakest train as the low LR alone does
 _WEAK = ("lr", "batch_size", "momentum", "focal_gamma", "asam_rho")
 _PSGD = "ResNet50 (PSGD)"
@@ -100,6 +103,61 @@ def disagreements() -> list[dict]:
                 low = {m: r[0] for m, r in _paper(other).items()}
                 found.append(_setting("S2", line["dataset"], name, low, first))
     return found
+
+
+def fits(found: xr.Dataset) -> list[dict]:
+    """How near settings of Colored MNIST come to the paper's rows of the LR, nearest first.
+
+    found: runs in long form in one of the statistics of batch normalisation. A setting is the
+    options of data set and model; each has a fit with the row of S1 of its model and, of ResNet18,
+    with that of S2. At the row's smallest LR our mean is compared with the lower end of the paper's
+    range, at our largest one (at least half the row's) with the upper end; an end without runs is
+    left out, and `ends` says which LRs there are. gaps: by measure, ours less the paper's at each
+    of these ends. deciding, following: mean over ends of |gap| / MARGINS, of the measures that
+    settings are chosen by (DECIDING) and of the others.
+    """
+    rows = []
+    names = ("model", "data", "model_options", "statistics")
+    settings = dict.fromkeys(zip(*(found[n].values.tolist() for n in names), strict=True))
+    for setting in settings:
+        chosen = np.logical_and.reduce(
+            [found[n].values == v for n, v in zip(names, setting, strict=True)]
+        )
+        here = found.isel(run=chosen & (found["status"].values != "diverged"))
+        for table in ("S1", "S2") if setting[0] == "resnet18" else ("S1",):
+            if (row := _fit(here, table)) is not None:
+                rows.append(dict(zip(names, setting, strict=True)) | row)
+    return sorted(rows, key=lambda row: (row["model"], row["table"], row["deciding"]))
+
+
+def _fit(here: xr.Dataset, table: str) -> dict | None:
+    shown = plans.DATASETS["colored_mnist"]
+    line = next(
+        r for r in plans.table(table.lower())
+        if r["dataset"] == shown
+        and (r.get("model") == plans.MODELS[str(here["model"].values[0])] if table == "S1"
+             else r["hyperparameter"] == "Learning Rate")
+    )  # fmt: skip
+    paper, lr = _paper(line), here["lr"].values
+    low, high = paper["value"]
+    ends = [(0, low)] if np.isclose(lr, low, rtol=0.01).any() else []
+    ends += [(1, float(lr.max()))] if len(lr) and lr.max() >= high / 2 else []
+    if not ends:
+        return None
+    gaps = {}
+    for measure in (m for m in MEASURES if m in paper):
+        values = here[measure].values
+        gaps[measure] = [
+            float(values[np.isclose(lr, at, rtol=0.01)].mean() - paper[measure][end])
+            for end, at in ends
+        ]
+    sized = {m: float(np.mean(np.abs(each))) / MARGINS[m] for m, each in gaps.items()}
+    decide = [v for m, v in sized.items() if m in DECIDING]
+    follow = [v for m, v in sized.items() if m not in DECIDING]
+    return {
+        "table": table, "runs": len(lr), "ends": [at for _, at in ends], "gaps": gaps,
+        "deciding": float(np.mean(decide)), "following": float(np.mean(follow)),
+    }  # fmt: skip
 
 
 def _setting(table: str, dataset: str, name: str, low: dict, first: dict) -> dict:

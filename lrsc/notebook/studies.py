@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from lrsc import compressibilities, experiments, models, plots, results
+from lrsc import compressibilities, experiments, models, plots, results, scorecard
 from lrsc.notebook.display import (
     caption_of,
     html_table,
@@ -24,7 +24,6 @@ from lrsc.notebook.display import (
 
 _THROUGHPUT = {"dataset", "model", "engine", "replicas", "steps_per_second", "floor_arithmetic",
                "floor_bytes"}  # fmt: skip
-SHOWN_KAPPAS = (0.0, 0.1, 0.3, 0.5, 0.9)
 
 
 def show_choices(ds: xr.Dataset, variables: Sequence[str] = plots.MAIN, by: str = "data") -> None:
@@ -104,31 +103,95 @@ def show_pruned_accuracy(ds: xr.Dataset) -> None:
     display(HTML(table(ds, paper_range(ds), names)), Markdown(caption_of(ds, None)))
 
 
+def show_settings(experiment: str = "choices") -> None:
+    """Display how near each setting of Colored MNIST comes to tables S1 and S2, best first.
+
+    Setting: share of conflicting samples, scale of the inputs, initialisation and, where there is
+    batch normalisation, its statistics. Distances are in units of `scorecard.MARGINS`.
+    """
+    from IPython.display import HTML, Markdown, display
+
+    rows, seen = [], None
+    for mode in models.STATISTICS:
+        try:
+            found = experiments.open_experiment(
+                experiment, "paper", dataset="colored_mnist", hyperparameter="settings",
+                statistics=mode,
+            )  # fmt: skip
+        except ValueError:  # nothing is measured in these
+            continue
+        seen = found if seen is None else seen
+        fits = scorecard.fits(found)
+        rows += fits if mode == "running" else [r for r in fits if r["statistics"]]
+    if seen is None:
+        return say_unmeasured()
+    rows.sort(key=lambda row: (row["model"], row["table"], row["deciding"]))
+    heads = [
+        "Model, table", "Options of the data", "Initialisation", "Statistics", "LRs",
+        *(f"{plots.style(seen, m)[0]}, ours − paper's" for m in scorecard.MEASURES),
+        "Distance: accuracy, CSI, separation", "Distance: the other measures",
+    ]  # fmt: skip
+    display(HTML(html_table(heads, [_setting_cells(row) for row in rows])))
+    display(Markdown(
+        "One seed a run. Of two LRs the first number of a cell is at the lower end of "
+        "the paper's range, the second at the upper. Distances: mean size of the differences, in "
+        "units of 3 points of accuracy and of 0.1 in the other measures; 1 and less is within. "
+        f"{caption_of(seen, 'lrsc sweep choices --profile paper --hyperparameter settings')}"
+    ))  # fmt: skip
+
+
+def _setting_cells(row: Mapping) -> list[str]:
+    def cell(measure: str) -> str:
+        gaps = row["gaps"].get(measure)
+        scale, form = (100, "+.1f") if plots.is_percent(measure) else (1, "+.2f")
+        return "–" if gaps is None else " | ".join(f"{scale * gap:{form}}" for gap in gaps)
+
+    init = row["model_options"].removeprefix("init = ")
+    return [
+        f"{plots.name_of(row['model'])}, {row['table']}", row["data"] or "as decided",
+        init or ("torchvision" if row["statistics"] else "torch"), row["statistics"] or "–",
+        ", ".join(f"{lr:g}" for lr in row["ends"]), *map(cell, scorecard.MEASURES),
+        f"{row['deciding']:.2f}", f"{row['following']:.2f}",
+    ]  # fmt: skip
+
+
 def show_pruning_criteria() -> None:
-    """Display what other readings of column pruning leave of one network, beside table S1's."""
+    """Display what readings of pruning leave of trained networks, by statistics, LR and start."""
     from IPython.display import HTML, Markdown, display
 
     try:
-        found = results.shipped("pruning_criteria", ("accuracy", "criterion", "kappa", "made_by"))
+        found = results.shipped(
+            "pruning_criteria", ("accuracy", "criterion", "statistics", "init", "lr", "kappa")
+        )
     except ValueError as error:
         return say_unusable(str(error), "python book/trials/pruning_criteria.py")
-    if found is None:
+    paper = experiments.reference("colored_mnist", "resnet18")
+    if found is None or paper is None:
         return say_unmeasured()
-    accuracy = found["accuracy"]
-    ratio = (accuracy.sel(kappa=found["kappa"] > 0) / accuracy.sel(kappa=0)).mean("kappa")
-    heads = ["What is pruned", "Prunability"]
-    heads += [f"Accuracy (%) at κ = {kappa:g}" for kappa in SHOWN_KAPPAS]
-    rows = [
-        [str(name), f"{float(ratio.sel(criterion=name)):.3f}"]
-        + [f"{100 * float(accuracy.sel(criterion=name, kappa=k)):.1f}" for k in SHOWN_KAPPAS]
-        for name in found["criterion"].values
-    ]
-    display(HTML(html_table(heads, rows)))
-    display(Markdown(
-        f"One ResNet18 on Colored MNIST, LR {found.attrs['lr']:g}, seed {found.attrs['seed']}, "
-        f"source mnist, all training images, accuracies on {found.attrs['test_samples']:,} fixed "
-        f"test images. Made by `python {found.attrs['made_by']}`."
+    ratio = found["accuracy"] / found["accuracy"].sel(kappa=0)
+    mean = ratio.sel(kappa=found["kappa"] > 0).mean("kappa", skipna=False)
+    tried = [(i, lr) for i in found["init"].values for lr in found["lr"].values
+             if bool(np.isfinite(mean.sel(init=i, lr=lr)).any())]  # fmt: skip
+    caption = (
+        f"ResNet18 on Colored MNIST, ρ = {found.attrs['rho']:g}, seed 0, source "
+        f"{found.attrs['source_id']}, {found.attrs['n_train']:,} training images, accuracies on "
+        f"{found.attrs['test_samples']:,} fixed test images. Made by "
+        f"`python {found.attrs['made_by']}`."
+    )
+    show(plots.pruning_criteria(ratio, paper["prunability"]), caption=(
+        "What is left of the accuracy against the share pruned; rows are numbered as in the table. "
+        f"The grey band is S1's range, LR 0.001 to 0.25. {caption}"
     ))  # fmt: skip
+    heads = ["What is pruned", "Statistics"] + [f"LR {lr:g}, {init}" for init, lr in tried]
+    rows = [
+        [f"{k}. {name}" if mode == models.STATISTICS[0] else "", str(mode)]
+        + [f"{float(mean.sel(criterion=name, statistics=mode, init=i, lr=lr)):.2f}"
+           for i, lr in tried]
+        for k, name in enumerate(found["criterion"].values.tolist(), 1)
+        for mode in found["statistics"].values
+    ]  # fmt: skip
+    display(HTML(html_table(heads, rows)))
+    display(Markdown(f"Prunability, the mean over κ = 0.1 to 0.9. {caption}"))
 
 
 def show_norm_spread(model: str = "resnet18") -> None:

@@ -19,7 +19,7 @@ from lrsc.plots.mechanism import (
 from lrsc.plots.orders import orders
 from lrsc.plots.samples import examples
 from lrsc.plots.speed import throughput
-from lrsc.plots.spread import norm_spread
+from lrsc.plots.spread import accuracy_against_cost, norm_spread, pruning_criteria
 from lrsc.plots.tradeoffs import tradeoff
 from lrsc.plots.training import attribution_shares
 from lrsc.plots.words import (
@@ -45,9 +45,11 @@ from lrsc.plots.words import (
 
 __all__ = [
     "HYPERPARAMETERS", "MAIN", "NAMES", "REGIONS", "SMALL", "STYLES", "TEXT", "WIDTH",
-    "against_loss_ratio", "against_value", "along_training", "attribution_shares", "axis_name",
+    "accuracy_against_cost", "against_loss_ratio", "against_value", "along_training",
+    "attribution_shares", "axis_name",
     "by_lr", "caption", "dominance", "ends", "examples", "finding", "gallery", "hyperparameter",
     "interventions_of", "is_percent", "name_of", "norm_spread", "normalised_curves", "number",
-    "orders", "paired", "plain_curves", "propositions", "pruning_curves", "source", "style",
+    "orders", "paired", "plain_curves", "propositions", "pruning_criteria",
+    "pruning_curves", "source", "style",
     "throughput", "tradeoff", "trend", "update_response",
 ]  # fmt: skip

@@ -1,11 +1,15 @@
-"""Prunability against how far apart training has moved the norms of filters."""
+"""What pruning leaves of a network: by criterion, and by how far apart the filters' norms are."""
+
+import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
 
-from lrsc.plots.frame import TEXT, legend_above, new_figure, say_empty
+from lrsc.plots.frame import SMALL, TEXT, legend_above, new_figure, say_empty
 from lrsc.plots.mechanism import ROW_COLOURS
 from lrsc.plots.words import name_of, style
+from lrsc.pruning import Cost
 
 
 def norm_spread(ds: xr.Dataset, initial: float):
@@ -47,4 +51,71 @@ def norm_spread(ds: xr.Dataset, initial: float):
         "Scatter plot of prunability by columns against the spread of the filter norms, a dot a "
         f"run; an untrained network has {initial:.3g}. " + (" ".join(said) or "No value.")
     )
+    return figure
+
+
+def pruning_criteria(ratio: xr.DataArray, paper: tuple[float, float]):
+    """What pruning leaves of the accuracy, by criterion (rows) and statistics (columns).
+
+    ratio: accuracy after / before, with dimensions criterion, statistics, init, lr and kappa; NaN
+    for what was not tried. paper: table S1's range of the mean over kappa, a grey band. In every
+    panel a line for each initialisation and LR.
+    """
+    criteria, modes = (ratio[n].values.tolist() for n in ("criterion", "statistics"))
+    figure, panels = new_figure(len(criteria), 1.25, len(modes))
+    kappa, said = ratio["kappa"].values, []
+    for axes, (criterion, mode) in zip(panels, itertools.product(criteria, modes), strict=True):
+        axes.axhspan(*paper, color="0.85", lw=0, label="S1's range of the mean")
+        for k, init in enumerate(ratio["init"].values):
+            for j, lr in enumerate(ratio["lr"].values):
+                line = ratio.sel(criterion=criterion, statistics=mode, init=init, lr=lr).values
+                if np.isfinite(line).any():
+                    axes.plot(kappa, line, color=ROW_COLOURS[j], ls=("-", "--")[k % 2], lw=1.5,
+                              label=f"LR {lr:g}, {init}")  # fmt: skip
+                    said.append(f"{criterion}, {mode}, LR {lr:g}, {init}: {line[1:].mean():.2f}.")
+        axes.set_ylim(0, 1.1)
+        axes.set_xlim(0, 0.9)
+        axes.set_xticks([0, 0.5])
+        axes.set_yticks([0, 1])
+        if criterion == criteria[0]:
+            axes.set_title(mode, fontsize=TEXT)
+        if criterion != criteria[-1]:
+            axes.tick_params(labelbottom=False)
+        if mode == modes[0]:
+            axes.text(0.02, 0.04, str(1 + criteria.index(criterion)), fontsize=TEXT,
+                      transform=axes.transAxes)  # fmt: skip
+        else:
+            axes.tick_params(labelleft=False)
+    legend_above(figure, panels[0], ncols=2)
+    figure.supxlabel("share pruned, κ", fontsize=SMALL)
+    figure.supylabel("accuracy after / before", fontsize=SMALL)
+    figure.set_label(
+        "Small multiples of accuracy after over before pruning against the share pruned; a row a "
+        "criterion, a column a kind of statistics. Means: " + " ".join(said)
+    )
+    return figure
+
+
+def accuracy_against_cost(rows: Sequence[tuple[str, float, float, Cost]]):
+    """Accuracy of shrunk networks against their size and their time, a line a label.
+
+    rows: label, share pruned, accuracy (a fraction) and `pruning.Cost` of each network.
+    """
+    figure, panels = new_figure(2, 2.4)
+    said = []
+    for axes, (what, of) in zip(panels, {
+        "megabytes on disk": lambda cost: cost.bytes / 1e6,
+        "milliseconds a batch": lambda cost: cost.seconds * 1e3,
+    }.items(), strict=True):  # fmt: skip
+        for k, label in enumerate(dict.fromkeys(label for label, *_ in rows)):
+            of_label = [(of(cost), 100 * accuracy) for name, _, accuracy, cost in rows
+                        if name == label]  # fmt: skip
+            axes.plot(*zip(*of_label, strict=True), color=ROW_COLOURS[k], marker="os^D"[k % 4],
+                      ms=5, label=label)  # fmt: skip
+            shown = ", ".join(f"{y:.0f} % at {x:.3g}" for x, y in of_label)
+            said.append(f"{label}, {what}: {shown}.")
+        axes.set_xlabel(what, fontsize=TEXT)
+        axes.set_ylabel("Accuracy (%)", fontsize=TEXT)
+    legend_above(figure, panels[0], ncols=2)
+    figure.set_label("Accuracy against size and time of pruned networks. " + " ".join(said))
     return figure

@@ -105,6 +105,9 @@ def caption(ds: xr.Dataset, command: str | None = None, link: str | None = None)
         "device " + ", ".join(np.unique(ds["device"].values)),
         f"{ds.attrs.get('origin', 'local')} results",
     ]
+    modes = set(ds["statistics"].values.tolist()) - {""} if "statistics" in ds.coords else set()
+    if modes:
+        parts.append(f"batch normalisation evaluated with {' and '.join(sorted(modes))} statistics")
     for status in ("diverged", "collapsed", "cap"):
         count = int((ds["status"].values == status).sum())
         if count:
