@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from lrsc import consolidated, datasets, measure, models, plans, results, states
+from lrsc import consolidated, datasets, measure, metrics, models, plans, results, states
 from lrsc.config import STATISTICS, RunConfig, TrainConfig
-from lrsc.errors import check_names
+from lrsc.errors import DataMissing, check_names
 from lrsc.plans import EXPERIMENTS as EXPERIMENTS
 from lrsc.plans import Row
 
@@ -333,7 +333,7 @@ def export(name: str, root: str | Path | None = None) -> Path:
         raise ValueError(f"no desk or paper run of {name!r} is done: nothing to export")
     together = results.concat(kept)
     _, first = np.unique(together["run_id"].values.astype(str), return_index=True)
-    together = together.isel(run=np.sort(first))
+    together = _with_chance(together.isel(run=np.sort(first)))
     # curves that other experiments recorded of the same runs stand in their files
     others = {p for other in EXPERIMENTS for p in recorded(other)} - set(recorded(name))
     prefixes = tuple(f"curve_{probe}_" for probe in others)
@@ -346,6 +346,26 @@ def export(name: str, root: str | Path | None = None) -> Path:
     path = results.shipped_path(name)
     results.save(together, path)
     return path
+
+
+def _with_chance(found: xr.Dataset) -> xr.Dataset:
+    """With the chance level of runs that were measured before it was, where their data are here."""
+
+    @functools.cache
+    def level(text: str) -> float:
+        config = results.parsed(text)
+        try:
+            data = datasets.load(config.dataset, source=config.source, **dict(config.data))
+        except DataMissing:
+            return math.nan
+        return float(metrics.chance(data.test.y))
+
+    units, long_name = measure.VARIABLES["chance"]
+    known = found["chance"].values if "chance" in found else np.full(found.sizes["run"], np.nan)
+    plain = [dataclasses.replace(results.parsed(t), seed=0, train=TrainConfig()).to_json()
+             for t in found["config"].values]  # fmt: skip
+    values = [k if np.isfinite(k) else level(t) for k, t in zip(known, plain, strict=True)]
+    return found.assign(chance=("run", values, {"units": units, "long_name": long_name}))
 
 
 def reference(dataset: str, model: str) -> dict[str, tuple[float, float]] | None:

@@ -10,7 +10,10 @@ import xarray as xr
 
 from lrsc import experiments, plots
 
-MEASURES = (*plots.MAIN, "csi", "class_separation")
+MEASURES = (
+    "unbiased_accuracy", "prunability", "prunability_corrected", "activation_compressibility",
+    "csi", "class_separation",
+)  # fmt: skip
 
 
 def show(*figures, caption: str) -> None:
@@ -34,6 +37,7 @@ def table(
 
     ``reference``: variable -> (low, high), and ``lr``: the paper's ranges, as a last row.
     """
+    variables = [name for name in variables if name in ds]
     name = plots.axis_name(ds)
     heads = [name[0].upper() + name[1:], "Runs"]
     for name in variables:

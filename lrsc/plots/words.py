@@ -20,6 +20,7 @@ STYLES = {
     "adjusted_average": ("Adjusted average accuracy", "#332288", "X"),
     "train_accuracy": ("Training accuracy", "#999933", "h"),
     "prunability_magnitude": ("Prunability (magnitude)", "#882255", "p"),
+    "prunability_corrected": ("Prunability, chance taken off", "#A6611A", "8"),
     "sparsity": ("Sparsity", "#117733", "<"),
     "pq_index": ("PQ-index", "#AA4499", ">"),
     "bsi": ("Bias selectivity", "#555555", "d"),
