@@ -52,7 +52,7 @@ from lrsc.training.progress import Progress
 EXECUTORS = ("serial", "dask")
 WRITERS = ("worker", "client")
 ATTRIBUTED = 100  # of the fixed test inputs, on which attributions are computed
-DESK_PRUNE = 2000  # unbiased test images on which the desk profile prunes
+FEW_PRUNED = 2000  # unbiased test images on which most networks are pruned
 _log = logging.getLogger(__name__)
 _writing = threading.Lock()
 
@@ -543,9 +543,13 @@ def _load(name, data, source, data_root) -> datasets.BiasedDataset:
 
 
 def prune_samples(config: RunConfig, dataset: datasets.BiasedDataset) -> int:
-    """Test samples that pruning is evaluated on: a fixed subset in the desk profile, else all."""
-    desk = "n_train" in dict(config.data)
-    return min(DESK_PRUNE, len(dataset.test)) if desk else len(dataset.test)
+    """Test samples that pruning is evaluated on: a fixed subset, or all where that costs little.
+
+    All of them in the paper profile, for networks without batch normalisation; the others are
+    pruned three times, once for each of its statistics.
+    """
+    few = "n_train" in dict(config.data) or config.model in models.NORMALISED
+    return min(FEW_PRUNED, len(dataset.test)) if few else len(dataset.test)
 
 
 def _is_done(name: str, root: str | Path | None, probes: Iterable[str]) -> bool:

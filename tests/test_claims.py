@@ -4,15 +4,16 @@ import json
 
 import numpy as np
 import pytest
+import xarray as xr
 from longform import experiment
 
-from lrsc import claims, cli, experiments, soup
+from lrsc import claims, cli, experiments, plans, scorecard, soup
 
 
 def pretend(monkeypatch, change=lambda found: found, **options):
     """Every row of table S1's grid holds the same constructed results."""
 
-    def opened(name, profile, root, *key, read):
+    def opened(name, profile, root, *key, read, statistics=None):
         if name != "semi_synthetic" or profile != "desk":
             raise ValueError("nothing is measured")
         return change(experiment(**options))
@@ -54,11 +55,91 @@ def test_score_json_has_48_rows_and_18_claims(capsys):
     assert cli.main(["score", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert len(found["rows"]) == 48 and len(found["claims"]) == 18
-    assert {"table", "dataset", "model", "hyperparameter", "status", "profile", "n", "seeds",
-            "paper", "ours"} == set(found["rows"][0])  # fmt: skip
+    assert {"table", "dataset", "model", "hyperparameter", "status", "profile", "statistics", "n",
+            "seeds", "paper", "ours"} == set(found["rows"][0])  # fmt: skip
     assert set(found["claims"][0]) == {"id", "verdict", "effect", "low", "high"}
     assert cli.main(["score"]) == 0
     said = capsys.readouterr().out
     assert "of 48 rows" in said
     (row,) = (line for line in said.splitlines() if line.startswith("S1     celeba"))
     assert row.endswith("lrsc sweep naturalistic --profile desk --dataset celeba --model swin_t")
+
+
+def test_prunability_has_a_verdict_in_each_of_the_statistics(monkeypatch):
+    """Rising in batch statistics, falling in running ones; all alike in the main verdict's."""
+
+    def opened(name, profile, root, *key, read, statistics=None):
+        if name != "semi_synthetic" or profile != "desk" or statistics == "recalibrated":
+            raise ValueError("nothing is measured")
+        found = experiment(model="resnet18")
+        sign = -1 if statistics == "running" else 1
+        return found.assign(prunability=sign * found["prunability"])
+
+    monkeypatch.setattr(experiments, "open_experiment", opened)
+    monkeypatch.setattr(soup, "shipped", dict)
+    found = {c["id"]: c for c in claims.verdicts()}["C2"]
+    apart = {mode: each["verdict"] for mode, each in found["by_statistics"].items()}
+    assert apart == {
+        "running": "contradicted", "batch": "supported", "recalibrated": "not measured",
+    }  # fmt: skip
+    assert found["verdict"] == apart[experiments.PAPER_STATISTICS]
+    assert found["rows"] == found["by_statistics"][experiments.PAPER_STATISTICS]["rows"]
+
+
+def normalised(modes=("running", "batch", "recalibrated")):
+    """Results of a ResNet18 in several statistics, which differ by a constant, and of an FCN."""
+    deep = experiment(model="resnet18", lrs=(0.001, 0.015, 0.15))
+    measures = [n for n in deep.data_vars if n != "accuracy_pruned_magnitude"]
+    apart = [deep.assign({n: deep[n] + k / 10 for n in measures}) for k in range(len(modes))]
+    deep = xr.concat(apart, "statistics").assign_coords(statistics=list(modes))
+    return deep.transpose("run", "statistics", ...)
+
+
+def test_rows_are_read_in_the_papers_statistics_where_all_runs_have_them():
+    deep = normalised()
+    accuracy = deep["unbiased_accuracy"]
+    batch = experiments.in_statistics(deep)
+    assert set(batch["statistics"].values) == {experiments.PAPER_STATISTICS} == {"batch"}
+    np.testing.assert_array_equal(batch["unbiased_accuracy"], accuracy.sel(statistics="batch"))
+    lacking = accuracy.copy()
+    lacking[0] = lacking[0].where(lacking["statistics"] == "running")
+    part = deep.assign(unbiased_accuracy=lacking)
+    running = experiments.in_statistics(part)  # one run was measured in running ones only
+    assert set(running["statistics"].values) == {"running"}
+    assert experiments.in_statistics(part, "batch").sizes["run"] == deep.sizes["run"] - 1
+    diverged = deep["status"].copy()
+    diverged[0] = "diverged"
+    whole = experiments.in_statistics(part.assign_coords(status=diverged))
+    assert set(whole["statistics"].values) == {"batch"} and whole.sizes == batch.sizes
+
+
+def test_a_row_of_the_scorecard_says_in_which_statistics_it_is():
+    (row,) = [r for r in scorecard.rows() if (r["table"], r["dataset"], r["model"]) ==
+              ("S1", "colored_mnist", "fcn")]  # fmt: skip
+    assert row["status"] == "measured" and row["statistics"] is None
+    modes = {r["statistics"] for r in scorecard.rows(statistics="running") if r["ours"]}
+    assert modes == {"running", None}
+
+
+def test_settings_are_ordered_by_their_distance_from_the_paper():
+    coords = {"dataset": "colored_mnist", "data": "rho = 0.02", "model_options": "", "value": 0.0}
+    deep = experiments.in_statistics(normalised(), "running")
+    n = deep.sizes["run"]
+    near = deep.assign_coords({k: ("run", np.full(n, v)) for k, v in coords.items()})
+    far = near.assign_coords(data=("run", np.full(n, "rho = 0.3")))
+    s1 = {k: (low, high) for k, (low, high) in scorecard._paper(
+        next(r for r in plans.table("s1") if r["model"] == "ResNet18"
+             and r["dataset"] == "Colored MNIST")).items()}  # fmt: skip
+    exact = {
+        name: ("run", np.where(near["lr"] < 0.01, low, high))
+        for name, (low, high) in s1.items() if name != "value"
+    }  # fmt: skip
+    off = {name: ("run", value + 0.03) for name, (_, value) in exact.items()}
+    rows = scorecard.fits(xr.concat([far.assign(off), near.assign(exact)], "run"))
+    of_s1 = [row for row in rows if row["table"] == "S1"]
+    assert [row["data"] for row in of_s1] == ["rho = 0.02", "rho = 0.3"]
+    assert of_s1[0]["deciding"] == pytest.approx(0) and of_s1[0]["ends"] == [0.001, 0.15]
+    assert of_s1[1]["gaps"]["csi"] == pytest.approx([0.03, 0.03])
+    assert of_s1[1]["deciding"] == pytest.approx((0.03 / 0.03 + 0.3 + 0.3) / 3)
+    assert of_s1[1]["following"] == pytest.approx(0.3)
+    assert {row["table"] for row in rows} == {"S1", "S2"}

@@ -275,16 +275,40 @@ def test_pruning_criteria_are_ratios_to_the_unpruned_accuracy(tmp_path, monkeypa
     notebook.show_pruning_criteria()
     assert "Markdown" in capsys.readouterr().out  # nothing measured
     kappas = [k / 10 for k in range(10)]
-    accuracy = np.array([[0.8, *[0.4] * 9], [0.8, *[0.2] * 9]])
+    accuracy = np.full((2, 3, 1, 2, 10), np.nan)
+    accuracy[..., 0, :] = 0.8  # the other LR was not tried
+    accuracy[0, :, :, 0, 1:], accuracy[1, :, :, 0, 1:] = 0.4, 0.2
+    accuracy[0, 1, :, 0, 1:] = 0.6
     found = xr.Dataset(
-        {"accuracy": (("criterion", "kappa"), accuracy)},
-        {"criterion": ["filters", "kernels"], "kappa": kappas},
-        {"lr": 0.15, "seed": 0, "test_samples": 2000, "made_by": "a script"},
-    )
+        {"accuracy": (("criterion", "statistics", "init", "lr", "kappa"), accuracy)},
+        {"criterion": ["filters", "kernels"], "kappa": kappas, "init": ["torch"],
+         "statistics": ["running", "batch", "recalibrated"], "lr": [0.015, 0.15]},
+        {"rho": 0.02, "test_samples": 1000, "n_train": 60_000, "source_id": "mnist",
+         "made_by": "a script"},
+    )  # fmt: skip
     results.save(found, path)
+    figures = []
     monkeypatch.setattr("IPython.display.HTML", shown.append)
+    monkeypatch.setattr("lrsc.notebook.studies.show", lambda f, caption: figures.append(f))
     notebook.show_pruning_criteria()
-    assert re.search(r"filters.*0\.500.*80\.0.*40\.0.*kernels.*0\.250", shown[0], re.DOTALL)
+    assert re.search(r"filters.*0\.50.*0\.75.*kernels.*0\.25", shown[0], re.DOTALL)
+    assert "LR 0.015, torch" in shown[0] and "LR 0.15, torch" not in shown[0]
+    assert "filters, batch, LR 0.015, torch: 0.75." in figures[0].get_label()
+    assert "LR 0.15" not in figures[0].get_label()
+
+
+def test_settings_are_shown_where_they_are_measured(monkeypatch, tmp_path, displayed_texts):
+    notebook.show_settings()
+    notebook.show_statistics()
+    table, text, sentence = displayed_texts
+    assert "FCN, S1" in table and "ResNet18, S2" in table and "rho = 0.02" in table
+    assert "source mnist" in text and "lrsc sweep choices" in text and "LR 0.15" in sentence
+    displayed_texts.clear()
+    monkeypatch.setattr("lrsc.results.shipped_path", lambda name: tmp_path / f"{name}.nc")
+    monkeypatch.setattr("lrsc.results.results_root", lambda root=None: tmp_path)
+    notebook.show_settings()
+    notebook.show_statistics()
+    assert len(displayed_texts) == 1 and "Not measured" in displayed_texts[0]
 
 
 @pytest.mark.parametrize(

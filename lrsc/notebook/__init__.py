@@ -17,7 +17,7 @@ from lrsc.notebook.compressibility import (
 from lrsc.notebook.costs import show_computing, show_cost
 from lrsc.notebook.data import show_card, show_counts, show_examples
 from lrsc.notebook.display import MEASURES, show, table
-from lrsc.notebook.front import finding, show_finding
+from lrsc.notebook.front import finding, show_finding, show_statistics
 from lrsc.notebook.inputs import NAMES, parameters
 from lrsc.notebook.interventions import (
     interventions,
@@ -36,6 +36,7 @@ from lrsc.notebook.mechanism import (
     show_updates,
 )
 from lrsc.notebook.scores import (
+    show_by_statistics,
     show_claims,
     show_disagreements,
     show_headline,
@@ -59,19 +60,20 @@ from lrsc.notebook.studies import (
     show_pruned_accuracy,
     show_pruning_criteria,
     show_reference_prunability,
+    show_settings,
     show_throughput,
 )
 
 __all__ = [
     "MEASURES", "NAMES", "contrasted", "evidence", "finding", "interventions", "measured_rows",
-    "parameters", "show", "show_attribution_shares", "show_benchmark", "show_card",
-    "show_choices", "show_claims", "show_computing", "show_contrasts", "show_cost", "show_counts",
-    "show_crossfit", "show_curves", "show_disagreements", "show_dominance", "show_dynamics",
-    "show_examples",
-    "show_finding", "show_gallery", "show_headline", "show_interventions", "show_loss_ratios",
-    "show_methods", "show_norm_spread", "show_paired", "show_propositions", "show_pruned_accuracy",
-    "show_pruning", "show_pruning_criteria", "show_reference_prunability", "show_report",
-    "show_rest", "show_rows_compressibility", "show_rows_filters", "show_rows_orders",
-    "show_rows_pruning", "show_s2", "show_score_rows", "show_shrinking", "show_soup", "show_soups",
-    "show_table", "show_throughput", "show_tradeoffs", "show_updates", "summary", "table",
+    "parameters", "show", "show_attribution_shares", "show_benchmark", "show_by_statistics",
+    "show_card", "show_choices", "show_claims", "show_computing", "show_contrasts", "show_cost",
+    "show_counts", "show_crossfit", "show_curves", "show_disagreements", "show_dominance",
+    "show_dynamics", "show_examples", "show_finding", "show_gallery", "show_headline",
+    "show_interventions", "show_loss_ratios", "show_methods", "show_norm_spread", "show_paired",
+    "show_propositions", "show_pruned_accuracy", "show_pruning", "show_pruning_criteria",
+    "show_reference_prunability", "show_report", "show_rest", "show_rows_compressibility",
+    "show_rows_filters", "show_rows_orders", "show_rows_pruning", "show_s2", "show_score_rows",
+    "show_settings", "show_shrinking", "show_soup", "show_soups", "show_statistics", "show_table",
+    "show_throughput", "show_tradeoffs", "show_updates", "summary", "table",
 ]  # fmt: skip

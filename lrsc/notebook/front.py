@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from lrsc import plots
+from lrsc import experiments, plots
 from lrsc.claims import evidence, learning_rates
+from lrsc.config import STATISTICS
 from lrsc.notebook.display import html_table, say_unread, show
 
 
@@ -42,8 +43,42 @@ def show_finding(rows: Sequence[xr.Dataset]) -> None:
     display(Markdown("\n".join(f"- {text}" for text in sentences(rows))))
     show(plots.finding(rows), caption=_caption(rows))
     heads = ["Data set", "Network", "Learning rates", "Profile", "Training samples", "Seeds",
-             "Runs"]  # fmt: skip
+             "Runs", "Statistics of batch normalisation"]  # fmt: skip
     display(HTML(html_table(heads, [_cells(row) for row in rows])))
+
+
+def show_statistics() -> None:
+    """Display a sentence on what prunability depends on beside the LR, from the runs of `choices`.
+
+    Of the ResNet18s on Colored MNIST that were measured in all statistics, at the largest LR.
+    """
+    from IPython.display import Markdown, display
+
+    found = {}
+    for mode in STATISTICS:
+        try:
+            found[mode] = experiments.open_experiment(
+                "choices", "paper", dataset="colored_mnist", model="resnet18",
+                hyperparameter="settings", statistics=mode,
+            )  # fmt: skip
+        except ValueError:  # nothing is measured in these
+            return
+    shared = set.intersection(*(set(f["run_id"].values.tolist()) for f in found.values()))
+    of = {m: f.isel(run=np.isin(f["run_id"].values, list(shared))) for m, f in found.items()}
+    runs = of["running"]
+    lr = float(runs["lr"].values.max())
+    value = {
+        mode: " and ".join(f"{v:.2f}" for v in f["prunability"].values[f["lr"].values == lr])
+        for mode, f in of.items()
+    }
+    display(Markdown(
+        "- **What prunability depends on beside the learning rate:** the statistics that batch "
+        "normalisation uses on the pruned network. ResNet18s on Colored MNIST, "
+        f"{int(runs['n_train'].values[0]):,} training images, LR {lr:g}: {value['running']} with "
+        f"the means kept in training, {value['batch']} with those of each batch, "
+        f"{value['recalibrated']} with means estimated anew after pruning. "
+        "[What our choices change](choices.ipynb) has more."
+    ))  # fmt: skip
 
 
 def sentences(rows: Sequence[xr.Dataset]) -> list[str]:
@@ -119,4 +154,5 @@ def _cells(row: xr.Dataset) -> list[str]:
         ", ".join(f"{n:,}" for n in np.unique(row["n_train"].values)),
         ", ".join(map(str, np.unique(row["seed"].values))),
         runs,
+        ", ".join(_values([row], "statistics") if "statistics" in row.coords else []) or "–",
     ]

@@ -35,7 +35,7 @@ def show_score_rows(rows: Sequence[dict]) -> None:
     heads = ["Row", "Table", "Status", "Profile", "Training samples", "Seeds"]
     for measure, label in _HEADS.items():
         heads.append(label[0].upper() + label[1:] + (" (%)" if plots.is_percent(measure) else ""))
-    heads.append("Measure it with")
+    heads += ["Statistics of batch normalisation", "Measure it with"]
     lines = [(row["status"], _row_cells(row)) for row in rows]
     display(HTML(_sortable("Rows of tables S1 and S2", "Status", heads, lines)))
 
@@ -47,6 +47,19 @@ def show_claims(verdicts: Sequence[dict]) -> None:
     heads = ["Claim", "What it says", "Verdict", "Effect (95 % interval)", "p", "Rows", "It needs"]
     lines = [(claim["verdict"], _claim_cells(claim)) for claim in verdicts]
     display(HTML(_sortable("Claims", "Verdict", heads, lines)))
+
+
+def show_by_statistics(verdicts: Sequence[dict]) -> None:
+    """Display claims whose verdict depends on the statistics of batch normalisation, one by one."""
+    from IPython.display import HTML, display
+
+    heads = ["Claim", "Statistics", "Verdict", "Effect (95 % interval)", "p", "Rows"]
+    lines = []
+    for claim in (c for c in verdicts if "by_statistics" in c):
+        for mode, found in claim["by_statistics"].items():
+            cells = _claim_cells(claim | found)
+            lines.append((found["verdict"], [cells[0], _text(mode), *cells[2:6]]))
+    display(HTML(_sortable("Claims by statistics", "Verdict", heads, lines)))
 
 
 def show_disagreements() -> None:
@@ -75,6 +88,7 @@ def _row_cells(row: dict) -> list[Cell]:
     cells = [_text(", ".join(names)), _text(row["table"]), _text(row["status"])]
     cells += [_text(row["profile"] or "–"), _count(row["n"]), _count(row["seeds"])]
     cells += [_ranges(row, measure) for measure in _HEADS]
+    cells.append(_text(row["statistics"] or "–"))
     command = scorecard.command(row) if row["status"] == "not measured" else ""
     return [*cells, (f"<code>{html.escape(command)}</code>" if command else "–", command)]
 
