@@ -41,6 +41,22 @@ def test_a_gain_that_grows_with_the_network_is_one_row_a_data_set():
     assert found["rows"][0]["trend"] == 1 and found["up"] == 0.5  # one row: no verdict
 
 
+def test_networks_are_compared_in_the_same_statistics():
+    """In the paper's statistics where two have them, else all in running ones; never mixed."""
+    gains = {"fcn": 0.1, "resnet18": {"running": 0.2, "batch": 0.9}, "resnet50": {"running": 0.3}}
+
+    def find(experiment, profile, key, statistics=None):
+        of = gains.get(key[1], {}) if (profile, key[0]) == ("desk", "colored_mnist") else {}
+        of = {statistics: of} if isinstance(of, float) else of
+        return accuracy(of[statistics]) if statistics in of else None
+
+    (row,) = learning_rates.size(find)["rows"]
+    assert row["model"] == "2 networks" and row["effect"] == pytest.approx(0.8)  # as in the paper
+    gains["resnet18"] = {"running": 0.2}
+    (row,) = learning_rates.size(find)["rows"]
+    assert row["model"] == "3 networks" and row["effect"] == pytest.approx(0.2)
+
+
 def test_networks_on_other_data_are_not_compared():
     rows = {("semi_synthetic", "mnist_cifar", model, "lr"): accuracy(0.2)
             for model in ("fcn", "resnet18")}  # fmt: skip
