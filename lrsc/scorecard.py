@@ -130,6 +130,30 @@ def fits(found: xr.Dataset) -> list[dict]:
     return sorted(rows, key=lambda row: (row["model"], row["table"], row["deciding"]))
 
 
+def jointly(fits: list[dict]) -> list[dict]:
+    """Settings in which several models were measured, by the mean of their distances from S1.
+
+    fits: rows of `fits`, of all statistics. A setting holds for all models, but for initialisation
+    and statistics, which those without batch normalisation do not have. Each with `models`, the
+    distance of each by its name, and their mean `deciding`; nearest first.
+    """
+    of_s1 = [row for row in fits if row["table"] == "S1"]
+    alone = [row for row in of_s1 if not row["statistics"]]
+    found: dict[tuple, dict[str, float]] = {}
+    for row in of_s1:
+        if row["statistics"]:
+            setting = row["data"], row["model_options"], row["statistics"]
+            found.setdefault(setting, {})[row["model"]] = row["deciding"]
+    joint = []
+    for (data, options, statistics), of in found.items():
+        of = {r["model"]: r["deciding"] for r in alone if r["data"] == data} | of
+        if len(of) > 1:
+            mean = float(np.mean(list(of.values())))
+            joint.append({"data": data, "model_options": options, "statistics": statistics,
+                          "models": of, "deciding": mean})  # fmt: skip
+    return sorted(joint, key=lambda row: row["deciding"])
+
+
 def _fit(here: xr.Dataset, table: str) -> dict | None:
     shown = plans.DATASETS["colored_mnist"]
     line = next(

@@ -143,3 +143,8 @@ def test_settings_are_ordered_by_their_distance_from_the_paper():
     assert of_s1[1]["deciding"] == pytest.approx((0.03 / 0.03 + 0.3 + 0.3) / 3)
     assert of_s1[1]["following"] == pytest.approx(0.3)
     assert {row["table"] for row in rows} == {"S1", "S2"}
+    small = {"model": "fcn", "data": "rho = 0.3", "model_options": "", "statistics": ""}
+    assert scorecard.jointly(rows) == []  # of one model each
+    (joint,) = scorecard.jointly([*rows, small | {"table": "S1", "deciding": 2.0}])
+    assert joint["data"] == "rho = 0.3" and set(joint["models"]) == {"fcn", "resnet18"}
+    assert joint["deciding"] == pytest.approx((2 + of_s1[1]["deciding"]) / 2)

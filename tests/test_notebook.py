@@ -300,7 +300,8 @@ def test_pruning_criteria_are_ratios_to_the_unpruned_accuracy(tmp_path, monkeypa
 def test_settings_are_shown_where_they_are_measured(monkeypatch, tmp_path, displayed_texts):
     notebook.show_settings()
     notebook.show_statistics()
-    table, text, sentence = displayed_texts
+    joint, _, table, text, sentence = displayed_texts
+    assert "FCN" in joint and "ResNet18" in joint
     assert "FCN, S1" in table and "ResNet18, S2" in table and "rho = 0.02" in table
     assert "source mnist" in text and "lrsc sweep choices" in text and "LR 0.15" in sentence
     displayed_texts.clear()

@@ -126,6 +126,17 @@ def show_settings(experiment: str = "choices") -> None:
     if seen is None:
         return say_unmeasured()
     rows.sort(key=lambda row: (row["model"], row["table"], row["deciding"]))
+    joint = [
+        [row["data"] or "as decided", _init(row), row["statistics"], f"{row['deciding']:.2f}",
+         ", ".join(f"{plots.name_of(m)} {v:.2f}" for m, v in row["models"].items())]
+        for row in scorecard.jointly(rows)
+    ]  # fmt: skip
+    heads = ["Options of the data", "Initialisation", "Statistics", "Mean distance", "By model"]
+    display(HTML(html_table(heads, joint)))
+    display(Markdown(
+        "Distance from S1 in accuracy, class selectivity and class separation, by which a setting is "
+        "chosen, as the mean over models; settings in which several were measured. Differences are:"
+    ))  # fmt: skip
     heads = [
         "Model, table", "Options of the data", "Initialisation", "Statistics", "LRs",
         *(f"{plots.style(seen, m)[0]}, ours − paper's" for m in scorecard.MEASURES),
@@ -146,13 +157,17 @@ def _setting_cells(row: Mapping) -> list[str]:
         scale, form = (100, "+.1f") if plots.is_percent(measure) else (1, "+.2f")
         return "–" if gaps is None else " | ".join(f"{scale * gap:{form}}" for gap in gaps)
 
-    init = row["model_options"].removeprefix("init = ")
     return [
         f"{plots.name_of(row['model'])}, {row['table']}", row["data"] or "as decided",
-        init or ("torchvision" if row["statistics"] else "torch"), row["statistics"] or "–",
+        _init(row), row["statistics"] or "–",
         ", ".join(f"{lr:g}" for lr in row["ends"]), *map(cell, scorecard.MEASURES),
         f"{row['deciding']:.2f}", f"{row['following']:.2f}",
     ]  # fmt: skip
+
+
+def _init(row: Mapping) -> str:
+    usual = "torchvision" if row["statistics"] else "–"
+    return row["model_options"].removeprefix("init = ") or usual
 
 
 def show_pruning_criteria() -> None:
