@@ -303,7 +303,7 @@ def test_settings_are_shown_where_they_are_measured(monkeypatch, tmp_path, displ
     joint, _, table, text, sentence = displayed_texts
     assert "FCN" in joint and "ResNet18" in joint
     assert "FCN, S1" in table and "ResNet18, S2" in table and "rho = 0.02" in table
-    assert "source mnist" in text and "lrsc sweep choices" in text and "LR 0.15" in sentence
+    assert "mnist" in text and "lrsc sweep choices" in text and "LR 0.15" in sentence
     displayed_texts.clear()
     monkeypatch.setattr("lrsc.results.shipped_path", lambda name: tmp_path / f"{name}.nc")
     monkeypatch.setattr("lrsc.results.results_root", lambda root=None: tmp_path)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import itertools
 import json
 import shutil
 import tempfile
@@ -12,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from lrsc import experiments, plots
-from lrsc.config import RunConfig, TrainConfig
+from lrsc.config import STATISTICS, RunConfig, TrainConfig
 
 SCRIPTS = ("bokeh.min.js", "bokeh-api.min.js")  # of the bokeh package, copied into the book
 _FREE = ("lr", "max_epochs", "batch_size")  # settings that do not tell two series apart
@@ -39,11 +40,13 @@ def everything() -> dict[str, Any]:
     found: list[dict] = []
     with tempfile.TemporaryDirectory() as empty:  # no local runs: what ships with the book
         for name in experiments.names():
-            for profile in ("paper", "desk"):
+            for profile, mode in itertools.product(("paper", "desk"), STATISTICS):
                 try:
-                    ds = experiments.open_experiment(name, profile, root=empty)
+                    ds = experiments.open_experiment(name, profile, root=empty, statistics=mode)
                 except ValueError:  # nothing measured of it, or a file that cannot be read
                     continue
+                if mode != "running":  # where networks without batch normalisation are already
+                    ds = ds.isel(run=ds["statistics"].values != "")
                 found += _series(name, profile, ds)
     used = {name for one in found for name in one["values"]}
     measures = {
@@ -60,7 +63,8 @@ def _series(experiment: str, profile: str, ds: xr.Dataset) -> list[dict]:
     found = []
     for key in dict.fromkeys(keys):
         here = ds.isel(run=[i for i, other in enumerate(keys) if other == key])
-        dataset, model, settings, source = key
+        dataset, model, settings, source, mode = key
+        settings = (*settings, f"{mode} statistics") if mode else settings
         values = {
             name: _plain(here[name].values * (100 if plots.is_percent(name) else 1))
             for name in plots.STYLES
@@ -91,8 +95,8 @@ def _settings(text: str) -> tuple[str, str, tuple[str, ...]]:
     return config.dataset, config.model, tuple(changed)
 
 
-def _source(ds: xr.Dataset, i: int) -> tuple[str]:
-    return (str(ds["source_id"].values[i]),)
+def _source(ds: xr.Dataset, i: int) -> tuple[str, str]:
+    return str(ds["source_id"].values[i]), str(ds["statistics"].values[i])
 
 
 def _plain(values: np.ndarray) -> list:

@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from lrsc import results
@@ -97,7 +98,7 @@ def _result_links(folder: Path, path: Path) -> list[tuple[Path, str]]:
 
 
 def as_table(found: xr.Dataset):
-    """A row a run (pandas); curves over kappa spread over columns, other arrays are left out.
+    """A row a run (pandas); kappa and statistics spread over columns, other arrays are left out.
 
     A file without runs becomes long: a row for each combination of its dimensions.
     """
@@ -105,11 +106,14 @@ def as_table(found: xr.Dataset):
         return found.to_dataframe().reset_index()
     flat = {}
     for name, variable in found.variables.items():
-        if variable.dims == ("run",):
-            flat[str(name)] = variable.values
-        elif variable.dims == ("run", "kappa"):
-            for i, kappa in enumerate(found["kappa"].values):
-                flat[f"{name}[kappa={kappa:g}]"] = variable.values[:, i]
+        run, *others = variable.dims or ("",)
+        if run != "run" or not set(others) <= {"statistics", "kappa"}:
+            continue
+        for at in np.ndindex(variable.shape[1:]):
+            labels = [found[d].values[i] for d, i in zip(others, at, strict=True)]
+            said = ", ".join(f"{d}={v if isinstance(v, str) else format(v, 'g')}"
+                             for d, v in zip(others, labels, strict=True))  # fmt: skip
+            flat[f"{name}[{said}]" if said else str(name)] = variable.values[:, *at]
     import pandas
 
     return pandas.DataFrame(flat)

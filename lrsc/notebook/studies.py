@@ -134,8 +134,8 @@ def show_settings(experiment: str = "choices") -> None:
     heads = ["Options of the data", "Initialisation", "Statistics", "Mean distance", "By model"]
     display(HTML(html_table(heads, joint)))
     display(Markdown(
-        "Distance from S1 in accuracy, class selectivity and class separation, by which a setting is "
-        "chosen, as the mean over models; settings in which several were measured. Differences are:"
+        "Distance from S1 in accuracy, class selectivity and class separation, by which a setting "
+        "is chosen, as the mean over models; settings in which several were measured. Differences:"
     ))  # fmt: skip
     heads = [
         "Model, table", "Options of the data", "Initialisation", "Statistics", "LRs",
@@ -232,7 +232,8 @@ def show_norm_spread(model: str = "resnet18") -> None:
     show(plots.norm_spread(found, initial), caption=(
         f"{plots.name_of(model)}, a dot a run, larger at larger LRs. Spread: standard deviation "
         "over mean of a layer's filter norms, mean over layers; dashed, of an untrained network. "
-        f"All runs whose raw material was at hand. {caption_of(found, '')}"
+        "Prunability in running statistics of batch normalisation. All runs whose raw material was "
+        f"at hand. {caption_of(found, '')}"
     ))  # fmt: skip
 
 
@@ -242,6 +243,7 @@ def _shipped_runs(model: str) -> xr.Dataset | None:
     for name in experiments.names():
         of = experiments.shipped(name)
         if of is not None and "prunability" in of:
+            of = experiments.in_statistics(of, "running")
             here = (of["model"].values == model) & np.isfinite(of["prunability"].values)
             parts.append(of[["prunability"]].isel(run=here))
     found = xr.concat(parts, "run", join="outer") if parts else None

@@ -27,7 +27,7 @@ def runs(
 
 
 def opened(rows: Mapping[tuple, xr.Dataset], profile: str = "desk"):
-    """What claims call: rows by (experiment, data set, model, hyperparameter), in all statistics."""
+    """What claims call: rows by (experiment, data set, model, hyperparameter), all statistics."""
 
     def find(experiment, asked, key, statistics=None):
         return rows.get((experiment, *key)) if asked == profile else None
