@@ -135,23 +135,24 @@ def jointly(fits: list[dict]) -> list[dict]:
 
     fits: rows of `fits`, of all statistics. A setting holds for all models, but for initialisation
     and statistics, which those without batch normalisation do not have. Each with `models`, the
-    distance of each by its name, and their mean `deciding`; nearest first.
+    distance of each by its name, their mean `deciding`, and `ends`, the LRs of the network with
+    batch normalisation: only settings with the same ones compare. More ends first, then nearest.
     """
     of_s1 = [row for row in fits if row["table"] == "S1"]
     alone = [row for row in of_s1 if not row["statistics"]]
     found: dict[tuple, dict[str, float]] = {}
     for row in of_s1:
         if row["statistics"]:
-            setting = row["data"], row["model_options"], row["statistics"]
+            setting = row["data"], row["model_options"], row["statistics"], tuple(row["ends"])
             found.setdefault(setting, {})[row["model"]] = row["deciding"]
     joint = []
-    for (data, options, statistics), of in found.items():
+    for (data, options, statistics, ends), of in found.items():
         of = {r["model"]: r["deciding"] for r in alone if r["data"] == data} | of
         if len(of) > 1:
             mean = float(np.mean(list(of.values())))
             joint.append({"data": data, "model_options": options, "statistics": statistics,
-                          "models": of, "deciding": mean})  # fmt: skip
-    return sorted(joint, key=lambda row: row["deciding"])
+                          "ends": ends, "models": of, "deciding": mean})  # fmt: skip
+    return sorted(joint, key=lambda row: (-len(row["ends"]), row["deciding"]))
 
 
 def _fit(here: xr.Dataset, table: str) -> dict | None:

@@ -396,7 +396,9 @@ def result_each(
         [run.model for run in fine], dataset, prune_samples=prune_samples, seen=seen
     )
     of_network = {
-        id(run): xr.merge([found, raw_material(run.model, what), attributions(run.model, what)])
+        id(run): xr.merge(
+            [found, raw_material(run.model, what), attributions(run.model, what, dataset.train)]
+        )
         for run, found, what in zip(fine, measured, seen, strict=True)
     }
     return [
@@ -450,17 +452,19 @@ def raw_material(model: nn.Module, seen: measure.Observed) -> xr.Dataset:
     })  # fmt: skip
 
 
-def attributions(model: nn.Module, seen: measure.Observed) -> xr.Dataset:
+def attributions(model: nn.Module, seen: measure.Observed, train: datasets.Split) -> xr.Dataset:
     """What the network looks at on fixed test samples, and the maps themselves.
 
-    In running and in batch statistics; the maps are those in running ones.
+    In all statistics of batch normalisation; the maps are those in running ones. train: samples
+    from which they are estimated anew.
     """
     chosen = seen.chosen.take(torch.arange(min(ATTRIBUTED, len(seen.chosen))))
     found, maps = measure.attribution_measures(model, chosen)
     measured = {"running": found}
     if models.batch_norms(model):
         measured["batch"], _ = measure.attribution_measures(model, chosen, "batch")
-        measured["recalibrated"] = dict.fromkeys(found, torch.tensor(math.nan))
+        renewed, _ = models.settled(model, "recalibrated", train)
+        measured["recalibrated"], _ = measure.attribution_measures(renewed, chosen)
     about = "signed attribution map of fixed test inputs, divided by its largest value, "
     dims = ("attributed", *("row", "column")[: maps["integrated_gradients"].dim() - 1])
     variables = {
@@ -691,7 +695,9 @@ def measure_again(
             pruned_on = prune_samples(config, dataset)
             seen = measure.observe(net, dataset)
             (fresh,) = measure.measure_each([net], dataset, prune_samples=pruned_on, seen=[seen])
-            fresh = xr.merge([fresh, attributions(net, seen), raw_material(net, seen)])
+            fresh = xr.merge(
+                [fresh, attributions(net, seen, dataset.train), raw_material(net, seen)]
+            )
             old, source = old.assign_attrs(prune_samples=pruned_on), "weights"
         else:
             fresh = _from_raw_material(old, load(config, data_root))

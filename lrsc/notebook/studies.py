@@ -127,15 +127,18 @@ def show_settings(experiment: str = "choices") -> None:
         return say_unmeasured()
     rows.sort(key=lambda row: (row["model"], row["table"], row["deciding"]))
     joint = [
-        [row["data"] or "as decided", _init(row), row["statistics"], f"{row['deciding']:.2f}",
+        [row["data"] or "as decided", _init(row), row["statistics"],
+         ", ".join(f"{lr:g}" for lr in row["ends"]), f"{row['deciding']:.2f}",
          ", ".join(f"{plots.name_of(m)} {v:.2f}" for m, v in row["models"].items())]
         for row in scorecard.jointly(rows)
     ]  # fmt: skip
-    heads = ["Options of the data", "Initialisation", "Statistics", "Mean distance", "By model"]
+    heads = ["Options of the data", "Initialisation", "Statistics", "LRs of ResNet18",
+             "Mean distance", "By model"]  # fmt: skip
     display(HTML(html_table(heads, joint)))
     display(Markdown(
         "Distance from S1 in accuracy, class selectivity and class separation, by which a setting "
-        "is chosen, as the mean over models; settings in which several were measured. Differences:"
+        "is chosen, as the mean over models; settings in which several were measured. Only rows "
+        "with the same LRs compare. The differences, model by model:"
     ))  # fmt: skip
     heads = [
         "Model, table", "Options of the data", "Initialisation", "Statistics", "LRs",
