@@ -20,14 +20,15 @@ def accuracy(pred: Tensor, y: Tensor) -> Tensor:
 def chance(y: Tensor) -> Tensor:
     """Accuracy of a network that has forgotten everything: the most frequent class's share of y."""
     (y,) = _same_samples(y=y)
-    return y.bincount().max().double() / len(y)
+    classes, _ = _grid(y, y)
+    return y.bincount(minlength=classes).max().double() / len(y)
 
 
 def chance_corrected(after: Tensor, before: Tensor, level: Tensor | float) -> Tensor:
     """(after - chance) / (before - chance) of accuracies; NaN where before is at chance or below.
 
-    A network that has forgotten everything has 0; the plain ratio has chance / before. Shapes that
-    can be broadcast; level: the `chance` of the test labels.
+    A network that has forgotten everything has 0; the plain ratio has chance / before. NaN, of runs
+    that diverged, stays NaN. Shapes that can be broadcast; level: the `chance` of the test labels.
     """
     margin = before - level
     return torch.where(margin > 0, (after - level) / margin, torch.nan)

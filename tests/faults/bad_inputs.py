@@ -187,7 +187,7 @@ OF_LABELS = ("accuracy", "group_accuracies", "worst_group_accuracy", "adjusted_a
 OF_PAIRS = ("rank_correlation", "rank_correlation_interval")
 OF_TABLES = ("dominance_persistence", "update_response")
 # documented: no loss, no bias-conflicting sample, a constant side, a group or kind without samples
-MAY_BE_NAN = {*OF_LOSSES, *OF_PAIRS, *OF_TABLES, "group_accuracies"}
+MAY_BE_NAN = {"chance_corrected", *OF_LOSSES, *OF_PAIRS, *OF_TABLES, "group_accuracies"}
 FILLS = ("random", "nan", "inf", "-inf", "constant", "zero", "huge", "tiny")
 LABELS = ("random", "one class", "one-sample class", "empty", "one sample", "gap")
 
@@ -237,6 +237,10 @@ def _arguments(name: str, fill: str, kind: str, samples: int, rng: random.Random
         return [losses] if name == "loss_entropy" else [losses, y > 0]
     if name == "accuracy":
         return [y.flip(0), y]
+    if name == "chance":
+        return [y]
+    if name == "chance_corrected":
+        return [z, _values(fill, (samples, 5), generator, rng), 0.1]
     if name in OF_LABELS:
         bias = _labels(kind, samples, generator)
         return [y.flip(0), y, bias, *([y, bias] if name == "adjusted_average" else [])]
