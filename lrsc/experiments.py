@@ -15,6 +15,7 @@ import xarray as xr
 from lrsc import consolidated, datasets, measure, metrics, models, plans, results, states
 from lrsc.config import STATISTICS, RunConfig, TrainConfig
 from lrsc.errors import DataMissing, check_names
+from lrsc.metrics.robustness import LEAST_MARGIN
 from lrsc.plans import EXPERIMENTS as EXPERIMENTS
 from lrsc.plans import Row
 
@@ -355,8 +356,9 @@ def _with_chance(found: xr.Dataset) -> xr.Dataset:
     @functools.cache
     def level(text: str) -> float:
         config = results.parsed(text)
+        source = "real" if config.source == "auto" else config.source  # stand-ins never ship
         try:
-            data = datasets.load(config.dataset, source=config.source, **dict(config.data))
+            data = datasets.load(config.dataset, source=source, **dict(config.data))
         except DataMissing:
             return math.nan
         return float(metrics.chance(data.test.y))
@@ -640,7 +642,7 @@ def _corrected(found: xr.Dataset) -> xr.Dataset:
         after = found[f"accuracy_pruned_{method}"].mean("kappa")
         margin = after / found[name] - found["chance"]  # prunability is mean after / before
         units, long_name = measure.VARIABLES[f"{name}_corrected"]
-        value = ((after - found["chance"]) / margin).where(margin > 0)
+        value = ((after - found["chance"]) / margin).where(margin >= LEAST_MARGIN)
         found[f"{name}_corrected"] = value.assign_attrs(units=units, long_name=long_name)
     return found
 

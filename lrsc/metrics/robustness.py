@@ -10,6 +10,8 @@ from torch import Tensor
 
 from lrsc.metrics.checks import labels, tensor
 
+LEAST_MARGIN = 0.02  # of an accuracy over chance, from which on what is left of it means something
+
 
 def accuracy(pred: Tensor, y: Tensor) -> Tensor:
     """Share of samples with pred = y, 0-dimensional. SPEC section 5."""
@@ -25,13 +27,14 @@ def chance(y: Tensor) -> Tensor:
 
 
 def chance_corrected(after: Tensor, before: Tensor, level: Tensor | float) -> Tensor:
-    """(after - chance) / (before - chance) of accuracies; NaN where before is at chance or below.
+    """(after - chance) / (before - chance) of accuracies; NaN where before is hardly above chance.
 
     A network that has forgotten everything has 0; the plain ratio has chance / before. NaN, of runs
     that diverged, stays NaN. Shapes that can be broadcast; level: the `chance` of the test labels.
+    Within LEAST_MARGIN of chance there is nothing to lose, and the ratio is of noise.
     """
     margin = before - level
-    return torch.where(margin > 0, (after - level) / margin, torch.nan)
+    return torch.where(margin >= LEAST_MARGIN, (after - level) / margin, torch.nan)
 
 
 def group_accuracies(pred: Tensor, y: Tensor, bias: Tensor) -> Tensor:

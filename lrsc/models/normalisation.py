@@ -121,6 +121,7 @@ def recalibrate(
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:samples]
     chosen = split.take(order).to(device)
     momenta = [layer.momentum for layer in own]
+    before = copy.deepcopy([dict(layer.named_buffers()) for layer in own])
     with modes_kept(net), matmul_precision("fp32", device):
         net.eval()
         for layer in own:
@@ -131,6 +132,11 @@ def recalibrate(
             for x in chosen.batches(parts):
                 with input_errors(x):
                     net(as_taken(net, x))
+        except BaseException:  # nothing is changed where it cannot be finished
+            for layer, buffers in zip(own, before, strict=True):
+                for name, value in buffers.items():
+                    layer.get_buffer(name).copy_(value)
+            raise
         finally:
             for layer, momentum in zip(own, momenta, strict=True):
                 layer.momentum = momentum
@@ -205,7 +211,7 @@ def input_errors(x: Tensor) -> Iterator[None]:
 
 
 def _check_running(layers: Sequence[_BatchNorm]) -> None:
-    if any(layer.running_mean is None for layer in layers):
+    if any(layer.running_mean is None or not layer.track_running_stats for layer in layers):
         raise ValueError(
             "a batch normalisation of the network keeps no running statistics "
             "(track_running_stats=False): use statistics='batch'"

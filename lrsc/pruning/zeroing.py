@@ -17,11 +17,13 @@ from lrsc.datasets import Split
 from lrsc.errors import check_names
 from lrsc.models import (
     Stack,
+    as_taken,
     check_statistics,
     classifier,
     input_errors,
     linear_layers,
     matmul_precision,
+    modes_kept,
     pass_size,
     predict,
 )
@@ -137,7 +139,8 @@ def pruning_curves(
     rankings = [_rankings(net, method, scope) for net in networks]
     at_once = _at_once(networks[0])
     # copies into which pruned weights are written, again and again
-    places = [_in_fast_layout(copy.deepcopy(networks[0])) for _ in range(min(at_once, len(todo)))]
+    place = _in_fast_layout(networks[0], split.inputs(split.x[:2]))
+    places = [copy.deepcopy(place) for _ in range(min(at_once, len(todo)))]
     found = []
     for some in (todo[i : i + at_once] for i in range(0, len(todo), at_once)):
         used = places[: len(some)]
@@ -158,10 +161,21 @@ def _at_once(net: nn.Module) -> int:
     return max(1, _STACKED // sum(p.numel() * p.element_size() for p in net.parameters()))
 
 
-def _in_fast_layout(net: nn.Module) -> nn.Module:
-    """Convolutions of images with their channels last, as they are computed fastest on CPUs."""
-    is_of_images = all(parameter.dim() < 5 for parameter in net.parameters())
-    return net.to(memory_format=torch.channels_last) if is_of_images else net
+def _in_fast_layout(net: nn.Module, x: Tensor) -> nn.Module:
+    """A copy, with its channels last where it takes inputs x so: fastest for images on CPUs.
+
+    A network that calls `view` on a map, say, does not.
+    """
+    plain = copy.deepcopy(net)
+    if any(t.dim() > 4 for t in (*plain.parameters(), *plain.buffers())):
+        return plain
+    try:
+        with torch.no_grad(), modes_kept(net):
+            fast = copy.deepcopy(net).eval().to(memory_format=torch.channels_last)
+            fast(as_taken(fast, x))
+    except RuntimeError:  # also what is wrong with any layout, which is then said of the plain one
+        return plain
+    return plain.to(memory_format=torch.channels_last)
 
 
 def _copy(source: nn.Module, target: nn.Module) -> None:
