@@ -53,6 +53,7 @@ EXECUTORS = ("serial", "dask")
 WRITERS = ("worker", "client")
 ATTRIBUTED = 100  # of the fixed test inputs, on which attributions are computed
 FEW_PRUNED = 2000  # unbiased test images on which most networks are pruned
+QUICK_PRUNED = 200  # the same in the quick profile, which is no evidence
 _log = logging.getLogger(__name__)
 _writing = threading.Lock()
 
@@ -553,7 +554,8 @@ def prune_samples(config: RunConfig, dataset: datasets.BiasedDataset) -> int:
     pruned three times, once for each of its statistics.
     """
     few = "n_train" in dict(config.data) or config.model in models.NORMALISED
-    return min(FEW_PRUNED, len(dataset.test)) if few else len(dataset.test)
+    most = QUICK_PRUNED if config.source == "embedded" else FEW_PRUNED
+    return min(most, len(dataset.test)) if few else len(dataset.test)
 
 
 def _is_done(name: str, root: str | Path | None, probes: Iterable[str]) -> bool:
