@@ -111,17 +111,20 @@ def measure_each(
     seen: "Sequence[Observed] | None" = None,
     samples: int = SAMPLES,
     layer: str | None = None,
+    train: Split | None = None,
 ) -> list[xr.Dataset]:
     """`measure` of networks of one architecture, whose pruning curves are computed together.
 
     statistics: a dimension of the results; None: all, and no dimension where they make no
     difference. seen: what `observe` gave for the networks with the first of them, where it was
-    called already. Nothing is copied to the host before all is computed. Other arguments and
-    errors: as in `measure`.
+    called already. train: what pruned networks are recalibrated from, default the data set's.
+    Nothing is copied to the host before all is computed. Other arguments and errors: as in
+    `measure`.
     """
     if not networks:
         return []
     methods = list(methods)
+    train = dataset.train if train is None else train
     # a network without batch normalisation is the same in all of them
     apart = (statistics or models.STATISTICS)[: None if models.batch_norms(networks[0]) else 1]
     found: list[list[dict]] = []
@@ -132,7 +135,7 @@ def measure_each(
         pruned_on = test if prune_samples is None else fixed_samples(test, prune_samples)
         right = [(what.logits.argmax(1) == test.y).double().mean()[None] for what in seen]
         pruned = pruning_measures(
-            networks, pruned_on, methods, name, dataset.train, metrics.chance(test.y),
+            networks, pruned_on, methods, name, train, metrics.chance(test.y),
             torch.stack(right) if prune_samples is None or prune_samples >= len(test) else None,
         )  # fmt: skip
         found.append([

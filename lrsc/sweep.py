@@ -53,7 +53,8 @@ EXECUTORS = ("serial", "dask")
 WRITERS = ("worker", "client")
 ATTRIBUTED = 100  # of the fixed test inputs, on which attributions are computed
 FEW_PRUNED = 2000  # unbiased test images on which most networks are pruned
-QUICK_PRUNED = 200  # the same in the quick profile, which is no evidence
+# the same in the quick profile, which is no evidence; training images for recalibration as well
+QUICK_PRUNED, QUICK_ATTRIBUTED = 100, 20
 _log = logging.getLogger(__name__)
 _writing = threading.Lock()
 
@@ -393,17 +394,27 @@ def result_each(
             seen.append(what)
         else:
             run.status, run.train_accuracy = "diverged", math.nan
-    measured = measure.measure_each(
-        [run.model for run in fine], dataset, prune_samples=prune_samples, seen=seen
-    )
-    of_network = {
-        id(run): xr.merge(
-            [found, raw_material(run.model, what), attributions(run.model, what, dataset.train)]
-        )
-        for run, found, what in zip(fine, measured, seen, strict=True)
-    }
+    measured = of_networks([run.model for run in fine], dataset, prune_samples, seen)
+    of_network = {id(run): found for run, found in zip(fine, measured, strict=True)}
     return [
         xr.merge([of_training(run), of_network.get(id(run), measure.nothing())]) for run in trained
+    ]
+
+
+def of_networks(
+    networks: Sequence[nn.Module], dataset: datasets.BiasedDataset, prune_samples: int,
+    seen: Sequence[measure.Observed],
+) -> list[xr.Dataset]:  # fmt: skip
+    """Measures, attributions and raw material of networks of one model."""
+    train, attributed = dataset.train, ATTRIBUTED
+    if prune_samples == QUICK_PRUNED:
+        train, attributed = measure.fixed_samples(train, QUICK_PRUNED), QUICK_ATTRIBUTED
+    measured = measure.measure_each(
+        networks, dataset, prune_samples=prune_samples, seen=seen, train=train
+    )
+    return [
+        xr.merge([found, raw_material(net, what), attributions(net, what, train, attributed)])
+        for net, found, what in zip(networks, measured, seen, strict=True)
     ]
 
 
@@ -453,13 +464,15 @@ def raw_material(model: nn.Module, seen: measure.Observed) -> xr.Dataset:
     })  # fmt: skip
 
 
-def attributions(model: nn.Module, seen: measure.Observed, train: datasets.Split) -> xr.Dataset:
-    """What the network looks at on fixed test samples, and the maps themselves.
+def attributions(
+    model: nn.Module, seen: measure.Observed, train: datasets.Split, n: int
+) -> xr.Dataset:
+    """What the network looks at on n fixed test samples, and the maps themselves.
 
     In all statistics of batch normalisation; the maps are those in running ones. train: samples
     from which they are estimated anew.
     """
-    chosen = seen.chosen.take(torch.arange(min(ATTRIBUTED, len(seen.chosen))))
+    chosen = seen.chosen.take(torch.arange(min(n, len(seen.chosen))))
     found, maps = measure.attribution_measures(model, chosen)
     measured = {"running": found}
     if models.batch_norms(model):
@@ -696,10 +709,7 @@ def measure_again(
             net, dataset = load_checkpoint(weights, config, data_root)
             pruned_on = prune_samples(config, dataset)
             seen = measure.observe(net, dataset)
-            (fresh,) = measure.measure_each([net], dataset, prune_samples=pruned_on, seen=[seen])
-            fresh = xr.merge(
-                [fresh, attributions(net, seen, dataset.train), raw_material(net, seen)]
-            )
+            (fresh,) = of_networks([net], dataset, pruned_on, [seen])
             old, source = old.assign_attrs(prune_samples=pruned_on), "weights"
         else:
             fresh = _from_raw_material(old, load(config, data_root))
