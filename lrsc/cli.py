@@ -97,6 +97,18 @@ def _parser() -> argparse.ArgumentParser:
     _common(add, profile="quick")
     add.set_defaults(command=_sweep, executor="serial", write="worker", retries=2)
 
+    text = "train and measure the runs worth most that a time holds, and pack them"
+    add = commands.add_parser("campaign", help=text)
+    add.add_argument("--minutes", type=float, required=True, help="until all is packed")
+    add.add_argument("--out", type=Path, default="campaign", help="for the packs (campaign/)")
+    add.add_argument("--plan", type=Path, help="CSV file of rows (default the one that ships)")
+    add.add_argument("--raw", action="store_true", help="train shipped runs too, for raw material")
+    add.add_argument("--light", action="store_true", help="pack no raw material")
+    add.add_argument("--engine", default="auto", help="as of lrsc sweep")
+    add.add_argument("--workers", type=int, help="processes (default a core each; 1 on a GPU)")
+    _common(add)
+    add.set_defaults(command=_campaign)
+
     add = commands.add_parser("measure", help="measure a checkpoint, or stored runs again")
     add.add_argument("checkpoint", nargs="?", help="file with a state_dict of a model of ours")
     add.add_argument("--dataset", help="data set that the checkpoint is measured on")
@@ -195,7 +207,8 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
             parser.add_argument("--data-root", type=Path, help="data root (default $LRSC_DATA)")
     text = "bring the runs of other results folders; what is here stays"
     add = actions.add_parser("merge", help=text)
-    add.add_argument("sources", nargs="+", type=Path, metavar="SOURCE", help="results folder")
+    add.add_argument("sources", nargs="+", type=Path, metavar="SOURCE",
+                     help="results folder, or pack of a campaign")  # fmt: skip
     add.set_defaults(command=_merge, kept="What was brought is kept")
     add = actions.add_parser("verify", help="look at every file, and at what ships with the book")
     add.set_defaults(command=_verify)
@@ -208,12 +221,14 @@ def _add_results(parser: argparse.ArgumentParser) -> None:
         add.add_argument("--json", action="store_true", help="the same rows for programs")
 
 
-def _common(parser: argparse.ArgumentParser, profile: str) -> None:
-    parser.add_argument("--profile", default=profile, help=f"quick, desk or paper ({profile})")
+def _common(parser: argparse.ArgumentParser, profile: str = "") -> None:
+    if profile:
+        parser.add_argument("--profile", default=profile, help=f"quick, desk or paper ({profile})")
     parser.add_argument("--data-root", type=Path, help="data root (default $LRSC_DATA)")
     parser.add_argument("--results", type=Path, help="results folder (default results/)")
     parser.add_argument("--device", help="cpu, cuda, ... (default a GPU where there is one)")
-    parser.add_argument("--threads", type=int, help="CPU threads (default all)")
+    if profile:
+        parser.add_argument("--threads", type=int, help="CPU threads (default all)")
 
 
 def _numbers(text: str) -> list:
@@ -344,6 +359,21 @@ def _sweep(args) -> int | None:
         executor=args.executor, scheduler=args.scheduler, write=args.write, retries=args.retries,
         time_limit=args.time_limit,
     )  # fmt: skip
+
+
+def _campaign(args) -> None:
+    from lrsc import campaign
+
+    done = campaign.run(
+        args.minutes, device=args.device, out=args.out, plan=args.plan, root=args.results,
+        data_root=args.data_root, engine=args.engine, workers=args.workers, raw=args.raw,
+        light=args.light,
+    )  # fmt: skip
+    print(
+        f"{len(done.finished)} runs finished, {done.standing} of the plan stand, {done.rows[0]} of "
+        f"{done.rows[1]} rows whole, {done.seconds:.0f} s; packed: "
+        + ", ".join(map(str, done.files))
+    )
 
 
 def _do_sweep(args, sweep, configs, **options) -> int | None:

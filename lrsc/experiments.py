@@ -99,6 +99,11 @@ def _of_row(
     ]  # fmt: skip
 
 
+def knob(name: str, dataset: str, model: str, hyperparameter: str) -> str:
+    """The field of TrainConfig that a row of an experiment sweeps."""
+    return _rows(name, (dataset, model, hyperparameter))[0].knob
+
+
 def recording(config: RunConfig) -> dict[str, int]:
     """Probes that a sweep records of a run, and the iterations between two calls.
 
@@ -677,14 +682,24 @@ def known_runs(root: str | Path | None = None) -> xr.Dataset | None:
 
 
 def estimate_epochs(config: RunConfig, known: xr.Dataset | None) -> float:
-    """Epochs a run is likely to need: those of the done run nearest in LR, else its cap."""
+    """Epochs a run is likely to need: those of the done run nearest in LR, else its cap.
+
+    Of runs on as much and the same data, where there are some.
+    """
     if known is not None:
-        same = (known["dataset"] == config.dataset) & (known["model"] == config.model)
-        epochs, lr = known["epochs"].values[same], known["lr"].values[same]
+        chosen = _alike(config, known)
+        epochs, lr = chosen["epochs"].values, chosen["lr"].values
         if len(epochs):
             nearest = np.abs(np.log(lr / config.train.lr)).argmin()
             return float(min(epochs[nearest], config.train.max_epochs))
     return float(config.train.max_epochs) if math.isfinite(config.train.max_epochs) else 0.0
+
+
+def _alike(config: RunConfig, known: xr.Dataset) -> xr.Dataset:
+    """Runs of a run's data set and model; of those only the ones with its data options, if any."""
+    same = (known["dataset"] == config.dataset) & (known["model"] == config.model)
+    alike = same & (known["data"] == results.options_text(config.data))
+    return known.isel(run=(alike if alike.any() else same).values)
 
 
 def expected_seconds(config: RunConfig, known: xr.Dataset | None) -> float:
@@ -694,10 +709,7 @@ def expected_seconds(config: RunConfig, known: xr.Dataset | None) -> float:
     """
     if known is None:
         return math.inf
-    same = (known["dataset"] == config.dataset) & (known["model"] == config.model)
-    options = ", ".join(f"{k} = {v}" for k, v in config.data)
-    alike = same & (known["data"] == options)
-    chosen = known.isel(run=(alike if alike.any() else same).values)
+    chosen = _alike(config, known)
     epochs, seconds = chosen["epochs"].values, chosen["train_seconds"].values
     fine = (epochs > 0) & np.isfinite(seconds)
     if not fine.any():

@@ -35,6 +35,8 @@ FROM_ATTRS = {
 LOW_LR = 0.001  # at which the other hyperparameters are swept
 # dimensions an experiment keeps; raw material has others
 LABELS = {"statistics", "kappa", "class", "bias", "q", "kept"}
+# dimensions of raw material that is no curve
+RAW = {"sample", "unit", "test_sample", "logit", "filter", "attributed", "row", "column"}
 
 
 def project_root() -> Path:
@@ -283,6 +285,11 @@ def _measured(found: xr.Dataset, prefixes: tuple[str, ...]) -> list[str]:
     ]  # fmt: skip
 
 
+def without_raw(found: xr.Dataset) -> xr.Dataset:
+    """A run's measures and curves, without what a changed metric would be computed from."""
+    return found.drop_vars([n for n, v in found.variables.items() if RAW & set(v.dims)])
+
+
 def combine(runs: Iterable[xr.Dataset], recorded: Iterable[str] = ()) -> xr.Dataset:
     """Runs' results -> long form: dimension `run`, what identifies a run as coordinates.
 
@@ -446,11 +453,16 @@ def described(texts: Iterable[str]) -> dict[str, tuple[str, np.ndarray]]:
         "model": [c.model for c in configs],
         "lr": [c.train.lr for c in configs],
         "seed": [c.seed for c in configs],
-        "data": [", ".join(f"{k} = {v}" for k, v in c.data) for c in configs],
-        "model_options": [", ".join(f"{k} = {v}" for k, v in c.model_options) for c in configs],
+        "data": [options_text(c.data) for c in configs],
+        "model_options": [options_text(c.model_options) for c in configs],
     }
     columns |= {k: list(v) for k, v in _swept(configs).items()}
     return {name: ("run", _column(values)) for name, values in columns.items()}
+
+
+def options_text(options: Iterable[tuple[str, object]]) -> str:
+    """Options of a data set or model, as a coordinate has them."""
+    return ", ".join(f"{name} = {value}" for name, value in options)
 
 
 def _column(values: list) -> np.ndarray:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from lrsc import datasets, models, results, states, sweep
+from lrsc import datasets, models, packs, results, states, sweep
 from lrsc.config import run_id
 from lrsc.errors import shown
 
@@ -53,15 +53,19 @@ def verify(root: str | Path | None = None, shipped: bool = True) -> Iterator[Fin
 
 
 def merge(sources: Iterable[str | Path], root: str | Path | None = None) -> Iterator[Finding]:
-    """Bring the runs of other results folders, and their weights, into this one.
+    """Bring the runs of other results folders, with their weights, and of packs into this one.
 
-    Each is verified before it is taken, and copied atomically, its weights first. A run that is
-    here already is never replaced: 'same' if all its variables are equal, else 'different'. Called
-    again after an interruption, it goes on. The sources are only read. Raises ValueError for a
-    source that is no results folder, or this one.
+    A pack is a file that `lrsc campaign` wrote; all that are given are taken together, and the
+    checkpoints in them of runs that are not done here come too. Each run is verified before it is
+    taken, and copied atomically, its weights first. A run that is here already is never replaced:
+    'same' if all its variables are equal, else 'different'. Called again after an interruption, it
+    goes on. The sources are only read. Raises ValueError for a
+    source that is no results folder or pack, or this one.
     """
     folder = results.results_root(root)
     given = [Path(source) for source in sources]
+    archives = [source for source in given if source.is_file()]
+    given = [source for source in given if source not in archives]
     for source in given:
         if not (source / "runs").is_dir():
             raise ValueError(f"{source} is no results folder: it has no folder runs/")
@@ -70,6 +74,12 @@ def merge(sources: Iterable[str | Path], root: str | Path | None = None) -> Iter
     for source in given:
         for path in _files(source / "runs", "*.nc"):
             yield _merged(path, source, folder)
+    if archives:
+        with packs.unpacked(archives, folder) as source:
+            for path in _files(source / "runs", "*.nc"):
+                yield _merged(path, source, folder)
+            for path in _files(source / "checkpoints", "*/*.pt"):
+                yield _checkpoint(path, folder)
 
 
 def garbage(root: str | Path | None = None, weights: bool = False) -> Iterator[Finding]:
@@ -213,6 +223,17 @@ def _bring_weights(name: str, source: Path, folder: Path) -> bool:
     except FileExistsError:
         pass
     return True
+
+
+def _checkpoint(path: Path, folder: Path) -> Finding:
+    """Bring what a run that was cut off goes on from, unless it went further here."""
+    name = path.parent.name
+    target = results.checkpoints_path(name, folder) / path.name
+    if results.run_path(name, folder).is_file() or target.is_file():
+        return Finding(path, "same", "the run is further here")
+    with results.atomic(target, replace=False) as part:
+        shutil.copyfile(path, part)
+    return Finding(path, "taken", "checkpoint")
 
 
 def _is_whole(path: Path) -> bool:

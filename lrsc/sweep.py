@@ -85,6 +85,8 @@ def run(
     write: str = "worker",
     retries: int = 2,
     time_limit: float | None = None,
+    wanted: Callable[[RunConfig], bool] | None = None,
+    progress: Progress | None = None,
 ) -> Report:
     """Train and measure every run that is not done yet, runs of one model side by side.
 
@@ -93,6 +95,7 @@ def run(
     ship with the book too if their raw material is not here. on_result is called with (number, of,
     result) after each run, one at a time. All runs are checked before the first starts; a run that
     another process is at is left to it. A run that was stopped goes on from its last checkpoint.
+    wanted: asked before each run starts, which else is left. progress: a display that calls share.
     Of several processes (torchrun) all train each run, and the first measures and writes.
 
     executor 'dask' sends the runs to the workers of a Dask cluster, the longest first: scheduler is
@@ -145,8 +148,8 @@ def run(
         )
     expected, bound = _expected_steps(to_do, root, data_root)
     images = sum(steps * batch for steps, batch in expected.values())
-    with contextlib.closing(Progress(len(to_do), images, bound)) as progress:
-        sweep = _Sweep(asked, root, data_root, on_result, expected, progress)
+    with contextlib.closing(progress or Progress(len(to_do), images, bound)) as display:
+        sweep = _Sweep(asked, root, data_root, on_result, expected, display, wanted)
         for group in _groups(to_do):
             sweep.train(group, device, engine, replicas)
     return Report(
@@ -192,7 +195,9 @@ class _Sweep:
         on_result: Callable[[int, int, xr.Dataset], None] | None,
         expected: dict[str, tuple[float, int]],
         progress: Progress,
+        wanted: Callable[[RunConfig], bool] | None = None,
     ) -> None:
+        self.wanted = wanted
         self.asked, self.root, self.data_root, self.on_result = asked, root, data_root, on_result
         self.order = list(asked)
         self.expected, self.progress = expected, progress
@@ -237,6 +242,9 @@ class _Sweep:
         """The group's runs as this process may train them, each claimed when it is asked for."""
         for name, config in group.items():
             claim = contextlib.ExitStack()
+            if self.wanted is not None and not self.wanted(config):
+                self.progress.left_out()
+                continue
             if not claim.enter_context(_claim(name, self.root, config)):
                 self.elsewhere.add(name)
                 self.progress.left_out()
@@ -643,8 +651,11 @@ def estimate(
     return list(rows.values())
 
 
-def step_seconds(config: RunConfig, dataset: datasets.BiasedDataset, device: str | None) -> float:
-    """Median seconds of a training step, measured: 2 and 12 steps, three times."""
+def step_seconds(
+    config: RunConfig, dataset: datasets.BiasedDataset, device: str | None, runs: int = 1,
+    steps: tuple[int, int] = (2, 12), rounds: int = 3,
+) -> float:  # fmt: skip
+    """Median seconds of a training step of so many runs together, from two numbers of steps."""
     few = dataclasses.replace(dataset, train=measure.fixed_samples(dataset.train, 2000))
 
     usual = TrainConfig()
@@ -657,11 +668,17 @@ def step_seconds(config: RunConfig, dataset: datasets.BiasedDataset, device: str
         )
         options = dict(config.model_options)
         started = time.perf_counter()
-        fit(config.model, few, short, model_options=options, device=device, progress=False)
+        fit(
+            config.model, few, short, seeds=range(runs), model_options=options, device=device,
+            progress=False,
+        )  # fmt: skip
         return time.perf_counter() - started
 
-    timed(2)
-    return statistics.median((timed(12) - timed(2)) / 10 for _ in range(3))
+    few_steps, many = steps
+    timed(few_steps)
+    return statistics.median(
+        max(1e-6, timed(many) - timed(few_steps)) / (many - few_steps) for _ in range(rounds)
+    )
 
 
 @contextlib.contextmanager
