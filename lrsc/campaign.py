@@ -173,6 +173,8 @@ def run(
             f"ends {GRACE:g} s before the time does"
         )
     check_names("engine", [engine], ENGINES)
+    if workers is not None and not arguments.is_whole(workers, 1):
+        raise ValueError(f"workers must be a whole number >= 1 or None, found {shown(workers)}")
     where = arguments.device(device)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     workers = workers or (1 if where.type == "cuda" else cores or 1)
@@ -187,6 +189,7 @@ def run(
     named = _named(items, options.data_root)
     every = list(dict.fromkeys(name for names in named for name in names))
     before = {name for name in every if _stands(name, options)}
+    to_do = len(before) < len(every)
     end = started + 60 * minutes
     crew = _Crew(options, workers, len(items))
 
@@ -204,10 +207,13 @@ def run(
         crew.stop(end - PACKING)
         report()
     finished = [name for name in every if name not in before and _stands(name, options)]
-    if not finished and not crew.logged[0] and math.isfinite(crew.cheapest):
+    if to_do and not finished and not crew.logged[0]:
+        takes = (
+            f"the cheapest takes {crew.cheapest / 60:.1f} minutes here"
+            if math.isfinite(crew.cheapest) else "they were over before a row was looked at"
+        )  # fmt: skip
         raise ValueError(
-            f"{minutes:g} minutes hold no run of the plan: the cheapest takes "
-            f"{crew.cheapest / 60:.1f} minutes here, looked at in some seconds, the end {GRACE:g} s"
+            f"{minutes:g} minutes hold no run of the plan: {takes}, and the end {GRACE:g} s"
         )
     about = {"minutes": minutes, "plan": str(plan or PLAN.name), "failed": [
         item.name for item, n in zip(items, crew.failures, strict=True) if n > 1
@@ -334,7 +340,8 @@ def _work(options: _Options, failures: Sequence[int], board: Any) -> None:
     board[_PEAK] = _peak(arguments.device(options.device))
     display = Progress(0, 0.0, bound=False, show=False)
     costs = _Costs(options, board[_PEAK])
-    threading.Thread(target=_tell, args=(board, display, costs), daemon=True).start()
+    teller = _Teller(board, display, costs)
+    threading.Thread(target=teller.go_on, daemon=True).start()
     for number, item in enumerate(read_plan(options.plan)):
         if failures[number] > 1:
             continue
@@ -348,19 +355,33 @@ def _work(options: _Options, failures: Sequence[int], board: Any) -> None:
                     device=options.device, engine=engine, raw=True, wanted=costs.fits,
                     progress=display, on_result=costs.learn,
                 )  # fmt: skip
+        teller.tell()
 
 
-def _tell(board: Any, display: Progress, costs: "_Costs") -> None:
-    """Every half second: what is done; and stop where nobody is told any more."""
-    parent, images = os.getppid(), 0
-    while True:
-        board[_OPERATIONS] += (display.images - images) * costs.operations
-        images = display.images
-        board[_IMAGES], board[_RUNNING] = images, display.running
-        board[_DIVERGED], board[_CHEAPEST] = display.diverged, costs.cheapest
-        if os.getppid() != parent:
-            os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(0.5)
+class _Teller:
+    """Tells the process that keeps the time what is done, and stops where it is gone."""
+
+    def __init__(self, board: Any, display: Progress, costs: "_Costs") -> None:
+        self.board, self.display, self.costs = board, display, costs
+        self.parent, self.images = os.getppid(), 0
+        self.lock = threading.Lock()
+
+    def go_on(self) -> None:
+        """Every half second, to the end of the worker."""
+        while True:
+            self.tell()
+            if os.getppid() != self.parent:
+                os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.5)
+
+    def tell(self) -> None:
+        """Once."""
+        with self.lock:
+            board, images = self.board, self.display.images
+            board[_OPERATIONS] += (images - self.images) * self.costs.operations
+            self.images = board[_IMAGES] = images
+            board[_RUNNING], board[_DIVERGED] = self.display.running, self.display.diverged
+            board[_CHEAPEST] = self.costs.cheapest
 
 
 class _Costs:
