@@ -10,7 +10,7 @@ INSTALLED := .venv/.installed
 PLATFORM := $(shell uname -sm)
 
 .DELETE_ON_ERROR:
-.PHONY: setup book release test soak lint bench clean
+.PHONY: setup book release test soak lint gpu-kit bench clean
 
 setup: $(INSTALLED)
 
@@ -46,6 +46,10 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# what a GPU machine without a network lacks, in gpu/kit; then there: gpu/run.sh MINUTES OUT
+gpu-kit: setup
+	$(BIN)/python gpu/kit.py
 
 bench: setup
 	$(BIN)/lrsc bench

@@ -1,6 +1,7 @@
 """Training steps a second of many runs side by side: every engine against a good sequential loop.
 
     python benchmarks/replicas.py [--rounds 3] [--json] [--output book/results/replicas.json]
+                                  [--device cuda --short]
 
 Batch 100, plain SGD, Colored MNIST's shapes and parity's. The sequential loop is a bare one, a run
 after the other with all threads: data on the device, one fused optimiser step, no host
@@ -10,12 +11,13 @@ Each round times all of a case in turn; rates are medians over rounds, ratios me
 rounds' ratios to the sequential loop.
 
 replicas: runs in the queue; how many of them are side by side is the engine's choice, but in the
-rows of table 'growth', where it is 1 to 64. share_of_peak: arithmetic a second (counted by torch)
-against the largest matrix product of all rounds. floor_*: steps a second at that peak, and at the
-measured copy bandwidth if each weight is read and written once. Rows of a GPU are empty where there
-is none. Targets: GPU, 24 replicas, 40 % of the peak for the ResNets, 60 % for the FCN, 50 times for
-parity; CPU 1.8 times for parity, 85 % of the peak for the FCN, never slower than the sequential
-loop.
+rows of table 'growth', where it is 1 to 64. --short: three models on one device, 1, 8 and 24
+replicas, in fp32 and tf32, in a minute on a GPU. share_of_peak: arithmetic a second (counted by
+torch) against the largest matrix product of all rounds. floor_*: steps a second at that peak, and
+at the measured copy bandwidth if each weight is read and written once. Rows of a GPU are empty
+where there is none. Targets: GPU, 24 replicas, 40 % of the peak for the ResNets, 60 % for the FCN,
+50 times for parity; CPU 1.8 times for parity, 85 % of the peak for the FCN, never slower than the
+sequential loop.
 """
 
 import copy
@@ -311,9 +313,26 @@ class Case:
         } | dict.fromkeys(measured)  # fmt: skip
 
 
-def main() -> None:
-    options = arguments(__doc__, rounds=3)
+def short(device: str) -> list[dict]:
+    """Rows of the models that a campaign trains most, one round."""
     rows = []
+    for (name, model), seconds in {
+        ("colored_mnist", "resnet18"): 1.5, ("colored_mnist", "fcn"): 0.7, ("parity", "fcn"): 0.7
+    }.items():  # fmt: skip
+        kind = "stacked" if model == "fcn" else "graphs" if device == "cuda" else "threads"
+        for precision in ("fp32", "tf32") if device == "cuda" else ("fp32",):
+            most = (1, 8, 24) if device == "cuda" or model == "fcn" else (1, 2)
+            entries = [("sequential", 1), *((kind, n) for n in most)]
+            rows += Case(name, model, device, entries, seconds, "growth", precision).rows(1)
+    return rows
+
+
+def main() -> None:
+    options = arguments(__doc__, {"device": "", "short": False}, rounds=3)
+    rows = []
+    if options.short:
+        show(short(options.device or "cpu"), options.json, options.output)
+        return
     gpu = torch.cuda.is_available()
     for (name, model), (runs, seconds, candidates) in CASES.items():
         entries = [("sequential", 1), *((c, 2 if c == "vmap" else runs) for c in candidates)]

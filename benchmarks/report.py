@@ -6,6 +6,7 @@ import os
 import platform
 import statistics
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -13,13 +14,20 @@ import torch
 from lrsc.results import provenance
 
 
-def arguments(about: str, **defaults: int) -> argparse.Namespace:
-    """Parse --json, --output and whole-number options with these defaults."""
+def arguments(
+    about: str, others: Mapping[str, str | bool] | None = None, **defaults: int
+) -> argparse.Namespace:
+    """Parse --json, --output and whole-number options with these defaults; others: texts, flags."""
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--json", action="store_true", help="rows for programs")
     parser.add_argument("--output", default="", help="file for the same, as the book reads it")
     for name, value in defaults.items():
         parser.add_argument(f"--{name}", type=int, default=value, help=f"default {value}")
+    for name, default in (others or {}).items():
+        if default is False:
+            parser.add_argument(f"--{name}", action="store_true")
+        else:
+            parser.add_argument(f"--{name}", default=default)
     return parser.parse_args()
 
 

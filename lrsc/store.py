@@ -77,9 +77,9 @@ def merge(sources: Iterable[str | Path], root: str | Path | None = None) -> Iter
     if archives:
         with packs.unpacked(archives, folder) as source:
             for path in _files(source / "runs", "*.nc"):
-                yield _merged(path, source, folder)
+                yield _merged(path, source, folder)._replace(path=path.relative_to(source))
             for path in _files(source / "checkpoints", "*/*.pt"):
-                yield _checkpoint(path, folder)
+                yield _checkpoint(path, folder)._replace(path=path.relative_to(source))
 
 
 def garbage(root: str | Path | None = None, weights: bool = False) -> Iterator[Finding]:
