@@ -22,11 +22,7 @@ KIT = HERE / "kit"
 
 def main() -> None:
     root = os.environ.get("LRSC_DATA")
-    if not root:
-        sys.exit("set LRSC_DATA to the folder that holds MNIST/raw")
     shutil.rmtree(KIT, ignore_errors=True)
-    images = KIT / "data" / "MNIST" / "raw"
-    images.mkdir(parents=True)
     lock = (HERE.parent / "requirements.lock").read_text()
     wanted = [re.search(rf"^{name}==\S+", lock, re.MULTILINE).group() for name in MISSING]
     subprocess.run(
@@ -36,18 +32,28 @@ def main() -> None:
             "manylinux_2_28_x86_64", "--dest", str(KIT / "wheels"), *wanted,
         ], check=True,
     )  # fmt: skip
-    for path in sorted((Path(root) / "MNIST" / "raw").iterdir()):
-        if path.suffix == ".gz":
-            shutil.copy(path, images)
-        else:
-            with gzip.open(images / f"{path.name}.gz", "wb") as file:
-                file.write(path.read_bytes())
-    for path in Path(root).glob("cifar10-jpeg.tar.xz"):
-        shutil.copyfile(path, KIT / "data" / path.name)
+    if root:
+        pack_data(Path(root))
+    else:
+        print("without data: set LRSC_DATA to the folder that holds MNIST/raw")
     size = sum(path.stat().st_size for path in KIT.rglob("*") if path.is_file())
     print(f"{KIT}: {size / 2**20:.1f} MiB")
     if size > MOST:
         sys.exit(f"larger than {MOST / 2**20:.0f} MiB: it may not travel")
+
+
+def pack_data(root: Path) -> None:
+    """MNIST as it is published, compressed, and CIFAR-10's images where they are."""
+    images = KIT / "data" / "MNIST" / "raw"
+    images.mkdir(parents=True)
+    for path in sorted((root / "MNIST" / "raw").iterdir()):
+        if path.suffix == ".gz":
+            shutil.copyfile(path, images / path.name)
+        else:
+            with gzip.open(images / f"{path.name}.gz", "wb") as file:
+                file.write(path.read_bytes())
+    for path in root.glob("cifar10-jpeg.tar.xz"):
+        shutil.copyfile(path, KIT / "data" / path.name)
 
 
 if __name__ == "__main__":

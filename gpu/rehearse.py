@@ -24,6 +24,8 @@ PLAN = """weight,experiment,dataset,model,row,profile,values,seeds
 
 
 def main(out: str, minutes: str = "3") -> None:
+    if not (HERE / "kit").is_dir():
+        subprocess.run([sys.executable, str(HERE / "kit.py")], check=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "plan.csv").write_text(PLAN)
