@@ -393,6 +393,7 @@ class _Costs:
         self.measured: dict[tuple, tuple[float, float, float]] = {}
         self.to_do: list[RunConfig] = []
         self.operations, self.cheapest = 0.0, math.inf
+        self.expected: dict[str, float] = {}
         self.key: tuple = ()
 
     def look_at(self, item: Item) -> None:
@@ -464,13 +465,15 @@ class _Costs:
 
     def fits(self, config: RunConfig) -> bool:
         """Whether a run can end before the training must."""
-        seconds = self.of(config)
+        self.expected[config.to_json()] = seconds = self.of(config)
         self.cheapest = min(self.cheapest, seconds)
         return time.monotonic() + seconds <= self.options.end
 
     def learn(self, number: int, of: int, found: xr.Dataset) -> None:
         """What a run that has ended took is what the others of its row are expected to take."""
         trained, whole = found.attrs["train_seconds"], found.attrs["wall_seconds"]
+        expected = self.expected.get(found.attrs["config"], math.nan)
+        _log.info("  took %.0f s, expected %.0f s", whole, expected)
         if trained < whole and found["steps"] > 0:  # not one that went on from a checkpoint
             step = trained / float(found["steps"])
             self.measured[self.key] = (step, whole - trained, self.operations)

@@ -321,7 +321,7 @@ EXPERIMENTS: dict[str, tuple[Row, ...]] = {
             for data, options, lrs in (
                 ({"rho": 0.025}, {}, (0.001, 0.015, 0.15)),
                 ({"rho": 0.02}, {}, (0.001, 0.015, 0.15)),
-                ({"rho": 0.02}, {"init": "torch"}, (0.001, 0.015, 0.15)),
+                ({"rho": 0.02}, {"init": "torch"}, (0.001, 0.015, 0.15, 0.25)),
                 ({"rho": 0.0125}, {"init": "torch"}, (0.15,)),
                 ({"rho": 0.0125, "standardise": False}, {"init": "torch"}, (0.15,)),
             )
