@@ -41,7 +41,7 @@ def main(out: str, minutes: str = "3") -> None:
         ends = [line for line in log.splitlines() if line.startswith("===") and "exit" in line]
         failed = [line for line in ends if "exit 0" not in line]
         manifest = json.loads((Path(out) / "manifest.json").read_text())
-        if failed or len(ends) != 6 or len(manifest["runs"]) < 4:
+        if failed or len(ends) != 7 or len(manifest["runs"]) < 4:
             sys.exit(f"the rehearsal failed: {failed or ends}, {manifest}")
     print(f"rehearsed: {len(manifest['runs'])} runs, {len(manifest['cut_off'])} cut off")
 

@@ -431,9 +431,9 @@ class _Costs:
             return step, 0.0, operations
         together = self.device.type == "cuda" or config.model == "fcn"
         runs = min(len(self.to_do) if together else self.options.threads, len(self.to_do))
-        step = sweep.step_seconds(config, dataset, self.options.device, runs, rounds=1)
+        step = sweep.step_seconds(config, dataset, self.options.device, runs)
         few = measure.fixed_samples(dataset.test, 100).to(self.device)
-        models.predict(net.to(self.device), few)
+        models.predict(net.to(self.device), few).sum().item()
         started = time.perf_counter()
         models.predict(net, few).sum().item()
         a_pass = (time.perf_counter() - started) / len(few)
@@ -441,8 +441,10 @@ class _Costs:
         pruned = 2 * len(pruning.KAPPAS)  # networks: two methods
         passes = modes * (len(dataset.test) + pruned * sweep.prune_samples(config, dataset))
         passes += pruned * models.normalisation.SAMPLES if modes > 1 else 0
-        explained = modes * 60 * step  # 50 points of a path, of as many samples as a batch
-        return step, passes * a_pass + explained, operations
+        # 50 points of a path, of as many samples as a batch, and DeepLIFT
+        measures = passes * a_pass + modes * 60 * step / runs
+        # on a GPU one lane measures all its runs in turn, while none is trained
+        return step, measures * (runs if self.device.type == "cuda" else 1), operations
 
     def _steps(self, config: RunConfig, dataset: datasets.BiasedDataset) -> float:
         """Steps that a run is still to take, an epoch at least."""
@@ -460,7 +462,7 @@ class _Costs:
         name = sweep.identify(config, self.options.data_root)
         for path in results.checkpoints_path(name, self.options.root).glob("*.pt"):
             with contextlib.suppress(Exception):  # a damaged one: the run starts over
-                return int(torch.load(path, mmap=True, weights_only=True)["state"]["done"])
+                return int(torch.load(path, "cpu", mmap=True, weights_only=True)["state"]["done"])
         return 0
 
     def fits(self, config: RunConfig) -> bool:

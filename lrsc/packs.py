@@ -19,7 +19,7 @@ from pathlib import Path
 from lrsc import results
 from lrsc.errors import shown
 
-FILES, FILE_BYTES, ALL_BYTES = 6, 16 * 2**20, 60 * 2**20
+FILES, FILE_BYTES, ALL_BYTES = 5, 16 * 2**20, 60 * 2**20
 MANIFEST = "manifest.json"
 MOST_BYTES = 2**31  # of a checkpoint
 _MARGIN = 64 * 1024  # of a file, for the archive's own tables

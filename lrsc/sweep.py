@@ -6,7 +6,6 @@ import functools
 import logging
 import math
 import shutil
-import statistics
 import sys
 import threading
 import time
@@ -31,7 +30,7 @@ from lrsc import (
     tensors,
     workers,
 )
-from lrsc.config import RunConfig, TrainConfig, run_id
+from lrsc.config import RunConfig, run_id
 from lrsc.errors import check_names, shown
 from lrsc.models.weights import read as read_weights
 from lrsc.training import (
@@ -42,10 +41,10 @@ from lrsc.training import (
     Trained,
     arguments,
     distributed,
-    fit,
     fit_each,
     fixed_loss_ratio,
 )
+from lrsc.training import step_seconds as seconds_of_a_step
 from lrsc.training.checkpoint import Refused
 from lrsc.training.progress import Progress
 
@@ -652,32 +651,12 @@ def estimate(
 
 
 def step_seconds(
-    config: RunConfig, dataset: datasets.BiasedDataset, device: str | None, runs: int = 1,
-    steps: tuple[int, int] = (2, 12), rounds: int = 3,
-) -> float:  # fmt: skip
-    """Median seconds of a training step of so many runs together, from two numbers of steps."""
+    config: RunConfig, dataset: datasets.BiasedDataset, device: str | None, runs: int = 1
+) -> float:
+    """Median seconds of a training step of so many runs side by side, as far as they go so."""
     few = dataclasses.replace(dataset, train=measure.fixed_samples(dataset.train, 2000))
-
-    usual = TrainConfig()
-    fields = ("schedule", "step_at", "step_factor", "switch_at", "switch_lr", "warmup", "decay")
-    constant = {name: getattr(usual, name) for name in fields}
-
-    def timed(steps: int) -> float:
-        short = dataclasses.replace(
-            config.train, max_steps=steps, stop_at_accuracy=None, stop_at_loss=None, **constant
-        )
-        options = dict(config.model_options)
-        started = time.perf_counter()
-        fit(
-            config.model, few, short, seeds=range(runs), model_options=options, device=device,
-            progress=False,
-        )  # fmt: skip
-        return time.perf_counter() - started
-
-    few_steps, many = steps
-    timed(few_steps)
-    return statistics.median(
-        max(1e-6, timed(many) - timed(few_steps)) / (many - few_steps) for _ in range(rounds)
+    return seconds_of_a_step(
+        config.model, few, config.train, runs, dict(config.model_options), device
     )
 
 

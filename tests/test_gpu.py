@@ -15,6 +15,7 @@ from lrsc import TrainConfig
 DEVICE = os.environ.get("LRSC_TEST_DEVICE") or ("cuda" if torch.cuda.is_available() else "")
 pytestmark = [
     pytest.mark.gpu,
+    pytest.mark.filterwarnings("default"),  # torch's own, of features that it calls prototypes
     pytest.mark.skipif(not DEVICE, reason="a GPU: its engines and measures are compared there"),
 ]
 CUDA = DEVICE.startswith("cuda")

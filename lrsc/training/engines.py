@@ -59,7 +59,9 @@ def plan(
     check_names("engine", [engine], ENGINES)
     if replicas is not None and not arguments.is_whole(replicas, 1):
         raise ValueError(f"replicas must be a whole number >= 1 or None, found {shown(replicas)}")
-    alone = len(configs) == 1 or replicas == 1 or distributed.world() > 1
+    # on a GPU a graph is worth it for a single run too
+    one = (len(configs) == 1 or replicas == 1) and job.device.type != "cuda"
+    alone = one or distributed.world() > 1
     if engine == "reference" or job.ready or (engine == "auto" and alone):
         return Plan("reference", 1, 1)
     model = _look_at(job)

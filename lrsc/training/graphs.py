@@ -15,6 +15,8 @@ from lrsc.training import evaluation, steps
 from lrsc.training.run import Job, Run
 from lrsc.training.static import Static
 
+QUEUED = 50  # steps that the host is ahead of the device at most
+
 
 class Graphs:
     """Any model without noise; SGD, Adam or AdamW. Where there is no GPU nothing is captured."""
@@ -43,6 +45,9 @@ class Graphs:
                 with _on(self.statics[run], wait=False):
                     self.statics[run].step(look)
             done += 1
+            if done % QUEUED == 0:
+                for run in runs:
+                    _wait(self.statics[run])
             if due(done):
                 break
         for run in runs:
@@ -97,6 +102,12 @@ def _on(static: Static, wait: bool = True):
         static.stream.wait_stream(torch.cuda.current_stream(static.job.device))
     with torch.cuda.stream(static.stream):
         yield
+
+
+def _wait(static: Static) -> None:
+    """The host waits for the run's stream: a signal is not to find an epoch of queued work."""
+    if static.stream is not None:
+        static.stream.synchronize()
 
 
 def _join(static: Static) -> None:

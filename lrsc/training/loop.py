@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import statistics
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -49,6 +51,7 @@ class Trained:
     replicas: int = 1
 
 
+PROBED = 8  # runs side by side of which a step is timed
 Finish = Callable[[list[tuple[Request, Trained]]], None]
 
 
@@ -177,6 +180,51 @@ def fit_each(
         Trainer(
             job, plan.make, plan.lanes, plan.width, requests, ended, display, plan.single, refused
         ).train()
+
+
+def step_seconds(
+    model: str | nn.Module | Callable[[], nn.Module],
+    dataset: BiasedDataset,
+    config: TrainConfig,
+    runs: int = 1,
+    model_options: Mapping | None = None,
+    device: torch.device | str | None = None,
+) -> float:
+    """Seconds of a step of one lane's runs, `runs` in all: median of three times half an epoch.
+
+    Of more runs than are tried, PROBED, the time is that of these for each so many.
+    """
+    usual, ends = TrainConfig(), ("max_steps", "stop_at_accuracy", "stop_at_loss")
+    schedule = ("schedule", "step_at", "step_factor", "switch_at", "switch_lr", "warmup", "decay")
+    plain = {name: getattr(usual, name) for name in schedule} | dict.fromkeys(ends)
+    config = dataclasses.replace(config, **plain)
+    job = _job(model, dataset, [config], model_options or {}, {}, 200, None, None, device)
+    plan = engines.plan(job, [config] * min(runs, PROBED))
+    threads = torch.get_num_threads()
+    if plan.single:
+        torch.set_num_threads(1)
+    try:
+        made, group = plan.make(job), []
+        for seed in range(plan.width):
+            with seeded(seed, job.device):
+                group.append(Run(job, Request(config, seed)))
+        n = max(1, job.epoch // 2)
+
+        def timed() -> float:
+            started = time.perf_counter()
+            logits, _ = made.advance(group, n, lambda done: False)
+            logits.sum().item()  # waits for the device
+            for run in group:
+                run.done = (run.done + n) % (2 * n)
+            return time.perf_counter() - started
+
+        with models.matmul_precision(config.precision, job.device):
+            timed()  # graphs are captured, memory is taken
+            together = statistics.median(timed() for _ in range(3)) / n
+        beside = plan.width * plan.lanes
+        return together * max(1.0, min(runs, engines.MOST) / beside if beside >= PROBED else 1.0)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _job(

@@ -43,8 +43,8 @@ class Static:
 
     def load(self, parts: Tensor, n: int) -> None:
         """Prepare n steps: parts are their samples, n x R x batch."""
-        if n > self.room:
-            self._make_room(n)
+        if n > self.room:  # of a graph for good: moved places would cost another capture
+            self._make_room(n if self.stream is None else max(n, self.job.epoch))
         self.order[:n] = parts.flatten(1)
         self.lrs[:n] = learning_rates(self.runs, n).to(self.lrs)
         self.position.zero_()
