@@ -112,10 +112,6 @@ def evaluate(net: nn.Module, x: Tensor, statistics: str = "running") -> Tensor:
 
     statistics: of batch normalisation (lrsc.models.normalisation), 'running' or 'batch'.
     """
-    return _in_eval_mode(net, x, statistics)
-
-
-def _in_eval_mode(net: nn.Module, x: Tensor, statistics: str) -> Tensor:
     with evaluating(net, statistics) as by_batch, matmul_precision("fp32", x.device):
         if by_batch:
             return in_batches(lambda parts: [net(as_taken(net, x[p])) for p in parts], len(x))
