@@ -25,7 +25,7 @@ import xarray as xr
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from lrsc import datasets, experiments, measure, models, packs, pruning, results, sweep
+from lrsc import datasets, experiments, measure, models, packs, pruning, results, sweep, tensors
 from lrsc.config import RunConfig
 from lrsc.errors import DataMissing, check_names, shown
 from lrsc.training import ENGINES, arguments
@@ -461,8 +461,8 @@ class _Costs:
         """Steps that an earlier campaign did of a run that was cut off."""
         name = sweep.identify(config, self.options.data_root)
         for path in results.checkpoints_path(name, self.options.root).glob("*.pt"):
-            with contextlib.suppress(Exception):  # a damaged one: the run starts over
-                return int(torch.load(path, "cpu", mmap=True, weights_only=True)["state"]["done"])
+            with contextlib.suppress(ValueError, OSError, LookupError):  # then it starts over
+                return int(tensors.load(path)["state"]["done"])
         return 0
 
     def fits(self, config: RunConfig) -> bool:

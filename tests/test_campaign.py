@@ -144,10 +144,10 @@ def test_it_ends_on_time_and_packs_the_checkpoint_of_what_it_cut_off(tmp_path, m
     expecting(1.0, tmp_path, monkeypatch)  # far too few epochs: it is started, and cut off
     started = time.monotonic()
     done = subprocess.run(
-        command(tmp_path, file, "--minutes", "0.75"), text=True, capture_output=True, check=True
+        command(tmp_path, file, "--minutes", "1.5"), text=True, capture_output=True, check=True
     )
     seconds = float(done.stdout.split(" s; packed")[0].split()[-1])
-    assert seconds <= 45 and time.monotonic() - started < 55  # Python's own start and end
+    assert seconds <= 90 and time.monotonic() - started < 105  # Python's own start and end
     assert "0 runs finished" in done.stdout
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     (name,) = manifest["cut_off"]
