@@ -1,6 +1,6 @@
 """gpu/run.sh without a GPU: in an environment with only what the GPU machine has, and a tiny plan.
 
-    python gpu/rehearse.py OUT [MINUTES]          (CI runs it with 3)
+    python gpu/rehearse.py OUT [MINUTES]          (6: it ends when its plan is done)
 
 The environment is this one, of which only the packages of gpu/machine.txt are to be seen: what is
 missing there and not in gpu/kit fails here. Fails unless every stage ends well, a row of parity is
@@ -23,7 +23,7 @@ PLAN = """weight,experiment,dataset,model,row,profile,values,seeds
 """
 
 
-def main(out: str, minutes: str = "3") -> None:
+def main(out: str, minutes: str = "6") -> None:
     if not (HERE / "kit").is_dir():
         subprocess.run([sys.executable, str(HERE / "kit.py")], check=True)
     with tempfile.TemporaryDirectory() as name:
