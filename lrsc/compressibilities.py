@@ -34,7 +34,7 @@ def of_run(run: xr.Dataset) -> xr.Dataset:
     """The measures of one run's result that holds raw material, with the run's attributes.
 
     Dimensions q and kept: the order of the norm, and the share of entries kept. The classifier's
-    rows are no filters and are left out. SPEC section 5 (decided). Raises ValueError where the
+    rows are no filters and are left out. Raises ValueError where the
     raw material is missing.
     """
     missing = [name for name in _NEEDS if name not in run]

@@ -38,7 +38,7 @@ def _named_fields_only(cls):
 @_named_fields_only
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """Everything that determines a training beside data, model and seed (SPEC section 4).
+    """Everything that determines a training beside data, model and seed.
 
     **Optimiser.** optimizer: 'sgd', 'adam', 'adamw' or 'psgd_kron'; lr: its learning rate (the
     highest of the schedule). momentum: of SGD; betas: of Adam and AdamW. batch_size: samples of an

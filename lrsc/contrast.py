@@ -47,7 +47,7 @@ def only_high(
 
     low, high: bool, networks x n, whether a network is right on a sample. at_least: share of the
     high-LR networks that are right, at_most: of the low-LR ones. Raises ValueError for no networks
-    and thresholds that are no shares. SPEC section 7 (fig. 8).
+    and thresholds that are no shares. Fig. 8 of the paper.
     """
     for name, share in (("at_least", at_least), ("at_most", at_most)):
         if not 0 <= share <= 1:

@@ -163,7 +163,7 @@ def run_config(
     options = {k: v for k, v in (data or {}).items() if v != known.get(k)}
     if profile == "desk" and dataset != "parity":  # which has 10 000 in every profile
         options.setdefault("n_train", DESK_TRAIN)
-    batch = 16 if dataset in LARGE_IMAGES else 100  # SPEC section 4
+    batch = 16 if dataset in LARGE_IMAGES else 100  # as the paper has it
     usual: dict = {"lr": lr, "max_epochs": max_epochs, "batch_size": batch}
     return RunConfig(
         dataset,

@@ -76,7 +76,7 @@ def measure(
     layer: str | None = None,
     statistics: str | Sequence[str] = "running",
 ) -> xr.Dataset:
-    """All measures of a trained model on a data set's unbiased test split (SPEC section 5).
+    """All measures of a trained model on a data set's unbiased test split.
 
     methods: pruning methods; an empty list skips pruning. prune_samples: prune on this many fixed
     random test samples, None on all. samples: fixed random test samples for the representation.
@@ -283,7 +283,6 @@ def attribution_measures(
     statistics: 'running', or 'batch', those of this split, which paths and references share.
     Returns the measures, means over samples, and each method's maps (N x H x W, or N x d): signed,
     each divided by its largest absolute value. Shares of regions only where the split has masks.
-    SPEC section 5.
     """
     x = split.inputs(split.x[:])
     if statistics == "batch" and models.batch_norms(model):

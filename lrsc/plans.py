@@ -294,7 +294,7 @@ EXPERIMENTS: dict[str, tuple[Row, ...]] = {
             "paper": Plan(_log_spaced(0.001, 0.25, 6, 0.1), tuple(range(10)), 100),
         }),
     ),
-    # what our readings of the paper change: SPEC's (decided) choices of data, varied one by one
+    # what our readings of the paper change: choices of data, varied one by one
     "choices": (
         *(
             Row("parity", "fcn", {"paper": Plan((0.01, 0.75), (0, 1), 1000)},

@@ -35,8 +35,7 @@ def compare(
 
     lrs: at least two. Networks of a seed start from the same weights and differ in the LR; a seed
     counts where its runs at all LRs are done here and none diverged. Long form: the coordinate
-    `kind` is 'network' or 'soup', the LR of a soup is NaN. Networks are not measured anew. SPEC
-    section 4 (fig. 30, decided: the paper does not say what its soups are made of). Raises
+    `kind` is 'network' or 'soup', the LR of a soup is NaN. Networks are not measured anew. Raises
     ValueError where results or weights are missing.
     """
     lrs = sorted(set(lrs))

@@ -1,7 +1,7 @@
 """Propositions 1 and 2 as things to compute: what scaled spurious logits do to loss and gradients.
 
 Both take one mini-batch with bias-aligned (BA) and bias-conflicting (BC) samples, and a factor
-alpha on the logits of the spurious rule. SPEC section 6.
+alpha on the logits of the spurious rule.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Which inputs a network's logits come from: attributions, and what is read off them (SPEC 5).
+"""Which inputs a network's logits come from: attributions, and what is read off them.
 
 Attributions are signed and have the shape of the inputs, N x C x H x W or N x d. `entropy` and
 `share` look at maps: the sum over channels of an image (of vectors, the features themselves), and

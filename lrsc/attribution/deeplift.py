@@ -39,7 +39,7 @@ def deeplift(
     in the network are modules in ACTIVATIONS and POOLS; elsewhere (functions such as F.relu,
     attention, LayerNorm) multipliers are gradients, and `completeness_error` tells what is missing.
     batch, baseline: as in `integrated_gradients`, of which it takes a fiftieth of the time. In eval
-    mode; the model is left as it was. Raises ValueError as `integrated_gradients`. SPEC section 5.
+    mode; the model is left as it was. Raises ValueError as `integrated_gradients`.
     """
     inputs(x, baseline, batch=batch)
     net = _with_rules(model)

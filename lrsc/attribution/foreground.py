@@ -33,7 +33,7 @@ def foreground(
     'auto': deeplabv3 where its weights are on disk. weights: torchvision's deeplabv3_resnet50
     state_dict; None looks for the published file where `models` finds weights. A mask may be empty
     or full. Raises ValueError for other images, DataMissing for weights that are asked for and
-    absent. Chen et al. 2017; Rother et al. 2004; SPEC section 5.
+    absent. Chen et al. 2017; Rother et al. 2004.
     """
     check_names("method", [method], METHODS)
     checks.tensor("images", images)
@@ -53,7 +53,7 @@ def foreground(
 def background_share(a: Tensor, masks: Tensor) -> Tensor:
     """Share of each sample's attribution outside its foreground mask: N values, NaN for no map.
 
-    NaN also where a mask is empty or full: nothing is told apart there. SPEC section 5.
+    NaN also where a mask is empty or full: nothing is told apart there.
     """
     inside = masks.flatten(1).sum(1)
     told = (inside > 0) & (inside < masks[0].numel())

@@ -30,7 +30,7 @@ def integrated_gradients(
     inputs. In eval mode; modes, gradients and weights stay as they were. Under torch.autocast the
     network runs in half precision.
     Raises ValueError for inputs that the model does not take and labels that it has no logit for.
-    Sundararajan et al. 2017 (SPEC section 5).
+    Sundararajan et al. 2017.
     """
     inputs(x, baseline, steps=steps, **({} if batch is None else {"batch": batch}))
     y = labels(model, x, y)

@@ -21,7 +21,7 @@ def entropy(a: Tensor) -> Tensor:
     """Entropy in nats of each sample's map divided by its sum: 0 (one place) to log(places).
 
     a: attributions, N x C x H x W or N x d; N values in a's precision (at least float32). NaN for
-    a map of zeros. SPEC section 5.
+    a map of zeros.
     """
     return torch.special.entr(_shares(a)).sum(1).to(_precision(a))
 
@@ -31,7 +31,7 @@ def share(a: Tensor, mask: Tensor | None) -> Tensor:
 
     a: attributions, N x C x H x W or N x d; mask: bool, broadcastable to a, the same for all
     channels. N values in a's precision (at least float32). NaN for a map of zeros. Raises
-    ValueError for a mask that is missing, not bool or of another shape. SPEC section 5.
+    ValueError for a mask that is missing, not bool or of another shape.
     """
     return (_shares(a) * _region(mask, a)).sum(1).to(_precision(a))
 

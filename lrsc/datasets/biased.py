@@ -138,7 +138,7 @@ def biased_labels(y: np.ndarray, n_bias: int, rho: float, rng: np.random.Generat
     """Bias labels with exactly round(rho * n_c) conflicting samples in every class.
 
     They are spread over the other bias values as evenly as whole numbers allow; which samples
-    conflict is random. Counts, not coin flips (SPEC section 1). Where rho * n_c is not whole in
+    conflict is random. Counts, not coin flips. Where rho * n_c is not whole in
     every class, the share that the counts give is logged.
     """
     bias = y.copy()

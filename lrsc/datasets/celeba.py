@@ -68,7 +68,6 @@ def build(
     the majority pairing of the training set: b = not male for blond hair. The miniature has masks:
     the hair is core. n_train: a subset, groups in proportion. cache: resized once into the cache
     folder. augment: training images are cropped (70 to 100 % of the area) and mirrored at random.
-    SPEC section 2.
     """
     content: Content = source.content
     check_names("attribute for target", [target], content.attributes)

@@ -23,7 +23,7 @@ def find(root: Path, source: str) -> Source:
 def build(
     source: Source, seed: int = 0, n_train: int | None = None, half: str | None = None
 ) -> BiasedDataset:
-    """N x 3 x 32 x 32 uint8, 50 000 + 10 000, standardised by fixed constants; SPEC section 2.
+    """N x 3 x 32 x 32 uint8, 50 000 + 10 000, standardised by fixed constants.
 
     half: 'A' or 'B' of the training samples, which `n_train` has chosen; drawn at random within
     classes, so that what one half teaches can be tried on the other.

@@ -18,6 +18,6 @@ def find(root: Path, source: str) -> Source:
 def build(
     source: Source, seed: int = 0, n_train: int | None = None, half: str | None = None
 ) -> BiasedDataset:
-    """N x 3 x 32 x 32 uint8, 50 000 + 10 000, fine labels; half as in CIFAR-10. SPEC section 2."""
+    """N x 3 x 32 x 32 uint8, 50 000 + 10 000, fine labels; half as in CIFAR-10."""
     names = tuple(f"class {i}" for i in range(100))
     return cifar10.plain("cifar100", source, (MEAN, STD), names, seed, n_train, VERSION, half)

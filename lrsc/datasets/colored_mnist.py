@@ -39,7 +39,7 @@ def build(
 
     jitter: standard deviation of the colour per channel and image, in 0..1. standardise: inputs
     have the training set's per-channel mean 0 and deviation 1; False leaves pixels in 0..1.
-    Digit and colour share their pixels, so there are no masks. SPEC section 2.
+    Digit and colour share their pixels, so there are no masks.
     """
     if not 0 <= jitter < 1:
         raise ValueError(f"jitter must be in [0, 1), found {jitter!r}")

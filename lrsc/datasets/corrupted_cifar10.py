@@ -30,7 +30,7 @@ def build(
 
     Bias label k is the k-th of `corruptions.NAMES`. severity: 1 to 5. The images are kept in the
     cache folder: the next load with the same arguments reads them. Object and corruption share
-    their pixels, so there are no masks. SPEC section 2; Hendrycks and Dietterich 2019.
+    their pixels, so there are no masks. Hendrycks and Dietterich 2019.
     """
     images, y, images_test, y_test = source.content
 

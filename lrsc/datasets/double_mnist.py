@@ -28,7 +28,7 @@ def build(
     """Two digits side by side, N x 1 x 28 x 56 uint8; the left one `dim` times as bright.
 
     The right digit is drawn from its class in the same split of MNIST, each image once before any
-    comes again. core_mask and spurious_mask are the left and the right half. SPEC section 2.
+    comes again. core_mask and spurious_mask are the left and the right half.
     """
     if not 0 < dim <= 1:
         raise ValueError(f"dim must be in (0, 1], found {dim!r}")

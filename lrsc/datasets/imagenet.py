@@ -61,7 +61,6 @@ def build(
 
     n_train: a subset, classes in proportion. cache: resized once into the cache folder (200 GB at
     224). augment: training images are cropped (8 to 100 % of the area) and mirrored at random.
-    SPEC section 2.
     """
     parts, class_names = source.content
     return natural.dataset(

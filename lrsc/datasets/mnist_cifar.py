@@ -40,7 +40,7 @@ def build(
     """A digit, padded to 32 x 32, on top of a CIFAR-10 image: N x 3 x 64 x 32 uint8.
 
     The digit is drawn from its class in the same split of MNIST, each image once before any comes
-    again. core_mask is the lower half, spurious_mask the upper one. SPEC section 2.
+    again. core_mask is the lower half, spurious_mask the upper one.
     """
     (grey, digit, grey_test, digit_test), (images, y, images_test, y_test) = source.content
 

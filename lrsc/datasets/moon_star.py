@@ -28,7 +28,7 @@ def build(
     place within the quadrant is random and the whole shape inside. radius: of the shape's circle,
     in pixels, at most 16. vary_size: largest share by which a shape's radius is smaller at random.
     vary_angle: shapes are turned at random. core_mask is the shape's pixels; the bias is a place,
-    so there is no spurious_mask. SPEC section 2.
+    so there is no spurious_mask.
     """
     if not 1 <= radius <= SIDE / 4:
         raise ValueError(f"radius must be in [1, {SIDE // 4}] pixels, found {radius!r}")

@@ -24,7 +24,7 @@ def build(
     """Bits -1 and +1, N x (n_core + n_spurious + n_noise) float32, in this order of regions.
 
     y is 1 where the core bits hold an odd number of +1, b the same for the spurious bits. The
-    bits of each part are uniform given their parity. SPEC section 2.
+    bits of each part are uniform given their parity.
     """
     for name, value, least in (
         ("n_core", n_core, 1), ("n_spurious", n_spurious, 1), ("n_noise", n_noise, 0),

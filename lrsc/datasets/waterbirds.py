@@ -52,7 +52,7 @@ def build(
     The test split holds each kind of bird on both backgrounds equally often. The miniature has
     masks: the bird is core, all else spurious. n_train: a subset, groups in proportion. cache:
     resized once into the cache folder. augment: training images are cropped (70 to 100 % of the
-    area) and mirrored at random. SPEC section 2.
+    area) and mirrored at random.
     """
     made = natural.dataset(
         "waterbirds", source, source.content, ("landbird", "waterbird"), version=VERSION,

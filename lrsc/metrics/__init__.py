@@ -1,4 +1,4 @@
-"""Metrics of SPEC section 5: pure functions of tensors, on the device where these are."""
+"""The paper's metrics: pure functions of tensors, on the device where these are."""
 
 from lrsc.metrics.compressibility import compressibility, pq_index, sparsity
 from lrsc.metrics.dominance import dominance_persistence, update_response

@@ -1,4 +1,4 @@
-"""Compressibility of vectors: one value a row, 1 where nothing is lost (SPEC section 5).
+"""Compressibility of vectors: one value a row, 1 where nothing is lost.
 
 z is n x d (n values come back) or one vector d (one value comes back, 0-dimensional). All raise
 ValueError for empty input, values that are not finite, and other shapes.
@@ -13,7 +13,7 @@ from lrsc.metrics.checks import values
 
 
 def sparsity(z: Tensor) -> Tensor:
-    """Share of exact zeros, 1 - ||z||_0 / d, in [0, 1]. SPEC section 5."""
+    """Share of exact zeros, 1 - ||z||_0 / d, in [0, 1]."""
     z = values("z", z, "n x d, d")
     return (z == 0).to(z.dtype).mean(-1)
 
@@ -23,7 +23,7 @@ def compressibility(z: Tensor, q: float = 2.0, kappa: float = 0.1) -> Tensor:
 
     The ceil(kappa * d) entries of largest absolute value are kept, the rest is the error of the
     best approximation with so many non-zeros; 1 for a zero vector. Raises ValueError unless q > 0
-    and kappa is in [0, 1]. Gribonval et al. 2012, as used in the paper (SPEC section 5).
+    and kappa is in [0, 1]. Gribonval et al. 2012, as used in the paper.
     """
     z = values("z", z, "n x d, d")
     if not q > 0:
@@ -44,7 +44,7 @@ def pq_index(w: Tensor, p: float = 0.5, q: float = 1.0) -> Tensor:
     """PQ-index 1 - d^(1/q - 1/p) ||w||_p / ||w||_q, in [0, 1 - d^(1/q - 1/p)], high if sparse.
 
     1 for a zero vector, as in `compressibility`. Raises ValueError unless 0 < p < q.
-    Diao et al. 2023 (SPEC section 5).
+    Diao et al. 2023.
     """
     w = values("w", w, "n x d, d")
     if not 0 < p < q:

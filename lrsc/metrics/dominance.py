@@ -1,4 +1,4 @@
-"""How neurons' dominance and spurious use change along training (fig. 18, SPEC section 5).
+"""How neurons' dominance and spurious use change along training (fig. 18).
 
 Tables are calls x neurons: a row a moment of training, in order, a column a neuron.
 """

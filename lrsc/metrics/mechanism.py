@@ -1,4 +1,4 @@
-"""Which samples carry the loss: bias-aligned (BA) or bias-conflicting (BC) (SPEC section 5).
+"""Which samples carry the loss: bias-aligned (BA) or bias-conflicting (BC).
 
 losses are per-sample losses >= 0, shape (..., batch); conflicting is bool, of the same shape or
 (batch,) for the same samples in every row. One value a row comes back, shape (...), computed
@@ -13,14 +13,14 @@ from lrsc.metrics.checks import tensor
 
 
 def loss_ratio(losses: Tensor, conflicting: Tensor) -> Tensor:
-    """BC loss / total loss, in [0, 1]; 0 where the total is 0. SPEC section 5."""
+    """BC loss / total loss, in [0, 1]; 0 where the total is 0."""
     losses, conflicting = _checked(losses, conflicting)
     total = losses.sum(-1)
     return torch.where(total == 0, 0.0, torch.where(conflicting, losses, 0.0).sum(-1) / total)
 
 
 def aligned_to_conflicting(losses: Tensor, conflicting: Tensor) -> Tensor:
-    """Mean BA loss / mean BC loss; NaN where a row has no BA or no BC sample. SPEC section 5.
+    """Mean BA loss / mean BC loss; NaN where a row has no BA or no BC sample.
 
     Where the mean BC loss is 0 the value is infinite, or NaN if both means are 0.
     """
@@ -33,7 +33,7 @@ def loss_entropy(losses: Tensor) -> Tensor:
     """Entropy in nats of the losses of a row divided by their sum: 0 to log(batch).
 
     Low where few samples carry the loss; it needs no bias labels. NaN for a row of zeros. The
-    label-free counterpart of `loss_ratio` (fig. 13, SPEC section 5).
+    label-free counterpart of `loss_ratio` (fig. 13).
     """
     losses = _losses(losses)
     return torch.special.entr(losses / losses.sum(-1, keepdim=True)).sum(-1)

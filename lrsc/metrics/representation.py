@@ -1,4 +1,4 @@
-"""What representations z (n x d, one row a sample) say about labels (SPEC section 5).
+"""What representations z (n x d, one row a sample) say about labels.
 
 Bias selectivity is `class_selectivity(z, bias)`; a network's CSI is the mean of
 `class_selectivity(z, y)` over `active_neurons(z)`. Labels are whole numbers, n of them; classes
@@ -19,7 +19,7 @@ def class_separation(z: Tensor, y: Tensor) -> Tensor:
     similarity of two classes is the inner product of the means of their normalised rows. A zero
     row has similarity 0 to everything, also itself. 0 where all samples point the same way.
     Computed in float64, returned 0-dimensional in z's precision (at least float32). Kornblith et
-    al. 2021 (SPEC section 5).
+    al. 2021.
     """
     z = values("z", z, "n x d")
     _, *groups = labels("y", y, len(z)).unique(return_inverse=True, return_counts=True)
@@ -36,7 +36,7 @@ def class_selectivity(z: Tensor, y: Tensor) -> Tensor:
     (mu_max - mu_rest) / (mu_max + mu_rest + 1e-6) * coverage, on |z|: mu_max is the largest class
     mean (of the lowest label at a tie), mu_rest the mean of the other class means, coverage the
     share of that class's samples on which the neuron is active (|z| > 0). Raises ValueError for
-    labels of a single class. SPEC section 5.
+    labels of a single class.
     """
     z = values("z", z, "n x d").abs()
     _, of_sample, counts = labels("y", y, len(z)).unique(return_inverse=True, return_counts=True)

@@ -1,4 +1,4 @@
-"""Accuracies of predicted labels, overall and by group; fractions, in float64 (SPEC section 5).
+"""Accuracies of predicted labels, overall and by group; fractions, in float64.
 
 pred, y and bias are whole-number labels, one a sample; a group is a pair (class y, bias value),
 both counted from 0. All raise ValueError for empty input, missing labels (None), labels below 0
@@ -14,7 +14,7 @@ LEAST_MARGIN = 0.02  # of an accuracy over chance, from which on what is left of
 
 
 def accuracy(pred: Tensor, y: Tensor) -> Tensor:
-    """Share of samples with pred = y, 0-dimensional. SPEC section 5."""
+    """Share of samples with pred = y, 0-dimensional."""
     y, pred = _same_samples(y=y, pred=pred)
     return (pred == y).double().mean()
 
@@ -41,14 +41,13 @@ def group_accuracies(pred: Tensor, y: Tensor, bias: Tensor) -> Tensor:
     """Accuracy of each group, classes x biases: entry [k, b] is that of samples y = k, bias = b.
 
     The sizes are the largest label and bias value plus 1; a group without samples is NaN.
-    SPEC section 5.
     """
     y, pred, bias = _same_samples(y=y, pred=pred, bias=bias)
     return _by_group(pred, y, bias, _grid(y, bias))
 
 
 def worst_group_accuracy(pred: Tensor, y: Tensor, bias: Tensor) -> Tensor:
-    """Lowest accuracy of a group that has samples, 0-dimensional. SPEC section 5."""
+    """Lowest accuracy of a group that has samples, 0-dimensional."""
     found = group_accuracies(pred, y, bias)
     return torch.where(found.isnan(), torch.inf, found).min()
 
@@ -59,7 +58,7 @@ def adjusted_average(
     """Group accuracies weighted by each group's share of the training samples, 0-dimensional.
 
     Groups without test samples are left out and the other weights scaled up. Raises ValueError
-    where no training group has test samples. Sagawa et al. 2020 (SPEC section 5).
+    where no training group has test samples. Sagawa et al. 2020.
     """
     y, pred, bias = _same_samples(y=y, pred=pred, bias=bias)
     train_y, train_bias = _same_samples(train_y=train_y, train_bias=train_bias)

@@ -64,7 +64,7 @@ def build(name: str, input_shape: tuple[int, ...], n_classes: int, **options) ->
 
     Random weights come from torch's current generator. Raises ValueError for an unknown name or
     option, an empty, non-positive or too small shape, fewer than two classes, and weights that are
-    absent (DataMissing), damaged or of another model. SPEC section 3.
+    absent (DataMissing), damaged or of another model.
     """
     check_names("model", [name], BUILDERS)
     builder, defaults = BUILDERS[name]
@@ -157,7 +157,7 @@ def penultimate(
     whether gradients can be taken of what comes back, where they are enabled. statistics: of batch
     normalisation, 'running', or 'batch', those of fixed batches of 100. Raises ValueError for a
     layer that is absent, not linear or not used, for one sample with batch statistics, and for
-    running statistics that a layer does not keep. SPEC section 3.
+    running statistics that a layer does not keep.
     """
     seen: list[Tensor] = []
     hook = classifier(net, layer).register_forward_pre_hook(

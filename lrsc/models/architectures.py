@@ -1,4 +1,4 @@
-"""The paper's models, by name (SPEC section 3); weights come from torch's current generator."""
+"""The paper's models, by name; weights come from torch's current generator."""
 
 import functools
 import itertools

@@ -1,4 +1,4 @@
-"""Pruning a trained network, and how much of its accuracy survives (SPEC section 5).
+"""Pruning a trained network, and how much of its accuracy survives.
 
 Both methods look at the same weights: those of all convolutions and linear layers except the
 first convolution and the classifier (the last linear layer). `column` sets whole outputs to zero
@@ -41,7 +41,6 @@ def prunable(model: nn.Module) -> dict[str, Tensor]:
     """Weights that pruning may set to zero, by parameter name: the same for all methods.
 
     Raises ValueError where there is none, or where a weight is computed from other parameters.
-    SPEC section 5.
     """
     return {f"{name}.weight": layer.weight for name, layer in _layers(model).items()}
 
@@ -60,7 +59,7 @@ def prune(
     samples, of which 2000 give batch normalisation new running statistics, since the old ones are
     of a network that is gone (`lrsc.models.recalibrate`: one forward pass, 1 to 2 s for ResNet18 on
     two cores); None leaves them. Raises ValueError for unknown methods and scopes, kappa out of
-    range, and a model without prunable weights. SPEC section 5.
+    range, and a model without prunable weights.
     """
     _check([kappa], method, scope)
     pruned = copy.deepcopy(model)
@@ -86,7 +85,7 @@ def prunability(
 ) -> float:
     """Mean over kappas of the accuracy after pruning / the accuracy before; NaN if that is 0.
 
-    Arguments and errors: as in `pruning_curve`. SPEC section 5.
+    Arguments and errors: as in `pruning_curve`.
     """
     _check(kappas, method, scope)
     curve = pruning_curve(
@@ -111,7 +110,7 @@ def pruning_curve(
     normalisation, 'running', 'batch' (of fixed batches of 100 of the split) or 'recalibrated'
     (running ones, of each pruned network anew from 2000 training samples: `recalibrate`). Raises
     ValueError as `prune`, for an empty split or list of kappas, for inputs that the model does not
-    take, and for 'recalibrated' without samples. SPEC section 5.
+    take, and for 'recalibrated' without samples.
     """
     return pruning_curves([model], split, kappas, method, scope, statistics, recalibrate)[0]
 

@@ -19,7 +19,7 @@ from lrsc.metrics.representation import selectivity_of_groups
 
 
 def fixed_loss_ratio(dataset: BiasedDataset, n: int = 1000) -> Callable[[nn.Module], Tensor]:
-    """Probe: bias-conflicting loss / total loss on n fixed random training samples (SPEC 5).
+    """Probe: bias-conflicting loss / total loss on n fixed random training samples.
 
     Raises ValueError if the training split has no bias labels.
     """
@@ -48,7 +48,7 @@ def dynamics(dataset: BiasedDataset, n: int = 500) -> Callable[[nn.Module], dict
     fixed sample; `loss_entropy` (nat): of these losses. For a data set without bias labels all but
     the `ba_`, `bc_`, `loss_ratio` and `bsi`.
 
-    Raises ValueError where the samples show one class, or one bias value, only. SPEC section 5.
+    Raises ValueError where the samples show one class, or one bias value, only.
     """
     split = _fixed(dataset.train, n)
     groups = {"csi": _groups("class", split.y, dataset)}
@@ -79,8 +79,7 @@ def attribution_shares(
 
     Integrated Gradients of the true label with `steps` points. `core`, `spurious`: inside
     core_mask and spurious_mask, where the training split has them; `noise`: outside both. Samples
-    without any attribution are left out. Raises ValueError for a data set without masks. SPEC
-    section 5 (fig. 3).
+    without any attribution are left out. Raises ValueError for a data set without masks.
     """
     split = _fixed(dataset.train, n)
     if not (masks := split.regions):
@@ -105,7 +104,7 @@ def neurons(dataset: BiasedDataset, n: int = 8) -> Callable[[nn.Module], dict[st
     |gradient of the neuron x input|, mean over those of n fixed training samples on which it is
     active (d values; NaN for none); in a ReLU network without biases, which is linear along the
     ray to the sample, this is Integrated Gradients of the neuron. Raises ValueError for a data set
-    without spurious_mask. Fig. 18 (bottom); SPEC section 5.
+    without spurious_mask. Fig. 18 (bottom).
     """
     split = _fixed(dataset.train, n)
     if split.spurious_mask is None:

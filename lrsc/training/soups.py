@@ -1,7 +1,7 @@
 """Model soups (Wortsman et al. 2022), and runs whose LR is switched at different iterations.
 
 Weights are averaged in double precision. Averaged running statistics of BatchNorm would be those
-of no network: they are measured anew on training samples. SPEC section 4 (fig. 30).
+of no network: they are measured anew on training samples. Fig. 30 of the paper.
 """
 
 import copy
