@@ -15,7 +15,8 @@ import time
 from distributed import Client, LocalCluster
 from report import arguments, median, show
 
-from lrsc import RunConfig, TrainConfig, cluster, sweep
+from lrsc import RunConfig, TrainConfig, sweep
+from lrsc.sweep import cluster
 
 DATA = {"n_train": 2000, "n_noise": 20}
 TRAIN = TrainConfig(lr=0.1, max_epochs=10**6, max_steps=4000, stop_at_accuracy=None)

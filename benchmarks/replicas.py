@@ -37,7 +37,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import lrsc
 from lrsc.datasets import BiasedDataset, Split
-from lrsc.training import Request, engines, loop
+from lrsc.training import Request, fit
+from lrsc.training.engines import choose
 from lrsc.training.noise import seeded
 from lrsc.training.run import Run
 
@@ -153,8 +154,8 @@ def engine(
     replicas: side by side, None as the engine's plan has it.
     """
     config = lrsc.TrainConfig(lr=LR, batch_size=BATCH, precision=precision)
-    job = loop._job(model, ds, [config], {}, {}, 200, None, None, device)
-    plan = engines.plan(job, [config] * runs, name, replicas)
+    job = fit._job(model, ds, [config], {}, {}, 200, None, None, device)
+    plan = choose.plan(job, [config] * runs, name, replicas)
     lanes = []
     for k in range(plan.lanes):
         group = []

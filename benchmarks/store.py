@@ -22,7 +22,9 @@ from pathlib import Path
 import numpy as np
 from report import arguments, show
 
-from lrsc import RunConfig, TrainConfig, consolidated, experiments, netcdf, plans, results, sweep
+from lrsc import RunConfig, TrainConfig, experiments, results, sweep
+from lrsc.experiments.rows import Plan, Row
+from lrsc.results import consolidated, netcdf
 
 LRS = 100  # values of the experiment
 OPEN = """
@@ -47,8 +49,8 @@ print(json.dumps({
 def planned(runs: int) -> list[RunConfig]:
     """An experiment of so many runs, known in this process."""
     values = tuple(np.geomspace(0.001, 1, LRS).round(6).tolist())
-    plan = plans.Plan(values, tuple(range(-(-runs // LRS))), 1000)
-    experiments.EXPERIMENTS["thousands"] = (plans.Row("colored_mnist", "fcn", {"quick": plan}),)
+    plan = Plan(values, tuple(range(-(-runs // LRS))), 1000)
+    experiments.EXPERIMENTS["thousands"] = (Row("colored_mnist", "fcn", {"quick": plan}),)
     return experiments.configs("thousands", "quick")[:runs]
 
 

@@ -22,8 +22,9 @@ import numpy as np
 import torch
 from report import arguments, median, show
 
-from lrsc.datasets import decoding, drawing, files
 from lrsc.datasets.images import Images
+from lrsc.datasets.raw import decoding, files
+from lrsc.datasets.standins import drawing
 
 SIZE, BATCH = 224, 16
 BARE = """

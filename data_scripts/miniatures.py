@@ -15,7 +15,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from lrsc.datasets import miniatures
+from lrsc.datasets.standins import miniatures
 from lrsc.results import atomic
 
 

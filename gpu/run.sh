@@ -32,7 +32,7 @@ export LRSC_DATA=${LRSC_DATA:-$PWD/gpu/kit/data} LRSC_TEST_DEVICE=$device
 stage "install" 60 "$python" -m pip install --quiet --no-index --no-deps --no-compile \
   --target "$work/site" gpu/kit/wheels/*.whl
 stage "imports" 150 "$python" -c "
-import torch, lrsc, lrsc.campaign, lrsc.store
+import torch, lrsc, lrsc.sweep.campaign, lrsc.sweep.care
 from lrsc.training import arguments
 print('torch', torch.__version__, 'on', arguments.device('$device'), torch.get_num_threads())
 if torch.cuda.is_available(): print(torch.cuda.get_device_name())
@@ -54,7 +54,7 @@ stage "C: campaign" "$left" "$python" -m lrsc campaign --device "$device" --engi
   --raw --light "${plan[@]}"
 [ -f "$out/manifest.json" ] || stage "C: packs, since it ended early" 40 "$python" -c "
 import pathlib
-from lrsc import packs
+from lrsc.sweep import packs
 root = pathlib.Path('$work/results')
 names = [path.stem for path in sorted(root.glob('runs/*.nc'))]
 print(packs.write(packs.prepare('$out'), root, names, light=True))"

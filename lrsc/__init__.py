@@ -5,12 +5,14 @@ import importlib
 __version__ = "0.1.0"
 
 _SUBMODULES = (
-    "attribution", "book", "claims", "cli", "compressibilities", "config", "consolidated",
-    "contrast", "datasets", "errors", "experiments", "losses", "measure", "metrics", "models",
-    "netcdf", "notebook", "optimizers", "plans", "plots", "pruning", "reproduce", "results",
-    "schedules", "scorecard", "statistics", "store", "sweep", "theory", "training",
+    "attribution", "bookbuild", "claims", "cli", "config", "datasets", "errors", "experiments",
+    "files", "losses", "measures", "metrics", "models", "optimizers", "pages", "plots", "pruning",
+    "results", "runs", "schedules", "significance", "studies", "sweep", "training",
 )  # fmt: skip
-_NAMES = {"RunConfig": "config", "TrainConfig": "config", "Trained": "training", "fit": "training"}
+_NAMES = {
+    "RunConfig": "config", "TrainConfig": "config", "Trained": "training", "fit": "training",
+    "measure": "measures",
+}  # fmt: skip
 
 __all__ = [*_SUBMODULES, *_NAMES]
 

@@ -1,4 +1,4 @@
-"""lrsc.book on a small book of its own: two pages of prose and one notebook of one cell."""
+"""lrsc.bookbuild on a small book of its own: two pages of prose and one notebook of one cell."""
 
 import json
 import logging
@@ -14,7 +14,7 @@ import nbformat
 import pytest
 import xarray as xr
 
-from lrsc import book
+from lrsc import bookbuild
 
 CONFIG = """
 title: A small book
@@ -39,7 +39,7 @@ def notebook(path: Path, *cells: str) -> None:
 @pytest.fixture
 def root(tmp_path, monkeypatch) -> Path:
     """Folder of the small book; local results are looked for beside it."""
-    monkeypatch.setattr(book.results, "results_root", lambda root=None: tmp_path / "results")
+    monkeypatch.setattr(bookbuild.results, "results_root", lambda root=None: tmp_path / "results")
     root = tmp_path / "small"
     (root / "book").mkdir(parents=True)
     (root / "notebooks").mkdir()
@@ -67,7 +67,7 @@ def no_pages(monkeypatch) -> list[Path]:
             path.write_text("<article><h1>title</h1><div class='cell_output'></div>")
         (html / "index.html").write_text("go to the first page")
 
-    monkeypatch.setattr(book.html, "_run_jupyter_book", write_pages)
+    monkeypatch.setattr(bookbuild.html, "_run_jupyter_book", write_pages)
     return calls
 
 
@@ -82,7 +82,7 @@ def no_kernel(monkeypatch) -> list[Path]:
         good.parent.mkdir(parents=True, exist_ok=True)
         good.write_bytes(source.read_bytes())
 
-    monkeypatch.setattr(book.execution, "_execute", copy)
+    monkeypatch.setattr(bookbuild.execution, "_execute", copy)
     return executed
 
 
@@ -94,7 +94,7 @@ def test_builds_html_from_the_notebook_as_executed_here(root, tmp_path, monkeypa
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
     monkeypatch.chdir(tmp_path)
     source = (root / "notebooks" / "live.ipynb").read_bytes()
-    index = book.build("quick", root=root, output="out")
+    index = bookbuild.build("quick", root=root, output="out")
     assert index == tmp_path / "out" / "html" / "index.html" and index.is_file()
     page = (index.parent / "notebooks" / "live.html").read_text()
     assert f"quick profile by {sys.executable}" in page
@@ -109,20 +109,20 @@ def test_a_warning_fails_the_build_and_keeps_the_last_book(root, tmp_path):
     (html / "index.html").write_text("the last good book")
     (root / "_toc.yml").write_text("format: jb-book\nroot: book/first\n")
     (root / "book" / "first.md").write_text("# First\n\n[nowhere](missing.md)\n")
-    with pytest.raises(book.BuildFailed, match=r"(?s)missing\.md.*jupyter-book\.log"):
-        book.build(root=root, output=tmp_path / "out")
+    with pytest.raises(bookbuild.BuildFailed, match=r"(?s)missing\.md.*jupyter-book\.log"):
+        bookbuild.build(root=root, output=tmp_path / "out")
     assert (html / "index.html").read_text() == "the last good book"
 
 
 def test_unchanged_work_is_not_done_again(root, tmp_path, no_pages, no_kernel, caplog):
-    caplog.set_level(logging.INFO, "lrsc.book")
-    book.build(root=root, output=tmp_path / "out")
-    book.build(root=root, output=tmp_path / "out")
+    caplog.set_level(logging.INFO, "lrsc.bookbuild")
+    bookbuild.build(root=root, output=tmp_path / "out")
+    bookbuild.build(root=root, output=tmp_path / "out")
     assert len(no_kernel) == len(no_pages) == 1
     assert "notebooks/live.ipynb: unchanged" in caplog.text and "pages: unchanged" in caplog.text
 
     (root / "book" / "second.md").write_text("# Second\n\nNew words.\n")  # prose alone
-    book.build(root=root, output=tmp_path / "out")
+    bookbuild.build(root=root, output=tmp_path / "out")
     assert (len(no_kernel), len(no_pages)) == (1, 2)
 
 
@@ -132,7 +132,7 @@ def test_a_change_executes_again(root, tmp_path, no_pages, no_kernel, change):
     runs, data = tmp_path / "results" / "runs", tmp_path / "data" / "MNIST"
     for folder in (runs, data, root / "book" / "results"):
         folder.mkdir(parents=True)
-    book.build(**options)
+    bookbuild.build(**options)
     if change == "profile":
         options["profile"] = "desk"
     elif change == "source":
@@ -145,7 +145,7 @@ def test_a_change_executes_again(root, tmp_path, no_pages, no_kernel, change):
         (data / "train").write_bytes(b"digits")
     elif change == "force":
         options["force"] = True
-    book.build(**options)
+    bookbuild.build(**options)
     assert len(no_kernel) == 2
 
 
@@ -159,9 +159,9 @@ def test_runs_that_a_notebook_itself_makes_count_as_seen(root, tmp_path, no_page
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(source.read_bytes())
 
-    monkeypatch.setattr(book.execution, "_execute", train)
-    book.build(root=root, output=tmp_path / "out")
-    book.build(root=root, output=tmp_path / "out")
+    monkeypatch.setattr(bookbuild.execution, "_execute", train)
+    bookbuild.build(root=root, output=tmp_path / "out")
+    bookbuild.build(root=root, output=tmp_path / "out")
     assert len(executed) == 1
 
 
@@ -171,8 +171,8 @@ def test_a_failing_notebook_is_reported_and_the_last_good_copy_kept(root, tmp_pa
     good.parent.mkdir(parents=True)
     good.write_text("the last good copy")
     notebook(root / "notebooks" / "live.ipynb", "print('so far')", "lr = 1 / 0")
-    with pytest.raises(book.BuildFailed) as failed:
-        book.build(root=root, output=out)
+    with pytest.raises(bookbuild.BuildFailed) as failed:
+        bookbuild.build(root=root, output=out)
     partial = out / "failed" / "notebooks" / "live.ipynb"
     for part in ("notebooks/live.ipynb", "ZeroDivisionError", "lr = 1 / 0", str(partial)):
         assert part in str(failed.value)
@@ -182,28 +182,28 @@ def test_a_failing_notebook_is_reported_and_the_last_good_copy_kept(root, tmp_pa
 
 
 def test_a_book_without_a_page_is_no_success(root, tmp_path, no_pages, no_kernel, monkeypatch):
-    write_pages = book.html._run_jupyter_book
+    write_pages = bookbuild.html._run_jupyter_book
 
     def lose_one(stage: Path, work: Path, log: Path) -> None:
         write_pages(stage, work, log)
         (work / "_build" / "html" / "book" / "second.html").write_text("")
 
-    monkeypatch.setattr(book.html, "_run_jupyter_book", lose_one)
-    with pytest.raises(book.BuildFailed, match=r"book/second\.html"):
-        book.build(root=root, output=tmp_path / "out")
+    monkeypatch.setattr(bookbuild.html, "_run_jupyter_book", lose_one)
+    with pytest.raises(bookbuild.BuildFailed, match=r"book/second\.html"):
+        bookbuild.build(root=root, output=tmp_path / "out")
 
 
 def test_wrong_use_is_named_before_any_work(root, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"unknown profile 'quik'\. Did you mean 'quick'\?"):
-        book.build("quik", root=root, output=tmp_path / "out")
+        bookbuild.build("quik", root=root, output=tmp_path / "out")
     with pytest.raises(ValueError, match=r"holds no book: _config\.yml, _toc\.yml, book not found"):
-        book.build(root=tmp_path / "empty", output=tmp_path / "out")
+        bookbuild.build(root=tmp_path / "empty", output=tmp_path / "out")
     (root / "book" / "second.md").unlink()
     with pytest.raises(ValueError, match="names 'book/second'"):
-        book.build(root=root, output=tmp_path / "out")
-    monkeypatch.setattr(book, "_NEEDS", ("papermill", "not_installed_here"))
+        bookbuild.build(root=root, output=tmp_path / "out")
+    monkeypatch.setattr(bookbuild, "_NEEDS", ("papermill", "not_installed_here"))
     with pytest.raises(ValueError, match=r"\(not_installed_here\): pip install 'lrsc\[book\]'"):
-        book.build(root=root, output=tmp_path / "out")
+        bookbuild.build(root=root, output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -217,7 +217,7 @@ def test_notebooks_run_at_the_same_time_with_a_share_of_the_cores(
     root, tmp_path, no_pages, monkeypatch
 ):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(book.execution, "_cores", lambda: 6)
+    monkeypatch.setattr(bookbuild.execution, "_cores", lambda: 6)
     meet = f"""
 import os, pathlib, time
 folder = pathlib.Path({str(tmp_path)!r})
@@ -229,7 +229,7 @@ print("met", len(list(folder.glob("*.here"))), "with", os.environ["OMP_NUM_THREA
 """
     notebook(root / "notebooks" / "live.ipynb", meet)
     second_notebook(root, meet)
-    book.build(root=root, output=tmp_path / "out", jobs=2)
+    bookbuild.build(root=root, output=tmp_path / "out", jobs=2)
     for name in ("live", "other"):
         text = (tmp_path / "out" / "executed" / "notebooks" / f"{name}.ipynb").read_text()
         assert "met 2 with 3" in text
@@ -249,7 +249,7 @@ def test_a_failure_keeps_what_ran_beside_it_and_starts_no_other(
         if page.stem == "live":
             assert other_runs.wait(60)
             failed.set()
-            raise book.BuildFailed("live: cell 1 failed")
+            raise bookbuild.BuildFailed("live: cell 1 failed")
         other_runs.set()
         assert failed.wait(60)
         time.sleep(0.3)  # the failure is seen first
@@ -257,9 +257,9 @@ def test_a_failure_keeps_what_ran_beside_it_and_starts_no_other(
         good.parent.mkdir(parents=True, exist_ok=True)
         good.write_bytes(source.read_bytes())
 
-    monkeypatch.setattr(book.execution, "_execute", stand_in)
-    with pytest.raises(book.BuildFailed, match="live: cell 1"):
-        book.build(root=root, output=tmp_path / "out", jobs=2)
+    monkeypatch.setattr(bookbuild.execution, "_execute", stand_in)
+    with pytest.raises(bookbuild.BuildFailed, match="live: cell 1"):
+        bookbuild.build(root=root, output=tmp_path / "out", jobs=2)
     kept = json.loads((tmp_path / "out" / "book.json").read_text())["notebooks"]
     assert set(kept) == {"notebooks/other.ipynb"} and no_pages == []
     assert sorted(ran) == ["live", "other"]
@@ -269,18 +269,18 @@ def test_only_names_what_may_be_executed(root, tmp_path, no_pages, no_kernel):
     second_notebook(root, CELL)
     options = {"root": root, "output": tmp_path / "out"}
     with pytest.raises(ValueError, match="other was never executed.*build the whole book once"):
-        book.build(only=["live"], **options)
-    book.build(**options)
+        bookbuild.build(only=["live"], **options)
+    bookbuild.build(**options)
     for name in ("live", "other"):
         notebook(root / "notebooks" / f"{name}.ipynb", CELL, "1 + 1")
-    book.build(only=["notebooks/other"], **options)
+    bookbuild.build(only=["notebooks/other"], **options)
     assert [p.stem for p in no_kernel] == ["live", "other", "other"] and len(no_pages) == 2
-    book.build(**options)  # what was left out is made up for
+    bookbuild.build(**options)  # what was left out is made up for
     assert [p.stem for p in no_kernel][3:] == ["live"]
     with pytest.raises(ValueError, match=r"unknown page 'lvie'\. Did you mean 'live'\?"):
-        book.build(only=["lvie"], **options)
+        bookbuild.build(only=["lvie"], **options)
     with pytest.raises(ValueError, match="jobs must be >= 1, found 0"):
-        book.build(jobs=0, **options)
+        bookbuild.build(jobs=0, **options)
 
 
 def test_a_run_of_another_profile_written_meanwhile_executes_again(
@@ -288,7 +288,7 @@ def test_a_run_of_another_profile_written_meanwhile_executes_again(
 ):
     """A sweep beside the build is no live part of it, and what it measured is shown next time."""
     executed = []
-    config = book.execution.experiments.configs("synthetic", "paper", dataset="moon_star")[0]
+    config = bookbuild.execution.experiments.configs("synthetic", "paper", dataset="moon_star")[0]
 
     def sweep_beside(source: Path, output: Path, page: Path, *_) -> None:
         executed.append(page)
@@ -297,39 +297,39 @@ def test_a_run_of_another_profile_written_meanwhile_executes_again(
         path = tmp_path / "results" / "runs" / "0123456789abcdef.nc"
         if not path.exists():
             attrs = {"run_id": path.stem, "config": config.to_json()}
-            book.results.save(xr.Dataset(attrs=attrs), path)
+            bookbuild.results.save(xr.Dataset(attrs=attrs), path)
 
-    monkeypatch.setattr(book.execution, "_execute", sweep_beside)
+    monkeypatch.setattr(bookbuild.execution, "_execute", sweep_beside)
     for _ in range(3):
-        book.build(root=root, output=tmp_path / "out")
+        bookbuild.build(root=root, output=tmp_path / "out")
     assert len(executed) == 2
 
 
 def test_a_build_that_was_killed_between_two_renames_leaves_a_book(
     root, tmp_path, no_pages, no_kernel
 ):
-    index = book.build(root=root, output=tmp_path / "out")
+    index = bookbuild.build(root=root, output=tmp_path / "out")
     index.parent.rename(tmp_path / "out" / "html.old")
-    book.build(root=root, output=tmp_path / "out")
+    bookbuild.build(root=root, output=tmp_path / "out")
     assert index.is_file() and len(no_pages) == 1
 
 
 def test_the_archive_has_one_top_folder_and_no_names(root, tmp_path, no_pages, no_kernel):
-    index = book.build(root=root, output=tmp_path / "out")
-    path = book.archive(index.parent, tmp_path)
+    index = bookbuild.build(root=root, output=tmp_path / "out")
+    path = bookbuild.archive(index.parent, tmp_path)
     with tarfile.open(path) as file:
         members = file.getmembers()
     assert {m.name.split("/")[0] for m in members} == {path.name.removesuffix(".tar.gz")}
     assert f"{members[0].name}/index.html" in [m.name for m in members]
     assert {(m.uid, m.uname) for m in members} == {(0, "")}
     with pytest.raises(ValueError, match="no book in"):
-        book.archive(tmp_path / "none", tmp_path)
+        bookbuild.archive(tmp_path / "none", tmp_path)
 
 
 def test_the_book_is_served_on_this_machine(tmp_path, caplog):
     (tmp_path / "index.html").write_text("the book")
-    caplog.set_level(logging.INFO, "lrsc.book")
-    threading.Thread(target=book.serve, args=(tmp_path, 0), daemon=True).start()
+    caplog.set_level(logging.INFO, "lrsc.bookbuild")
+    threading.Thread(target=bookbuild.serve, args=(tmp_path, 0), daemon=True).start()
     end = time.monotonic() + 30
     while not (found := re.search(r"http://localhost:\d+/", caplog.text)):
         assert time.monotonic() < end
@@ -341,4 +341,4 @@ def test_the_book_is_served_on_this_machine(tmp_path, caplog):
 def test_a_pdf_without_a_browser_says_what_to_install(root, tmp_path, monkeypatch):
     monkeypatch.setenv("LRSC_BROWSER", "no-such-browser")
     with pytest.raises(ValueError, match="found no 'no-such-browser'.*install one of chromium"):
-        book.print_pdf(tmp_path, root)
+        bookbuild.print_pdf(tmp_path, root)

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from test_store import put, result
 
-from lrsc import campaign, packs, results, store
+from lrsc import results
 from lrsc.cli import main
+from lrsc.sweep import campaign, care, packs
 
 HEAD = ",".join(campaign.COLUMNS)
 
@@ -125,7 +126,7 @@ def test_killed_half_way_it_goes_on_and_what_it_packs_is_taken_elsewhere(tmp_pat
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert set(manifest["runs"]) == {path.stem for path in runs.glob("*.nc")}
     taken = tmp_path / "taken"
-    found = list(store.merge((tmp_path / "out").glob("*.zip"), taken))
+    found = list(care.merge((tmp_path / "out").glob("*.zip"), taken))
     assert [f.state for f in found] == ["taken"] * 5
     for path in runs.glob("*.nc"):
         assert results.load(taken / "runs" / path.name).equals(results.load(path))
@@ -151,7 +152,7 @@ def test_it_ends_on_time_and_packs_the_checkpoint_of_what_it_cut_off(tmp_path, m
     assert "0 runs finished" in done.stdout
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     (name,) = manifest["cut_off"]
-    (found,) = store.merge([tmp_path / "out" / "pack-1.zip"], tmp_path / "taken")
+    (found,) = care.merge([tmp_path / "out" / "pack-1.zip"], tmp_path / "taken")
     assert (found.state, found.detail) == ("taken", "checkpoint")
     (here,) = (tmp_path / "taken" / "checkpoints" / name).iterdir()
     assert here.read_bytes() == (
@@ -188,7 +189,7 @@ def test_losing_a_pack_loses_its_runs_only(tmp_path, monkeypatch):
     names, files = packed(tmp_path, 4)
     assert [p.name for p in files] == ["pack-1.zip", "pack-2.zip", "manifest.json"]
     assert all(p.stat().st_size <= packs.FILE_BYTES for p in files)
-    states = [f.state for f in store.merge([files[1]], tmp_path / "half")]
+    states = [f.state for f in care.merge([files[1]], tmp_path / "half")]
     assert states == ["taken", "taken"]
     assert main(["results", "merge", str(files[0]), "--results", str(tmp_path / "half")]) == 0
     assert len(list((tmp_path / "half" / "runs").glob("*.nc"))) == 4
@@ -204,7 +205,7 @@ def test_what_has_no_room_is_left_out_and_named(tmp_path, monkeypatch):
 
 def test_light_packs_hold_measures_and_no_raw_material(tmp_path):
     names, files = packed(tmp_path, 1, light=True)
-    list(store.merge(files[:1], tmp_path / "taken"))
+    list(care.merge(files[:1], tmp_path / "taken"))
     found = results.load(results.run_path(names[0], tmp_path / "taken"))
     whole = results.load(results.run_path(names[0], tmp_path / "results"))
     assert "representation" in whole and "representation" not in found
@@ -219,16 +220,16 @@ def test_runs_of_another_version_and_damaged_packs_are_named(tmp_path):
     for content in (whole[: len(whole) // 2], b"no archive", b""):
         damaged.write_bytes(content)
         with pytest.raises(ValueError, match=r"damaged\.zip is no pack"):
-            list(store.merge([damaged], tmp_path / "taken"))
+            list(care.merge([damaged], tmp_path / "taken"))
     foreign = tmp_path / "foreign.zip"
     for name in ("../runs/0123456789abcdef.nc", "runs/x.nc", "/etc/passwd"):
         with zipfile.ZipFile(foreign, "w") as archive:
             archive.writestr(name, b"1")
         with pytest.raises(ValueError, match="it holds"):
-            list(store.merge([foreign], tmp_path / "taken"))
+            list(care.merge([foreign], tmp_path / "taken"))
     with zipfile.ZipFile(foreign, "w") as archive:
         archive.writestr("runs/0123456789abcdef.nc", b"not netCDF")
-    (found,) = store.merge([foreign], tmp_path / "taken")
+    (found,) = care.merge([foreign], tmp_path / "taken")
     assert found.state == "wrong"
     assert not list((tmp_path / "taken").glob("runs/*.nc"))
     assert not list((tmp_path / "taken").glob(".packs-*"))
@@ -242,8 +243,8 @@ def test_a_checkpoint_with_a_piece_lost_is_left_out(tmp_path, monkeypatch):
     path.write_bytes(np.random.default_rng(0).bytes(9000))
     files = packs.write(packs.prepare(tmp_path / "out"), tmp_path / "results", ["0123456789abcdef"])
     assert len(files) == 3
-    assert not list(store.merge(files[:1], tmp_path / "taken"))
-    (found,) = store.merge(files[:2], tmp_path / "taken")
+    assert not list(care.merge(files[:1], tmp_path / "taken"))
+    (found,) = care.merge(files[:2], tmp_path / "taken")
     assert found.state == "taken"
     (here,) = tmp_path.glob("taken/checkpoints/*/*.pt")
     assert here.read_bytes() == path.read_bytes()

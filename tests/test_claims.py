@@ -7,7 +7,10 @@ import pytest
 import xarray as xr
 from longform import experiment
 
-from lrsc import claims, cli, experiments, plans, scorecard, soup
+from lrsc import claims, cli, experiments
+from lrsc.claims import scorecard
+from lrsc.experiments import paper
+from lrsc.studies import soups
 
 
 def pretend(monkeypatch, change=lambda found: found, **options):
@@ -19,7 +22,7 @@ def pretend(monkeypatch, change=lambda found: found, **options):
         return change(experiment(**options))
 
     monkeypatch.setattr(experiments, "open_experiment", opened)
-    monkeypatch.setattr(soup, "shipped", dict)
+    monkeypatch.setattr(soups, "shipped", dict)
     return {c["id"]: c for c in claims.verdicts()}
 
 
@@ -76,7 +79,7 @@ def test_prunability_has_a_verdict_in_each_of_the_statistics(monkeypatch):
         return found.assign(prunability=sign * found["prunability"])
 
     monkeypatch.setattr(experiments, "open_experiment", opened)
-    monkeypatch.setattr(soup, "shipped", dict)
+    monkeypatch.setattr(soups, "shipped", dict)
     found = {c["id"]: c for c in claims.verdicts()}["C2"]
     apart = {mode: each["verdict"] for mode, each in found["by_statistics"].items()}
     assert apart == {
@@ -128,7 +131,7 @@ def test_settings_are_ordered_by_their_distance_from_the_paper():
     near = deep.assign_coords({k: ("run", np.full(n, v)) for k, v in coords.items()})
     far = near.assign_coords(data=("run", np.full(n, "rho = 0.3")))
     s1 = {k: (low, high) for k, (low, high) in scorecard._paper(
-        next(r for r in plans.table("s1") if r["model"] == "ResNet18"
+        next(r for r in paper.table("s1") if r["model"] == "ResNet18"
              and r["dataset"] == "Colored MNIST")).items()}  # fmt: skip
     exact = {
         name: ("run", np.where(near["lr"] < 0.01, low, high))

@@ -225,7 +225,7 @@ def test_a_data_root_that_cannot_be_written_is_one_line(tmp_path, capsys):
 
 
 def test_ctrl_c_of_data_get_says_what_is_kept(tmp_path, monkeypatch, capsys):
-    from lrsc.datasets import on_disk
+    from lrsc.datasets.raw import on_disk
 
     def interrupted(*_):
         raise KeyboardInterrupt

@@ -11,8 +11,10 @@ import pytest
 import torch
 from distributed import Client, LocalCluster
 
-from lrsc import RunConfig, TrainConfig, cli, cluster, experiments, results, states, sweep
-from lrsc.cluster import Task
+from lrsc import RunConfig, TrainConfig, cli, experiments, results, sweep
+from lrsc.results import locks
+from lrsc.sweep import cluster
+from lrsc.sweep.cluster import Task
 
 ENDLESS = {"max_epochs": 10**6, "stop_at_accuracy": None}
 calls: list[str] = []  # of functions that a worker calls: they are sent by name
@@ -193,7 +195,7 @@ def test_a_run_at_its_time_limit_fails_keeps_its_checkpoint_and_goes_on_later(
     report = sweep.run([endless], time_limit=0.5, **options)
     (name,) = report.failed
     assert "stopped at its time limit" in report.failed[name]
-    (noted,) = states.failures(tmp_path)
+    (noted,) = locks.failures(tmp_path)
     assert noted["run_id"] == name and noted["attempts"] == 1
     (checkpoint,) = results.checkpoints_path(name, tmp_path).glob("*.pt")
     done = torch.load(checkpoint, weights_only=True)["state"]["done"]
@@ -204,21 +206,21 @@ def test_a_run_at_its_time_limit_fails_keeps_its_checkpoint_and_goes_on_later(
 def test_failed_and_running_runs_are_in_the_status(client, tmp_path, monkeypatch, capsys):
     config = experiments.configs("synthetic", "quick")[0]
     name = sweep.identify(config)
-    states.note_failure(name, config, "the machine is on fire", 3, tmp_path)
+    locks.note_failure(name, config, "the machine is on fire", 3, tmp_path)
     arguments = ["status", "--profile", "quick", "--results", str(tmp_path)]
     row = experiments.status("quick", tmp_path)[0]
     assert (row["failed"], row["running"], row["missing"]) == (1, 0, row["runs"] - row["done"])
     assert cli.main(arguments) == 0
     assert "tried 3 x: the machine is on fire" in capsys.readouterr().out
-    with states.claim(name, tmp_path, config) as mine, states.claim(name, tmp_path) as again:
+    with locks.claim(name, tmp_path, config) as mine, locks.claim(name, tmp_path) as again:
         assert mine and not again
         after = experiments.status("quick", tmp_path)[0]
         assert (after["running"], after["missing"]) == (1, row["missing"] - 1)
         assert cli.main(arguments) == 0
         assert f"running: {name} (parity fcn lr 0.01 seed 0)" in capsys.readouterr().out
-    assert states.running(tmp_path) == []
-    states.forget_failure(name, tmp_path)
-    assert states.failures(tmp_path) == []
+    assert locks.running(tmp_path) == []
+    locks.forget_failure(name, tmp_path)
+    assert locks.failures(tmp_path) == []
 
 
 def test_an_error_of_a_serial_sweep_is_noted_for_the_runs_under_way(tmp_path, monkeypatch):
@@ -229,7 +231,7 @@ def test_an_error_of_a_serial_sweep_is_noted_for_the_runs_under_way(tmp_path, mo
     monkeypatch.setattr(sweep, "fit_each", fails)
     with pytest.raises(RuntimeError):
         sweep.run([tiny(0), tiny(1)], root=tmp_path)
-    (noted,) = states.failures(tmp_path)
+    (noted,) = locks.failures(tmp_path)
     assert noted["reason"].startswith("RuntimeError: no ")
 
 

@@ -8,8 +8,9 @@ import torch
 import xarray as xr
 from torch import nn
 
-from lrsc import compressibilities, results
+from lrsc import results
 from lrsc.config import RunConfig, TrainConfig
+from lrsc.studies import compressibilities
 
 RNG = np.random.default_rng(0)
 Z = np.maximum(RNG.normal(size=(6, 20)), 0).astype(np.float16)

@@ -8,7 +8,8 @@ import pytest
 import xarray as xr
 from test_results import run as stored
 
-from lrsc import consolidated, experiments, netcdf, results, units
+from lrsc import experiments, results
+from lrsc.results import consolidated, netcdf, units
 
 
 @pytest.fixture(autouse=True)

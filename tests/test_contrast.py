@@ -8,9 +8,10 @@ import pytest
 import torch
 import xarray as xr
 
-from lrsc import contrast, experiments, plots, results, sweep
+from lrsc import experiments, plots, results, sweep
 from lrsc.datasets import cifar10
-from lrsc.notebook import mechanism
+from lrsc.pages import mechanism
+from lrsc.studies import contrast
 from lrsc.training.probes import fixed_indices
 
 

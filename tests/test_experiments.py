@@ -5,7 +5,8 @@ import pytest
 import xarray as xr
 from test_results import run as stored
 
-from lrsc import experiments, plans, results
+from lrsc import experiments, results
+from lrsc.experiments import paper
 
 
 def put(root, *runs):
@@ -204,7 +205,7 @@ def test_runs_stand_under_every_row_they_are_of_and_no_other():
     found = xr.Dataset(coords={"config": ("run", [config.to_json() for config in runs])})
     labelled = experiments._in_rows(found, "hyperparameters")
     names = labelled["hyperparameter"].values.tolist()
-    rows = [r for r in plans.EXPERIMENTS["hyperparameters"] if "quick" in r.plans]
+    rows = [r for r in experiments.EXPERIMENTS["hyperparameters"] if "quick" in r.plans]
     planned = {r.hyperparameter: len(r.plans["quick"].values) for r in rows}
     assert len(planned) == 8
     assert {name: names.count(name) for name in names} == planned
@@ -225,7 +226,7 @@ def test_the_interventions_are_table_s2s():
     Rows of the LR have the desk plan of the semi-synthetic section.
     """
     rows = [r for r in experiments.EXPERIMENTS["hyperparameters"] if "paper" in r.plans]
-    lines = plans.table("s2")
+    lines = paper.table("s2")
     assert len({(r.dataset, r.hyperparameter) for r in rows}) == len(rows) == len(lines) == 24
     for row, line in zip(rows, lines, strict=True):
         low, high = float(line["value_min"]), float(line["value_max"])
@@ -235,7 +236,7 @@ def test_the_interventions_are_table_s2s():
             if (row.hyperparameter, profile) != ("lr", "desk"):
                 assert len(plan.values) == n
                 assert (plan.values[0], plan.values[-1]) == (low, high)
-        fixed = {"lr": None, "high_lr_l2": plans.HIGH_LR[row.dataset]}
+        fixed = {"lr": None, "high_lr_l2": paper.HIGH_LR[row.dataset]}
         assert row.train.get("lr") == fixed.get(row.hyperparameter, results.LOW_LR)
 
 

@@ -7,7 +7,8 @@ import pytest
 import xarray as xr
 from test_results import run as stored
 
-from lrsc import netcdf, results
+from lrsc import results
+from lrsc.results import netcdf
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import lrsc
-from lrsc import attribution, experiments, measure, models, pruning, results, sweep
+from lrsc import attribution, experiments, measures, models, pruning, results, sweep
 from lrsc.datasets import BiasedDataset, Split
 from lrsc.models import normalisation
 
@@ -276,8 +276,8 @@ def test_a_network_at_chance_has_no_corrected_prunability(done):
 
 def test_attributions_with_batch_statistics_are_complete():
     net, some = network(), split(40)
-    running, _ = measure.attribution_measures(net, some)
-    batch, maps = measure.attribution_measures(net, some, "batch")
+    running, _ = measures.attribution_measures(net, some)
+    batch, maps = measures.attribution_measures(net, some, "batch")
     assert float(running["attribution_entropy"]) != float(batch["attribution_entropy"])
     made = normalisation.with_statistics_of(net, some.inputs(some.x))
     a = attribution.integrated_gradients(made, some.inputs(some.x), some.y)

@@ -10,13 +10,14 @@ import xarray as xr
 from longform import bits, experiment
 
 import lrsc
-from lrsc import RunConfig, TrainConfig, compressibilities, experiments, notebook, results
+from lrsc import RunConfig, TrainConfig, experiments, pages, results
+from lrsc.studies import compressibilities
 
 GIVEN = {"dataset": "colored_mnist", "model": "fcn", "lrs": None, "seeds": None, "profile": "quick"}
 
 
 def check(**changed):
-    return notebook.parameters(GIVEN | changed, "semi_synthetic")
+    return pages.parameters(GIVEN | changed, "semi_synthetic")
 
 
 def test_good_parameters_come_back_checked():
@@ -83,7 +84,7 @@ def test_a_bad_parameter_is_named_with_what_was_expected(changed, message):
 
 def test_a_missing_parameter_is_named():
     with pytest.raises(ValueError, match="'profile' is not set"):
-        notebook.parameters({k: v for k, v in GIVEN.items() if k != "profile"}, "semi_synthetic")
+        pages.parameters({k: v for k, v in GIVEN.items() if k != "profile"}, "semi_synthetic")
 
 
 def test_what_a_kernel_holds_is_no_parameter():
@@ -103,7 +104,7 @@ def test_the_command_runs_the_notebook_with_the_same_parameters():
 
 
 def test_a_section_on_another_sections_runs_names_itself_in_the_command():
-    p = notebook.parameters(GIVEN, "semi_synthetic", section="compressibility")
+    p = pages.parameters(GIVEN, "semi_synthetic", section="compressibility")
     assert p.command.startswith("papermill notebooks/compressibility.ipynb ")
 
 
@@ -129,7 +130,7 @@ def opens(monkeypatch, found):
 
 def test_evidence_that_is_missing_is_said_plainly(monkeypatch, displayed):
     opens(monkeypatch, ValueError("nothing is measured yet: lrsc sweep synthetic"))
-    assert not notebook.evidence("synthetic", "parity", "fcn").sizes
+    assert not pages.evidence("synthetic", "parity", "fcn").sizes
     ((kind, text),) = displayed
     assert kind == "Markdown" and "No evidence" in text
     assert "Nothing is measured yet: `lrsc sweep synthetic`." in text
@@ -138,14 +139,14 @@ def test_evidence_that_is_missing_is_said_plainly(monkeypatch, displayed):
 def test_quick_runs_are_no_evidence(monkeypatch, displayed):
     ds = experiment()
     opens(monkeypatch, ds.assign_coords(profile=("run", np.full(ds.sizes["run"], "quick", object))))
-    assert not notebook.evidence("synthetic", "parity", "fcn").sizes
+    assert not pages.evidence("synthetic", "parity", "fcn").sizes
     assert "No evidence" in displayed[0][1] and "lrsc sweep synthetic" in displayed[0][1]
 
 
 def test_evidence_says_how_much_is_measured(monkeypatch, displayed):
     ds = experiment()
     opens(monkeypatch, ds)
-    found = notebook.evidence("synthetic", "parity", "fcn")
+    found = pages.evidence("synthetic", "parity", "fcn")
     assert found["prunability"].equals(ds["prunability"]) and found.attrs == ds.attrs
     assert found["sparsity"].isnull().all()  # which these results do not have
     planned = len(experiments.configs("synthetic", "desk"))
@@ -153,14 +154,14 @@ def test_evidence_says_how_much_is_measured(monkeypatch, displayed):
     assert "Unbiased accuracy:" in displayed[0][1]
 
 
-@pytest.mark.parametrize("show", [notebook.show_curves, notebook.show_pruning, notebook.show_table])
+@pytest.mark.parametrize("show", [pages.show_curves, pages.show_pruning, pages.show_table])
 def test_missing_evidence_is_said_to_be_missing_everywhere(show, displayed):
     show(xr.Dataset())
     assert displayed == [("Markdown", "*Not measured yet.* `lrsc status` shows what is missing.")]
 
 
 def test_figures_carry_their_alternative_text_and_a_caption(displayed):
-    notebook.show_curves(experiment())
+    pages.show_curves(experiment())
     (kind, markup), (_, caption) = displayed
     assert kind == "HTML" and markup.count("<img ") == 2 == markup.count('alt="')
     assert "Unbiased accuracy: 50.8 % at learning rate 0.01" in markup
@@ -169,7 +170,7 @@ def test_figures_carry_their_alternative_text_and_a_caption(displayed):
 
 
 def test_pruning_shows_both_methods(displayed):
-    notebook.show_pruning(experiment(), command="papermill x")
+    pages.show_pruning(experiment(), command="papermill x")
     assert displayed[0][1].count("<img ") == 2
     assert "column and magnitude pruning" in displayed[1][1] and "`papermill x`" in displayed[1][1]
 
@@ -177,7 +178,7 @@ def test_pruning_shows_both_methods(displayed):
 def test_the_table_has_mean_spread_and_the_papers_range():
     ds = experiment(diverged=((0.01, 1),))
     reference = {"lr": (0.01, 0.75), "unbiased_accuracy": (0.5531, 0.85663), "csi": (0.032, 0.152)}
-    markup = notebook.table(ds, reference, ("unbiased_accuracy", "csi", "prunability"))
+    markup = pages.table(ds, reference, ("unbiased_accuracy", "csi", "prunability"))
     left = 100 * ds["unbiased_accuracy"].values[[0, 2]]
     assert f"<td>{left.mean():.1f}\u00a0±\u00a0{left.std(ddof=1):.1f}</td>" in markup
     assert "<td>2\u00a0of\u00a03</td>" in markup
@@ -188,22 +189,22 @@ def test_the_table_has_mean_spread_and_the_papers_range():
 
 def test_a_single_seed_has_no_spread_and_a_diverged_lr_no_number():
     ds = experiment(seeds=(0,), diverged=((0.3, 0),))
-    markup = notebook.table(ds, None, ("prunability",))
+    markup = pages.table(ds, None, ("prunability",))
     assert "±" not in markup
     assert "<td>0\u00a0of\u00a01</td><td>–</td>" in markup
 
 
 def test_the_papers_range_stands_beside_real_data_only(displayed):
     ds = experiment()
-    notebook.show_table(ds)
+    pages.show_table(ds)
     assert "55.3 to 85.7" in displayed[0][1]  # table S1, parity
     quick = ds.assign_coords(profile=("run", np.full(ds.sizes["run"], "quick", object)))
-    notebook.show_table(quick, command="papermill x")
+    pages.show_table(quick, command="papermill x")
     assert "paper:" in displayed[0][1] and "paper:" not in displayed[2][1]
 
 
 def test_counts_are_counted_from_the_data(displayed):
-    notebook.show_counts(bits())
+    pages.show_counts(bits())
     text, markup = (data for _, data in displayed)
     assert "40 training samples, of which 10 conflict (ρ = 0.2500)" in text
     assert '<th scope="row">0</th><td>15</td><td>5</td>' in markup
@@ -214,7 +215,7 @@ def test_the_report_counts_runs_and_how_they_ended(displayed):
 
     ds = experiment(diverged=((0.3, 1),))
     ds["wall_seconds"] = ("run", np.full(12, 2.0))
-    notebook.show_report(Report(trained=("a",) * 8, done_before=("b",) * 4), ds)
+    pages.show_report(Report(trained=("a",) * 8, done_before=("b",) * 4), ds)
     text = displayed[0][1]
     assert "8 runs trained now, 4 done before" in text
     assert "11 converged, 1 diverged" in text and "24 s" in text
@@ -222,11 +223,11 @@ def test_the_report_counts_runs_and_how_they_ended(displayed):
 
 def test_every_view_says_that_nothing_is_measured(capsys):
     for show in (
-        notebook.show_curves,
-        notebook.show_pruning,
-        notebook.show_table,
-        notebook.show_choices,
-        notebook.show_pruned_accuracy,
+        pages.show_curves,
+        pages.show_pruning,
+        pages.show_table,
+        pages.show_choices,
+        pages.show_pruned_accuracy,
     ):
         show(xr.Dataset())
         assert "Markdown" in capsys.readouterr().out
@@ -237,13 +238,13 @@ def test_choices_show_a_row_for_each_option(monkeypatch):
     monkeypatch.setattr("IPython.display.HTML", shown.append)
     ds = experiment()
     options = np.array(["", "rho = 0.02"], object)[np.arange(ds.sizes["run"]) % 2]
-    notebook.show_choices(ds.assign_coords(data=("run", options)))
+    pages.show_choices(ds.assign_coords(data=("run", options)))
     assert "as decided" in shown[0] and "rho = 0.02" in shown[0]
     options = np.array(["n_train = 60000", "n_train = 5000"], object)[np.arange(len(options)) % 2]
-    notebook.show_choices(ds.assign_coords(data=("run", options)))
+    pages.show_choices(ds.assign_coords(data=("run", options)))
     assert shown[1].index("5000") < shown[1].index("60000")  # by size
     alike, mixed = (
-        notebook.sections.summary(ds.assign_coords(data=("run", o)), 9)
+        pages.sections.summary(ds.assign_coords(data=("run", o)), 9)
         for o in (np.full(len(options), "", object), options)
     )
     assert "accuracy" in alike and mixed.startswith("Measured") and "accuracy" not in mixed
@@ -251,7 +252,7 @@ def test_choices_show_a_row_for_each_option(monkeypatch):
 
 def test_norm_spread_is_shown_of_shipped_runs_that_have_one(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("lrsc.results.shipped_path", lambda name: tmp_path / f"{name}.nc")
-    notebook.show_norm_spread("fcn")
+    pages.show_norm_spread("fcn")
     assert "Markdown" in capsys.readouterr().out  # nothing measured
     ds = experiment(lrs=(0.1, 0.3), seeds=(0,))
     texts = [RunConfig("parity", "fcn", TrainConfig(lr=lr)).to_json() for lr in (0.1, 0.3)]
@@ -264,15 +265,15 @@ def test_norm_spread_is_shown_of_shipped_runs_that_have_one(tmp_path, monkeypatc
     other["filter_norm_spread"] = "run", [0.1, np.nan]
     results.save(ds.drop_vars(list(ds.data_vars)).assign(other), tmp_path / "compressibility.nc")
     shown = []
-    monkeypatch.setattr("lrsc.notebook.studies.show", lambda figure, caption: shown.append(figure))
-    notebook.show_norm_spread("fcn")
+    monkeypatch.setattr("lrsc.pages.studies.show", lambda figure, caption: shown.append(figure))
+    pages.show_norm_spread("fcn")
     assert "Parity, 1 runs: spread 0.1 to 0.1" in shown[0].get_label()
 
 
 def test_pruning_criteria_are_ratios_to_the_unpruned_accuracy(tmp_path, monkeypatch, capsys):
     path, shown = tmp_path / "pruning_criteria.nc", []
     monkeypatch.setattr("lrsc.results.shipped_path", lambda name: path)
-    notebook.show_pruning_criteria()
+    pages.show_pruning_criteria()
     assert "Markdown" in capsys.readouterr().out  # nothing measured
     kappas = [k / 10 for k in range(10)]
     accuracy = np.full((2, 3, 1, 2, 10), np.nan)
@@ -289,8 +290,8 @@ def test_pruning_criteria_are_ratios_to_the_unpruned_accuracy(tmp_path, monkeypa
     results.save(found, path)
     figures = []
     monkeypatch.setattr("IPython.display.HTML", shown.append)
-    monkeypatch.setattr("lrsc.notebook.studies.show", lambda f, caption: figures.append(f))
-    notebook.show_pruning_criteria()
+    monkeypatch.setattr("lrsc.pages.studies.show", lambda f, caption: figures.append(f))
+    pages.show_pruning_criteria()
     assert re.search(r"filters.*0\.50.*0\.75.*kernels.*0\.25", shown[0], re.DOTALL)
     assert "LR 0.015, torch" in shown[0] and "LR 0.15, torch" not in shown[0]
     assert "filters, batch, LR 0.015, torch: 0.75." in figures[0].get_label()
@@ -298,8 +299,8 @@ def test_pruning_criteria_are_ratios_to_the_unpruned_accuracy(tmp_path, monkeypa
 
 
 def test_settings_are_shown_where_they_are_measured(monkeypatch, tmp_path, displayed_texts):
-    notebook.show_settings()
-    notebook.show_statistics()
+    pages.show_settings()
+    pages.show_statistics()
     joint, _, table, text, sentence = displayed_texts
     assert "FCN" in joint and "ResNet18" in joint
     assert "FCN, S1" in table and "ResNet18, S2" in table and "rho = 0.02" in table
@@ -307,8 +308,8 @@ def test_settings_are_shown_where_they_are_measured(monkeypatch, tmp_path, displ
     displayed_texts.clear()
     monkeypatch.setattr("lrsc.results.shipped_path", lambda name: tmp_path / f"{name}.nc")
     monkeypatch.setattr("lrsc.results.results_root", lambda root=None: tmp_path)
-    notebook.show_settings()
-    notebook.show_statistics()
+    pages.show_settings()
+    pages.show_statistics()
     assert len(displayed_texts) == 1 and "Not measured" in displayed_texts[0]
 
 
@@ -325,20 +326,20 @@ def test_a_card_says_where_a_data_set_is_from(name, options, says, monkeypatch):
     shown = []
     monkeypatch.setattr("IPython.display.HTML", shown.append)
     dataset = lrsc.datasets.load(name, **options)
-    notebook.show_card(dataset)
-    notebook.show_counts(dataset)
+    pages.show_card(dataset)
+    pages.show_counts(dataset)
     assert all(text in shown[0] for text in says) and "`" not in shown[0]
 
 
 def test_a_benchmark_is_shown_as_measured(tmp_path, monkeypatch, displayed):
     monkeypatch.setattr("lrsc.results.shipped_path", lambda name: tmp_path / f"{name}.nc")
     columns = {"model": "Model", "ms": "Step (ms)", "share": "Of the peak (%)"}
-    notebook.show_benchmark("times", columns)
+    pages.show_benchmark("times", columns)
     assert "Not measured yet" in displayed[0][-1]
     rows = [{"model": "3 x 28", "ms": 1234.5, "share": 0.4567, "more": 1}]
     found = {"machine": {"cores": 2, "torch": "9"}, "made_by": "python a.py", "rows": rows}
     (tmp_path / "times.json").write_text(json.dumps(found))
-    notebook.show_benchmark("times", columns)
+    pages.show_benchmark("times", columns)
     text = " ".join(text for _, text in displayed)
     assert "1,234" in text and "45.7" in text and "3\u00a0×\u00a028" in text
     assert "2 cores, torch 9" in text and "python a.py" in text
@@ -349,17 +350,17 @@ def test_rows_of_a_benchmark_can_be_chosen_and_gaps_are_said(tmp_path, monkeypat
     rows = [{"table": "a", "rate": 3.0}, {"table": "a", "rate": None}, {"table": "b", "rate": 7.0}]
     found = {"machine": {"cores": 2, "device": "a CPU"}, "made_by": "python a.py", "rows": rows}
     (tmp_path / "times.json").write_text(json.dumps(found))
-    notebook.show_benchmark("times", {"rate": "Rate"}, table="a")
+    pages.show_benchmark("times", {"rate": "Rate"}, table="a")
     text = " ".join(text for _, text in displayed)
     assert "3" in text and "–" in text and "7" not in text
     displayed.clear()
-    notebook.show_benchmark("times", {("table", "rate"): "Both"}, table="b")
+    pages.show_benchmark("times", {("table", "rate"): "Both"}, table="b")
     assert "b, 7" in displayed[0][-1]
 
 
 def test_throughput_is_shown_with_machine_and_maker(tmp_path, monkeypatch, displayed):
     monkeypatch.setattr("lrsc.results.shipped_path", lambda name: tmp_path / f"{name}.nc")
-    notebook.show_throughput("times", table="growth")
+    pages.show_throughput("times", table="growth")
     assert "Not measured yet" in displayed[0][-1]
     row = {
         "table": "growth", "dataset": "parity", "model": "fcn", "engine": "stacked", "replicas": 1,
@@ -367,6 +368,6 @@ def test_throughput_is_shown_with_machine_and_maker(tmp_path, monkeypatch, displ
     }  # fmt: skip
     found = {"machine": {"cores": 2, "device": "a CPU"}, "made_by": "python a.py", "rows": [row]}
     (tmp_path / "times.json").write_text(json.dumps(found))
-    notebook.show_throughput("times", table="growth")
+    pages.show_throughput("times", table="growth")
     text = " ".join(text for _, text in displayed)
     assert "a CPU, 2 cores" in text and "python a.py" in text

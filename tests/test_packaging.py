@@ -96,7 +96,7 @@ def test_the_wheel_carries_the_book(tmp_path):
     shipped = {f"lrsc/_shipped/{p.as_posix()}" for p in [Path("_config.yml"), Path("_toc.yml")]}
     shipped |= {f"lrsc/_shipped/{p.as_posix()}" for p in tracked}
     assert shipped <= names
-    assert {"lrsc/__init__.py", "lrsc/tables/table_s1.csv"} <= names
+    assert {"lrsc/__init__.py", "lrsc/experiments/tables/table_s1.csv"} <= names
     assert not [n for n in names if n.split("/")[0] not in {"lrsc", f"{wheel.stem[:10]}.dist-info"}]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import lrsc
-from lrsc import cli, measure
+from lrsc import cli, measures
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "book").glob("*.md"))
@@ -55,7 +55,7 @@ def test_the_metrics_page_defines_every_stored_measure_that_figures_show():
         "prunability", "pruning_curve", "prune",
     ):  # fmt: skip
         assert f".{name}(" in page, name
-    assert {"csi_all", "max_loss_ratio", "max_loss_ratio_fixed"} <= set(measure.VARIABLES)
+    assert {"csi_all", "max_loss_ratio", "max_loss_ratio_fixed"} <= set(measures.VARIABLES)
 
 
 def commands() -> list[str]:

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 import lrsc
-from lrsc import RunConfig, TrainConfig, experiments, netcdf, reproduce, results, sweep
+from lrsc import RunConfig, TrainConfig, experiments, results, sweep
 from lrsc.cli import main
+from lrsc.results import netcdf
+from lrsc.studies import reproduce
 
 TINY = RunConfig(
     "parity", "fcn", TrainConfig(lr=0.3, max_epochs=3),

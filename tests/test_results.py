@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from lrsc import RunConfig, TrainConfig, results, units
-from lrsc.measure import as_dataset
+from lrsc import RunConfig, TrainConfig, results
+from lrsc.measures import as_dataset
+from lrsc.results import units
 
 
 def run(name="0123456789abcdef", lr=0.1, seed=0, accuracy=0.5, **attrs):

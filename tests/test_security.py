@@ -11,8 +11,9 @@ import pytest
 import torch
 
 import lrsc
-from lrsc import RunConfig, TrainConfig, cli, notebook, results, store, sweep, tensors
-from lrsc.datasets import archives
+from lrsc import RunConfig, TrainConfig, cli, files, pages, results, sweep
+from lrsc.datasets.raw import archives
+from lrsc.sweep import care
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(
@@ -29,10 +30,10 @@ FORBIDDEN = {
 }  # fmt: skip
 UNPACKING = ("extract", "extractall")  # of the standard library's archives
 PICKLES = {  # what the decoding processes tell one another through their own pipes
-    "lrsc/datasets/decoding.py": {"pickle.load", "pickle.dump"},
+    "lrsc/datasets/raw/decoding.py": {"pickle.load", "pickle.dump"},
     "lrsc/datasets/images.py": {"pickle.load", "pickle.dump"},
 }
-LOADING = {"lrsc/tensors.py", "book/trials/pruning_criteria.py", "benchmarks/models.py"}
+LOADING = {"lrsc/files.py", "book/trials/pruning_criteria.py", "benchmarks/models.py"}
 
 
 def dotted(node: ast.expr) -> str:
@@ -95,7 +96,7 @@ def test_a_checkpoint_with_code_is_refused_and_the_code_not_run(tmp_path, form, 
     else:
         torch.save({"weight": trap}, path, _use_new_zipfile_serialization=form == "zip")
     with pytest.raises(ValueError, match="other things than tensors and plain values"):
-        tensors.load(path)
+        files.load(path)
     config = RunConfig("parity", "fcn", data={"n_train": 100, "n_noise": 2, "n_core": 2})
     with pytest.raises(ValueError, match="does not hold weights of 'fcn'"):
         sweep.load_checkpoint(path, config)
@@ -123,7 +124,7 @@ def test_parameters_of_a_notebook_are_not_evaluated(tmp_path, monkeypatch, name,
     monkeypatch.chdir(tmp_path)
     given = {"dataset": "colored_mnist", "model": "fcn", "lrs": None, "seeds": None}
     with pytest.raises(ValueError, match=name):
-        notebook.parameters(given | {"profile": "quick", name: text}, "semi_synthetic")
+        pages.parameters(given | {"profile": "quick", name: text}, "semi_synthetic")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -161,7 +162,7 @@ def test_markup_in_a_result_is_found(tmp_path):
     ).trained
     path = results.run_path(name, tmp_path)
     results.save(results.load(path).assign_attrs(device_name="<script>alert(1)</script>"), path)
-    (found,) = [f for f in store.verify(tmp_path, shipped=False) if f.path == path]
+    (found,) = [f for f in care.verify(tmp_path, shipped=False) if f.path == path]
     assert found.state == "wrong" and "'device_name' holds markup: '<script>" in found.detail
 
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from lrsc import cli, experiments, measure, notebook, results, soup, sweep
+from lrsc import cli, experiments, measures, pages, results, sweep
 from lrsc.claims import settings
+from lrsc.studies import soups
 
 LRS = (0.05, 0.2)
 
@@ -24,7 +25,7 @@ def done(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def compared(done):
-    return soup.compare("parity", "fcn", LRS[::-1], "quick", root=done)
+    return soups.compare("parity", "fcn", LRS[::-1], "quick", root=done)
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_a_soup_a_seed_beside_its_networks_as_they_were_measured(done, compared)
         results.weights_path(str(compared["run_id"].values[3]), done), config
     )
     net.load_state_dict({k: (states[0][k] + states[1][k]) / 2 for k in states[0]})
-    found = measure.measure(net, data)
+    found = measures.measure(net, data)
     for name in ("unbiased_accuracy", "prunability", "csi"):
         assert float(compared[name][5]) == pytest.approx(float(found[name]), abs=0.01), name
     assert compared["prunability"].attrs["units"] == "1"
@@ -60,14 +61,14 @@ def test_a_soup_a_seed_beside_its_networks_as_they_were_measured(done, compared)
 def test_gains_are_over_the_mean_of_a_seeds_networks(compared):
     values = compared["unbiased_accuracy"].values
     expected = [values[2] - values[:2].mean(), values[5] - values[3:5].mean()]
-    np.testing.assert_allclose(soup.gains(compared, "unbiased_accuracy"), expected)
+    np.testing.assert_allclose(soups.gains(compared, "unbiased_accuracy"), expected)
 
 
 def test_what_is_missing_is_named(done):
     with pytest.raises(ValueError, match="at least two different"):
-        soup.compare("parity", "fcn", (0.05, 0.05), "quick", root=done)
+        soups.compare("parity", "fcn", (0.05, 0.05), "quick", root=done)
     with pytest.raises(ValueError, match="no run of 'parity' and 'fcn' at LR 0.4"):
-        soup.compare("parity", "fcn", (0.05, 0.4), "quick", root=done)
+        soups.compare("parity", "fcn", (0.05, 0.4), "quick", root=done)
 
 
 def test_seeds_without_all_lrs_are_left_out(done, tmp_path):
@@ -79,7 +80,7 @@ def test_seeds_without_all_lrs_are_left_out(done, tmp_path):
             found.attrs["status"] = "diverged"
         results.save(found, here / path.name)
     with pytest.raises(ValueError, match="no seed of 'parity' and 'fcn' has a run that"):
-        soup.compare("parity", "fcn", LRS, "quick", root=tmp_path)
+        soups.compare("parity", "fcn", LRS, "quick", root=tmp_path)
 
 
 def test_the_command_writes_what_the_section_shows(done, book, compared, displayed_texts, capsys):
@@ -90,7 +91,7 @@ def test_the_command_writes_what_the_section_shows(done, book, compared, display
     assert "soup_parity_fcn.nc" in capsys.readouterr().out
     written = results.load(book / "soup_parity_fcn.nc")
     np.testing.assert_array_equal(written["csi"].values, compared["csi"].values)
-    notebook.show_soups()
+    pages.show_soups()
     title, images, caption, table = displayed_texts
     assert title == "**Parity, FCN**" and images.count("<img ") == 2
     assert "Soup from 2" in images and "`generated`" in caption
@@ -101,10 +102,10 @@ def test_the_command_writes_what_the_section_shows(done, book, compared, display
 
 def test_without_a_soup_the_section_says_how_to_make_one(book, displayed_texts):
     (book / "soup_x_y.nc").write_bytes(b"no netCDF")
-    notebook.show_soups()
+    pages.show_soups()
     assert "`book/results/soup_x_y.nc` is damaged" in displayed_texts[0]
     (book / "soup_x_y.nc").unlink()
-    notebook.show_soups()
+    pages.show_soups()
     assert "lrsc results soup --dataset" in displayed_texts[1]
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from lrsc import statistics
+from lrsc import significance
 
 
 def slow_trend(rows):
@@ -28,51 +28,54 @@ def slow_p(rows):
 @pytest.mark.parametrize("seed", range(5))
 def test_the_exact_permutation_test_is_the_slow_one(seed):
     values = np.random.default_rng(seed).integers(0, 5, (2, 4)).astype(float)
-    assert statistics.trend(values) == pytest.approx(slow_trend(values.tolist()))
-    assert statistics.permutation_p(values) == pytest.approx(slow_p(values.tolist()))
+    assert significance.trend(values) == pytest.approx(slow_trend(values.tolist()))
+    assert significance.permutation_p(values) == pytest.approx(slow_p(values.tolist()))
 
 
 def test_a_true_trend_none_and_a_reversed_one():
     rising = np.arange(6.0) + np.zeros((3, 1))
-    assert statistics.trend(rising) == 1 and statistics.permutation_p(rising) < 0.001
-    assert statistics.trend(-rising) == -1 and statistics.permutation_p(-rising) == 1
-    assert statistics.trend(np.ones((3, 4))) == 0 and statistics.permutation_p(np.ones((3, 4))) == 1
+    assert significance.trend(rising) == 1 and significance.permutation_p(rising) < 0.001
+    assert significance.trend(-rising) == -1 and significance.permutation_p(-rising) == 1
+    assert (
+        significance.trend(np.ones((3, 4))) == 0
+        and significance.permutation_p(np.ones((3, 4))) == 1
+    )
 
 
 def test_many_arrangements_are_sampled_near_the_exact_p(monkeypatch):
     values = np.array([[1.0, 3, 2, 4], [2, 1, 3, 4]])
-    exact = statistics.permutation_p(values)
-    monkeypatch.setattr(statistics, "EXACT", 0)
-    assert statistics.permutation_p(values) == pytest.approx(exact, abs=0.01)
+    exact = significance.permutation_p(values)
+    monkeypatch.setattr(significance, "EXACT", 0)
+    assert significance.permutation_p(values) == pytest.approx(exact, abs=0.01)
 
 
 def test_diverged_runs_are_left_out():
     values = np.array([[1.0, 2, np.nan], [1, 2, 3], [np.nan, 1, np.nan]])
-    assert statistics.trend(values) == 1
-    assert statistics.permutation_p(values) == pytest.approx(1 / 2 / 6)
-    assert math.isnan(statistics.permutation_p(np.full((2, 3), np.nan)))
+    assert significance.trend(values) == 1
+    assert significance.permutation_p(values) == pytest.approx(1 / 2 / 6)
+    assert math.isnan(significance.permutation_p(np.full((2, 3), np.nan)))
 
 
 def test_sign_test():
-    assert statistics.sign_test_p([0.1] * 5) == pytest.approx(1 / 32)
-    assert statistics.sign_test_p([0.1, 0.2, -0.1, 0, np.nan]) == pytest.approx(4 / 8)
-    assert math.isnan(statistics.sign_test_p([0.0]))
+    assert significance.sign_test_p([0.1] * 5) == pytest.approx(1 / 32)
+    assert significance.sign_test_p([0.1, 0.2, -0.1, 0, np.nan]) == pytest.approx(4 / 8)
+    assert math.isnan(significance.sign_test_p([0.0]))
 
 
 def test_holm_by_hand():
-    found = statistics.holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": math.nan})
+    found = significance.holm({"a": 0.01, "b": 0.04, "c": 0.03, "d": math.nan})
     assert [found[k] for k in "abc"] == pytest.approx([0.03, 0.06, 0.06]) and math.isnan(found["d"])
 
 
 def test_interval_holds_the_mean_and_shrinks_to_a_constant():
-    low, high = statistics.interval([0.1, 0.2, 0.3, np.nan])
+    low, high = significance.interval([0.1, 0.2, 0.3, np.nan])
     assert low < 0.2 < high
-    assert statistics.interval([0.2, 0.2]) == pytest.approx((0.2, 0.2))
+    assert significance.interval([0.2, 0.2]) == pytest.approx((0.2, 0.2))
 
 
 def test_the_mean_over_seeds_of_one_row_is_students_t():
     values = [0.1, 0.2, 0.4, 0.3]
-    mean, low, high, above, below = statistics.mean_over_seeds([values, [7.0]])
+    mean, low, high, above, below = significance.mean_over_seeds([values, [7.0]])
     expected = stats.ttest_1samp(values, 0, alternative="greater")
     assert mean == pytest.approx(0.25) and above == pytest.approx(expected.pvalue)
     assert below == pytest.approx(1 - above)
@@ -82,7 +85,7 @@ def test_the_mean_over_seeds_of_one_row_is_students_t():
 
 def test_the_mean_over_rows_has_welchs_degrees_of_freedom():
     a, b = [0.1, 0.3, 0.2], [1.0, 1.8, 1.1, 2.0]
-    mean, low, high, above, _ = statistics.mean_over_seeds([a, b])
+    mean, low, high, above, _ = significance.mean_over_seeds([a, b])
     welch = stats.ttest_ind(a, [-v for v in b], equal_var=False, alternative="greater")
     assert mean == pytest.approx((np.mean(a) + np.mean(b)) / 2)
     assert above == pytest.approx(welch.pvalue)
@@ -90,4 +93,4 @@ def test_the_mean_over_rows_has_welchs_degrees_of_freedom():
 
 
 def test_no_row_with_two_runs_has_no_mean():
-    assert np.isnan(statistics.mean_over_seeds([[1.0], []])).all()
+    assert np.isnan(significance.mean_over_seeds([[1.0], []])).all()

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from test_results import run as stored
 
-from lrsc import RunConfig, TrainConfig, netcdf, results, states, store, sweep
+from lrsc import RunConfig, TrainConfig, results, sweep
 from lrsc.cli import main
+from lrsc.results import locks, netcdf
+from lrsc.sweep import care
 
-OLD = 3 * store.DAY
+OLD = 3 * care.DAY
 
 
 @pytest.fixture(autouse=True)
@@ -57,13 +59,13 @@ def test_runs_and_weights_are_brought_and_once_only(tmp_path):
     put(a, result(0), result(1))
     put(b, result(1), result(2), weights=False)
     before = content(a), content(b)
-    assert states_of(store.merge([a, b], here)) == ["taken", "taken", "same", "taken"]
+    assert states_of(care.merge([a, b], here)) == ["taken", "taken", "same", "taken"]
     assert (
         len(list((here / "runs").iterdir())) == 3 and len(list((here / "weights").iterdir())) == 2
     )
-    assert states_of(store.merge([a, b], here)) == ["same"] * 4
+    assert states_of(care.merge([a, b], here)) == ["same"] * 4
     assert (content(a), content(b)) == before
-    assert states_of(store.verify(here)) == ["ok"] * 3
+    assert states_of(care.verify(here)) == ["ok"] * 3
 
 
 def test_what_is_here_is_never_replaced(tmp_path):
@@ -71,7 +73,7 @@ def test_what_is_here_is_never_replaced(tmp_path):
     put(there, result(0, accuracy=0.9))
     put(here, result(0, accuracy=0.5), weights=False)
     before = content(here)
-    (found,) = store.merge([there], here)
+    (found,) = care.merge([there], here)
     assert found.state == "different" and "which stays" in found.detail
     assert content(here) == before
 
@@ -80,7 +82,7 @@ def test_provenance_makes_no_difference(tmp_path):
     there, here = tmp_path / "there", tmp_path / "here"
     put(there, result(0, wall_seconds=1.0))
     put(here, result(0, wall_seconds=2.0), weights=False)
-    assert states_of(store.merge([there], here)) == ["same"]
+    assert states_of(care.merge([there], here)) == ["same"]
     assert list((here / "weights").iterdir())
 
 
@@ -100,7 +102,7 @@ def test_what_is_damaged_or_misnamed_is_not_brought(tmp_path, damage):
     else:
         netcdf.assign(path, {"checksum": "0" * 64})
     before = content(there)
-    found = {f.path: f.state for f in store.merge([there], here)}
+    found = {f.path: f.state for f in care.merge([there], here)}
     assert found.pop(path) == "wrong" and list(found.values()) == ["taken"]
     assert [p.name for p in (here / "runs").iterdir()] == [f"{result(1).attrs['run_id']}.nc"]
     assert content(there) == before
@@ -112,7 +114,7 @@ def test_a_damaged_run_here_is_replaced_by_a_whole_one(tmp_path):
     put(here, result(0))
     path = results.run_path(result(0).attrs["run_id"], here)
     path.write_bytes(b"damaged")
-    assert states_of(store.merge([there], here)) == ["taken"]
+    assert states_of(care.merge([there], here)) == ["taken"]
     assert path.with_name(f"{path.name}.damaged").read_bytes() == b"damaged"
     assert results.load_run(path) is not None
 
@@ -133,9 +135,9 @@ def test_a_merge_that_was_interrupted_goes_on(tmp_path, monkeypatch):
 
     monkeypatch.setattr(shutil, "copyfile", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        list(store.merge([there], here))
+        list(care.merge([there], here))
     assert len(list((here / "runs").iterdir())) == 1
-    assert sorted(states_of(store.merge([there], here))) == ["same", "taken"]
+    assert sorted(states_of(care.merge([there], here))) == ["same", "taken"]
     assert content(here) == content(there)
 
 
@@ -150,7 +152,7 @@ def test_a_run_that_appears_meanwhile_stays(tmp_path, monkeypatch):
         return copy(source, target)
 
     monkeypatch.setattr(shutil, "copyfile", overtaken)
-    assert states_of(store.merge([there], here)) == ["different"]
+    assert states_of(care.merge([there], here)) == ["different"]
     assert float(results.load(path)["unbiased_accuracy"]) == 0.9
     assert list(path.parent.iterdir()) == [path]
 
@@ -158,9 +160,9 @@ def test_a_run_that_appears_meanwhile_stays(tmp_path, monkeypatch):
 def test_wrong_sources(tmp_path):
     put(tmp_path, result(0))
     with pytest.raises(ValueError, match="is the results folder itself"):
-        list(store.merge([tmp_path], tmp_path))
+        list(care.merge([tmp_path], tmp_path))
     with pytest.raises(ValueError, match=r"nowhere is no results folder"):
-        list(store.merge([tmp_path / "nowhere"], tmp_path))
+        list(care.merge([tmp_path / "nowhere"], tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -177,7 +179,7 @@ def test_wrong_sources(tmp_path):
 def test_verify_says_what_is_wrong(tmp_path, change, words):
     name = result(0).attrs["run_id"]
     results.save(change(result(0)), results.run_path(name, tmp_path))
-    (found,) = store.verify(tmp_path)
+    (found,) = care.verify(tmp_path)
     assert found.state == "wrong" and words in found.detail
     assert results.run_path(name, tmp_path).is_file()
 
@@ -185,7 +187,7 @@ def test_verify_says_what_is_wrong(tmp_path, change, words):
 def test_a_diverged_run_needs_no_measures(tmp_path):
     found = result(0, status="diverged").drop_vars(["unbiased_accuracy", "prunability"])
     put(tmp_path, found, weights=False)
-    assert states_of(store.verify(tmp_path)) == ["ok"]
+    assert states_of(care.verify(tmp_path)) == ["ok"]
 
 
 def test_shipped_results_are_verified(tmp_path):
@@ -193,8 +195,8 @@ def test_shipped_results_are_verified(tmp_path):
     results.save(results.combine([result(0), result(1)]), results.shipped_path("good"))
     wrong = results.combine([result(0), result(1).assign_attrs(checksum="0")])
     results.save(wrong, results.shipped_path("wrong"))
-    assert states_of(store.verify(tmp_path)) == ["ok", "ok", "wrong"]
-    assert states_of(store.verify(tmp_path, shipped=False)) == ["ok"]
+    assert states_of(care.verify(tmp_path)) == ["ok", "ok", "wrong"]
+    assert states_of(care.verify(tmp_path, shipped=False)) == ["ok"]
 
 
 @pytest.fixture
@@ -221,17 +223,17 @@ def test_gc_lists_first_and_removes_what_is_not_needed(littered, capsys):
     done, absent, under_way = (result(seed).attrs["run_id"] for seed in range(3))
     before = content(littered)
     needless = {f".{absent}.lock", ".old.nc.a.part", done}
-    with states.claim(under_way, littered):
+    with locks.claim(under_way, littered):
         assert main(["results", "gc", "--results", str(littered)]) == 0
         shown = capsys.readouterr().out
         assert "4 left over" not in shown and "3 left over" in shown and "--yes" in shown
         assert content(littered).keys() - before.keys() == {
-            states.lock_path(under_way, littered).relative_to(littered)
+            locks.lock_path(under_way, littered).relative_to(littered)
         }
-        assert {p.path.name for p in store.garbage(littered)} == needless
+        assert {p.path.name for p in care.garbage(littered)} == needless
         assert main(["results", "gc", "--yes", "--results", str(littered)]) == 0
         assert "3 removed" in capsys.readouterr().out
-        assert states.lock_path(under_way, littered).exists()
+        assert locks.lock_path(under_way, littered).exists()
     left = {path.name for path in content(littered)}
     assert {f"{done}.nc", f"{done}.pt", f"{absent}.pt", ".new.nc.a.part"} <= left
     assert not needless & left and results.checkpoints_path(under_way, littered).is_dir()
@@ -243,7 +245,7 @@ def test_gc_lists_first_and_removes_what_is_not_needed(littered, capsys):
 def test_a_checkpoint_stays_where_the_result_is_damaged(littered):
     done = result(0).attrs["run_id"]
     results.run_path(done, littered).write_bytes(b"damaged")
-    assert done not in {p.path.name for p in store.garbage(littered)}
+    assert done not in {p.path.name for p in care.garbage(littered)}
 
 
 def test_parts_of_processes_that_ended_go_after_an_hour(tmp_path):
@@ -254,10 +256,10 @@ def test_parts_of_processes_that_ended_go_after_an_hour(tmp_path):
     folder, other = path.parent, mine.replace(f"-{os.getpid()}.", "-4194305.")
     for name in (mine, other, mine.replace(mine.split(".")[-3], "0-4194305")):
         (folder / name).write_bytes(b"")
-    assert list(store.garbage(tmp_path)) == []
+    assert list(care.garbage(tmp_path)) == []
     for part in folder.glob(".*.part"):
-        os.utime(part, (time.time() - 2 * store.HOUR,) * 2)
-    assert [found.path.name for found in store.garbage(tmp_path)] == [other]
+        os.utime(part, (time.time() - 2 * care.HOUR,) * 2)
+    assert [found.path.name for found in care.garbage(tmp_path)] == [other]
 
 
 def test_verify_lists_what_is_left_over(littered, capsys):

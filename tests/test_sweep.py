@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import lrsc
-from lrsc import RunConfig, TrainConfig, attribution, experiments, measure, results, sweep
+from lrsc import RunConfig, TrainConfig, attribution, experiments, measures, results, sweep
 from lrsc.errors import DataMissing
 
 FAST = TrainConfig(lr=0.3, max_epochs=3)
@@ -234,8 +234,8 @@ def test_public_names_resolve_after_import_lrsc_alone():
         "import lrsc; lrsc.datasets.load, lrsc.TrainConfig, lrsc.models.build, lrsc.fit, "
         "lrsc.models.representation, lrsc.metrics.sparsity, lrsc.pruning.prune, "
         "lrsc.results.to_grid, "
-        "lrsc.experiments.open_experiment, lrsc.sweep.run; import lrsc.measure; "
-        "assert callable(lrsc.measure) and lrsc.measure.measure"
+        "lrsc.experiments.open_experiment, lrsc.sweep.run, lrsc.measure; "
+        "import lrsc.measures; assert lrsc.measure is lrsc.measures.measure"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
 
@@ -378,7 +378,7 @@ def test_attributions_in_a_result_are_those_of_the_methods(tmp_path):
     (name,) = sweep.run([tiny()], root=tmp_path).trained
     found = results.load(results.run_path(name, tmp_path))
     net, dataset = sweep.load_checkpoint(results.weights_path(name, tmp_path), tiny())
-    split = measure.fixed_samples(dataset.test, 100)
+    split = measures.fixed_samples(dataset.test, 100)
     a = attribution.integrated_gradients(net, split.inputs(split.x), split.y)
     assert float(found["attribution_entropy"]) == pytest.approx(
         float(attribution.entropy(a).mean())

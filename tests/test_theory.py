@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lrsc import theory
+from lrsc.studies import theory
 
 MARGINS = torch.linspace(0.5, 1.5, 20, dtype=torch.float64)
 CONFLICTING = torch.arange(20) % 5 == 0

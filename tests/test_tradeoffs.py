@@ -6,7 +6,7 @@ import xarray as xr
 from longform import LRS, experiment
 from test_plots import assert_nothing_clipped, texts
 
-from lrsc import notebook, plots
+from lrsc import pages, plots
 
 
 def interventions(**options) -> xr.Dataset:
@@ -55,7 +55,7 @@ def test_curves_are_drawn_against_an_interventions_value():
     assert figure.axes[0].get_xlabel() == "momentum (log axis)"
     np.testing.assert_allclose(figure.axes[0].lines[0].get_xdata(), [0.1, 0.4, 0.7, 0.9])
     assert "at momentum 0.1" in figure.get_label() and "learning rate" not in figure.get_label()
-    assert ">Momentum</th>" in notebook.table(momentum, None, ("csi",))
+    assert ">Momentum</th>" in pages.table(momentum, None, ("csi",))
 
 
 def test_curves_of_several_interventions_at_once_are_refused():
@@ -64,15 +64,15 @@ def test_curves_of_several_interventions_at_once_are_refused():
 
 
 def test_tradeoffs_are_shown_against_three_measures(displayed_texts):
-    notebook.show_tradeoffs(interventions(), command="x")
+    pages.show_tradeoffs(interventions(), command="x")
     assert displayed_texts[0].count("<img ") == 3
     displayed_texts.clear()
-    notebook.show_tradeoffs(xr.Dataset())
+    pages.show_tradeoffs(xr.Dataset())
     assert displayed_texts == ["*Not measured yet.* `lrsc status` shows what is missing."]
 
 
 def test_every_intervention_has_its_curves_and_the_command_that_makes_them(displayed_texts):
-    notebook.show_interventions(interventions(), ("csi",))
+    pages.show_interventions(interventions(), ("csi",))
     assert displayed_texts[0] == "**Learning rate**" and displayed_texts[3] == "**Momentum**"
     assert "--hyperparameter momentum" in displayed_texts[5]
     assert "--hyperparameter" not in displayed_texts[2]
@@ -80,7 +80,7 @@ def test_every_intervention_has_its_curves_and_the_command_that_makes_them(displ
 
 
 def test_table_s2_stands_beside_what_is_measured(displayed_texts):
-    notebook.show_s2(interventions(), "colored_mnist", command="x")
+    pages.show_s2(interventions(), "colored_mnist", command="x")
     table = displayed_texts[0]
     assert table.count("<tr>") == 1 + 8
     momentum = table.split(">Momentum</th>")[1].split("</tr>")[0]
@@ -88,5 +88,5 @@ def test_table_s2_stands_beside_what_is_measured(displayed_texts):
     batch = table.split(">Batch size</th>")[1].split("</tr>")[0]
     assert "<td>–</td>" in batch
     displayed_texts.clear()
-    notebook.show_s2(xr.Dataset(), "double_mnist")
+    pages.show_s2(xr.Dataset(), "double_mnist")
     assert displayed_texts[0].count("<td>–</td>") == 3 * 8

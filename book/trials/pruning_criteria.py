@@ -20,7 +20,7 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from lrsc import experiments, measure, models, pruning, results, sweep
+from lrsc import experiments, measures, models, pruning, results, sweep
 
 SAMPLES = 1000
 RHO = 0.02
@@ -56,7 +56,7 @@ def main() -> None:
 
 def tried(net: nn.Module, ds) -> xr.Dataset:
     """Accuracies of one network by criterion, statistics and kappa."""
-    test = measure.fixed_samples(ds.test, SAMPLES)
+    test = measures.fixed_samples(ds.test, SAMPLES)
     found = np.array([
         [[accuracy(net, test, ds.train, prune, k, mode) for k in KAPPAS]
          for mode in models.STATISTICS]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-from lrsc import statistics
+from lrsc import significance
 from lrsc.claims import learning_rates, networks, settings
 from lrsc.claims.evidence import Open, opener
 from lrsc.config import STATISTICS
@@ -101,7 +101,7 @@ def verdicts(root: str | Path | None = None) -> list[dict]:
     for name in APART:
         for mode in STATISTICS:
             found[f"{name} {mode}"] = CLAIMS[name].test(functools.partial(opened, statistics=mode))
-    up, down = (statistics.holm({k: v[p] for k, v in found.items()}) for p in ("up", "down"))
+    up, down = (significance.holm({k: v[p] for k, v in found.items()}) for p in ("up", "down"))
     decided = {key: _verdict(key, found[key], up[key], down[key]) for key in found}
     for name in APART:
         apart = {mode: decided[f"{name} {mode}"] for mode in STATISTICS}

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lrsc import statistics
+from lrsc import significance
 
 
 def over_rows(rows: list[dict]) -> dict:
@@ -15,12 +15,12 @@ def over_rows(rows: list[dict]) -> dict:
     verdict: five in one direction are the fewest with p < 0.05, before any correction.
     """
     effects = [r["effect"] for r in rows]
-    low, high = statistics.interval(effects)
+    low, high = significance.interval(effects)
     return {
         "rows": rows, "effect": float(np.mean(effects)) if rows else math.nan,
         "low": low, "high": high,
-        "up": statistics.sign_test_p([r["trend"] for r in rows]),
-        "down": statistics.sign_test_p([-r["trend"] for r in rows]),
+        "up": significance.sign_test_p([r["trend"] for r in rows]),
+        "down": significance.sign_test_p([-r["trend"] for r in rows]),
     }  # fmt: skip
 
 
@@ -29,7 +29,7 @@ def over_seeds(rows: list[dict]) -> dict:
 
     rows: each with its `effects`, one of each seed. See `statistics.mean_over_seeds`.
     """
-    mean, low, high, up, down = statistics.mean_over_seeds([r["effects"] for r in rows])
+    mean, low, high, up, down = significance.mean_over_seeds([r["effects"] for r in rows])
     kept = [{k: v for k, v in r.items() if k != "effects"} for r in rows]
     for row, full in zip(kept, rows, strict=True):
         row["effect"] = float(np.mean(full["effects"]))

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from lrsc import experiments, metrics, statistics
+from lrsc import experiments, metrics, significance
 from lrsc.claims.decisions import over_rows
 from lrsc.claims.evidence import LRS, PROFILES, Open, grid, label, rows
 
@@ -37,10 +37,10 @@ def trend(
             return None
         means = [np.nanmean(g, axis=0) for g in grids]
         return {
-            "trend": float(np.mean([statistics.trend(g) for g in grids])),
+            "trend": float(np.mean([significance.trend(g) for g in grids])),
             "effect": float(np.mean([m[-1] - m[0] for m in means])),
             # all variables have to rise: the largest p is that of the weakest
-            "p": max(statistics.permutation_p(g) for g in grids),
+            "p": max(significance.permutation_p(g) for g in grids),
             "diverged": int((found["status"] == "diverged").sum()),
         }
 
@@ -90,7 +90,10 @@ def size(opened: Open) -> dict:
                 ])  # fmt: skip
             gains = max(reversed(apart), key=len)  # the paper's, where no network is lost with them
             if len(gains) > 1:
-                row = {"trend": statistics.trend(np.array([gains])), "effect": gains[-1] - gains[0]}
+                row = {
+                    "trend": significance.trend(np.array([gains])),
+                    "effect": gains[-1] - gains[0],
+                }
                 found.append(label((dataset, f"{len(gains)} networks", "lr"), profile) | row)
                 break
     return over_rows(found)
@@ -122,7 +125,7 @@ def half_risen(found: xr.Dataset, variable: str) -> float:
     NaN for fewer than three LRs, and where the trend over LRs is not upward.
     """
     table = grid(found, variable)
-    if table.shape[1] < LRS or not statistics.trend(table) > 0:
+    if table.shape[1] < LRS or not significance.trend(table) > 0:
         return math.nan
     means = np.nanmean(table, axis=0)
     known = (found["status"].values != "diverged") & np.isfinite(found[variable].values)

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 import xarray as xr
 
-from lrsc import contrast, datasets, metrics, results, statistics
+from lrsc import datasets, metrics, results, significance
 from lrsc.claims.decisions import every, over_rows, over_seeds
 from lrsc.claims.evidence import CURVES, LRS, PROFILES, Open, good, grid, rows
+from lrsc.studies import contrast
 
 BACKGROUND = "integrated_gradients_background"
 
@@ -78,7 +79,7 @@ def attribution(opened: Open) -> dict:
             return None
         # the shares in the order of CSI: what permutes is as in a trend
         table = np.take_along_axis(core, np.argsort(csi, axis=1), axis=1)
-        each = [t for row in table if np.isfinite(t := statistics.trend(row[None]))]
+        each = [t for row in table if np.isfinite(t := significance.trend(row[None]))]
         taus.extend(each)
         tables.append(table)
         return {"trend": float(np.mean(each)), "effect": float(np.mean(each))} if each else None
@@ -89,10 +90,10 @@ def attribution(opened: Open) -> dict:
         first = 0
         for t in tables:
             seeds[first : (first := first + len(t)), : t.shape[1]] = t
-        low, high = statistics.interval(taus)
+        low, high = significance.interval(taus)
         found |= {
             "low": low, "high": high,
-            "up": statistics.permutation_p(seeds), "down": statistics.permutation_p(-seeds),
+            "up": significance.permutation_p(seeds), "down": significance.permutation_p(-seeds),
         }  # fmt: skip
     return found
 

@@ -5,13 +5,15 @@ import math
 import numpy as np
 import xarray as xr
 
-from lrsc import datasets, plans, soup, statistics
+from lrsc import datasets, significance
 from lrsc.claims.decisions import every, over_rows, over_seeds
 from lrsc.claims.evidence import PROFILES, Key, Open, by_value_and_seed, keys, label, paired
+from lrsc.experiments import paper
+from lrsc.studies.soups import gains, shipped
 
 COMPRESSIBLE = ("prunability", "activation_compressibility")
 JOINT = ("unbiased_accuracy", "prunability", "csi")  # table S2's measures
-OTHERS = tuple(n for n, _ in plans.INTERVENTIONS.values() if n not in ("lr", "high_lr_l2"))
+OTHERS = tuple(n for n, _ in paper.INTERVENTIONS.values() if n not in ("lr", "high_lr_l2"))
 SWITCH_AT = 1000  # iterations that count as early: in the plans of both profiles
 # changes that count as little: the limits within which a row of the tables counts as met
 MARGINS = {"unbiased_accuracy": 0.03, "prunability": 0.1, "activation_compressibility": 0.1}
@@ -53,7 +55,7 @@ def switched(opened: Open) -> dict:
         low, high = throughout[min(throughout)], throughout[max(throughout)]
         middle = {s: (low[s] + high[s]) / 2 for s in low.keys() & high.keys()}
         kept = over_seeds([label(key, profile) | {"effects": paired(after[SWITCH_AT], middle)}])
-        gain = statistics.mean_over_seeds([paired(high, low)])
+        gain = significance.mean_over_seeds([paired(high, low)])
         if math.isfinite(kept["effect"]):
             return kept | {p: max(kept[p], gain[3]) for p in ("up", "down")}
     return over_rows([])
@@ -87,7 +89,7 @@ def soups(_: Open) -> dict:
     the soup has the one without the other is our reading of separate (decided). Tested over seeds.
     """
     found = []
-    for one in soup.shipped().values():
+    for one in shipped().values():
         if isinstance(one, str):  # a file that cannot be used, which the section says
             continue
         dataset, model, profile, source = (
@@ -95,8 +97,8 @@ def soups(_: Open) -> dict:
         )
         if profile not in PROFILES or datasets.is_stand_in(source):
             continue
-        compressible = np.mean([soup.gains(one, name) for name in COMPRESSIBLE], axis=0)
-        effects = soup.gains(one, "unbiased_accuracy") - compressible
+        compressible = np.mean([gains(one, name) for name in COMPRESSIBLE], axis=0)
+        effects = gains(one, "unbiased_accuracy") - compressible
         effects = effects[np.isfinite(effects)]
         if len(effects) > 1:
             found.append(label((dataset, model, "lr"), profile) | {"effects": effects.tolist()})
@@ -108,8 +110,8 @@ def _within(found: xr.Dataset, usual: xr.Dataset, measure: str, row: dict) -> di
     scaled = (ds[measure].values / MARGINS[measure] for ds in (found, usual))
     a, b = map(by_value_and_seed, (found, usual), scaled)
     strata = [paired(a[v], b[v]) for v in a if v in b]
-    mean, low, high, _, _ = statistics.mean_over_seeds(strata)
-    shifts = [statistics.mean_over_seeds([[d + s for d in each] for each in strata])
+    mean, low, high, _, _ = significance.mean_over_seeds(strata)
+    shifts = [significance.mean_over_seeds([[d + s for d in each] for each in strata])
               for s in (1, -1)]  # fmt: skip
     (*_, above_minus, below_minus), (*_, above_plus, below_plus) = shifts
     closest = 0.0 if low <= 0 <= high else min(abs(low), abs(high))

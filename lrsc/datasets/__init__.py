@@ -21,7 +21,7 @@ from lrsc.datasets import (
     waterbirds,
 )
 from lrsc.datasets.biased import BiasedDataset, Split
-from lrsc.datasets.sources import Source, data_root, is_stand_in
+from lrsc.datasets.raw.sources import Source, data_root, is_stand_in
 from lrsc.errors import check_names, shown
 
 __all__ = [

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lrsc.datasets.images import Images, batches
-from lrsc.datasets.sources import Source
+from lrsc.datasets.raw.sources import Source
 
 _log = logging.getLogger(__name__)
 

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from lrsc.datasets import files, natural
+from lrsc.datasets import natural
 from lrsc.datasets.biased import BiasedDataset
-from lrsc.datasets.files import Files
 from lrsc.datasets.natural import Part
-from lrsc.datasets.sources import Source
+from lrsc.datasets.raw import files
+from lrsc.datasets.raw.files import Files
+from lrsc.datasets.raw.sources import Source
 from lrsc.errors import check_names
 
 VERSION = 1

@@ -10,8 +10,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from lrsc.datasets import archives, cache, miniatures
-from lrsc.datasets.sources import Source, content_checksum
+from lrsc.datasets.raw import archives, cache
+from lrsc.datasets.raw.sources import Source, content_checksum
+from lrsc.datasets.standins import miniatures
 from lrsc.errors import DataMissing
 
 # Folder of the published archive, and file -> MD5 as torchvision checks it

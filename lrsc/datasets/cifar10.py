@@ -7,7 +7,7 @@ import torch
 
 from lrsc.datasets import cifar
 from lrsc.datasets.biased import BiasedDataset, Split, stratified
-from lrsc.datasets.sources import Source
+from lrsc.datasets.raw.sources import Source
 from lrsc.errors import check_names
 
 VERSION = 1

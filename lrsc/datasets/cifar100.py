@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lrsc.datasets import cifar, cifar10
 from lrsc.datasets.biased import BiasedDataset
-from lrsc.datasets.sources import Source
+from lrsc.datasets.raw.sources import Source
 
 VERSION = 1
 MEAN, STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)

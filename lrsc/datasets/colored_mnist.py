@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lrsc.datasets import sources
 from lrsc.datasets.biased import BiasedDataset, compose
-from lrsc.datasets.sources import Source
+from lrsc.datasets.raw import sources
+from lrsc.datasets.raw.sources import Source
 
 VERSION = 1
 # Mean RGB of class 0..9, in 0..1 (Nam et al. 2020)

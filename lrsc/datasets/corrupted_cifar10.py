@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lrsc.datasets import cache, cifar
+from lrsc.datasets import cifar
 from lrsc.datasets.biased import BiasedDataset, compose
-from lrsc.datasets.sources import Source
+from lrsc.datasets.raw import cache
+from lrsc.datasets.raw.sources import Source
 
 VERSION = 1
 

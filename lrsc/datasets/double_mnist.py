@@ -6,7 +6,7 @@ import numpy as np
 
 from lrsc.datasets import colored_mnist
 from lrsc.datasets.biased import BiasedDataset, compose, partners
-from lrsc.datasets.sources import Source
+from lrsc.datasets.raw.sources import Source
 
 VERSION = 1
 WIDTH = 28  # pixels of a digit

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lrsc.datasets import cache, decoding
-from lrsc.datasets.decoding import decode
-from lrsc.datasets.files import Files, listed
+from lrsc.datasets.raw import cache, decoding
+from lrsc.datasets.raw.decoding import decode
+from lrsc.datasets.raw.files import Files, listed
 
 __all__ = ["Files", "Images", "batches", "decode", "listed"]
 

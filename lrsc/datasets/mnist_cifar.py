@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lrsc.datasets import cifar, colored_mnist, sources
+from lrsc.datasets import cifar, colored_mnist
 from lrsc.datasets.biased import BiasedDataset, compose, partners
-from lrsc.datasets.sources import Source
+from lrsc.datasets.raw import sources
+from lrsc.datasets.raw.sources import Source
 from lrsc.errors import DataMissing
 
 VERSION = 1

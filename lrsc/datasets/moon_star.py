@@ -3,7 +3,7 @@
 import numpy as np
 
 from lrsc.datasets.biased import BiasedDataset, compose
-from lrsc.datasets.sources import Source, generated
+from lrsc.datasets.raw.sources import Source, generated
 
 VERSION = 1
 find = generated

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lrsc.datasets import decoding, miniatures
 from lrsc.datasets.augment import random_resized_crop_flip
 from lrsc.datasets.biased import BiasedDataset, Split, stratified
-from lrsc.datasets.files import Files
 from lrsc.datasets.images import Images
-from lrsc.datasets.sources import Source
+from lrsc.datasets.raw import decoding
+from lrsc.datasets.raw.files import Files
+from lrsc.datasets.raw.sources import Source
+from lrsc.datasets.standins import miniatures
 from lrsc.errors import DataMissing
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, in units of 0..1

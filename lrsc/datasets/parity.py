@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from lrsc.datasets.biased import BiasedDataset, Split, biased_labels, stratified, unbiased_labels
-from lrsc.datasets.sources import Source, generated
+from lrsc.datasets.raw.sources import Source, generated
 
 VERSION = 1
 find = generated

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from lrsc.datasets import files, natural
+from lrsc.datasets import natural
 from lrsc.datasets.biased import BiasedDataset
 from lrsc.datasets.natural import Part
-from lrsc.datasets.sources import Source
+from lrsc.datasets.raw import files
+from lrsc.datasets.raw.sources import Source
 from lrsc.errors import DataMissing
 
 VERSION = 1

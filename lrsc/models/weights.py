@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lrsc import tensors
-from lrsc.datasets.download import digest
-from lrsc.datasets.sources import data_root
+from lrsc import files
+from lrsc.datasets.raw.download import digest
+from lrsc.datasets.raw.sources import data_root
 from lrsc.errors import DataMissing
 
 
@@ -85,7 +85,7 @@ def _published_hash(file: str) -> str:
 def read(path: Path) -> dict[str, Tensor]:
     """A state_dict from a file, of which only tensors are read; ValueError for anything else."""
     try:
-        state = tensors.load(path)
+        state = files.load(path)
     except (ValueError, OSError) as error:
         raise ValueError(f"weights file {error}") from error
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):

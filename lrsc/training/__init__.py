@@ -1,7 +1,7 @@
 """Training: `fit`, probes that look at a network along the way, soups, switched learning rates."""
 
-from lrsc.training.engines import ENGINES
-from lrsc.training.loop import Trained, fit, fit_each, step_seconds
+from lrsc.training.engines.choose import ENGINES
+from lrsc.training.fit import Trained, fit, fit_each, step_seconds
 from lrsc.training.probes import attribution_shares, dynamics, fixed_loss_ratio, neurons
 from lrsc.training.run import Probe, Request
 from lrsc.training.soups import greedy_soup, lr_switch, uniform_soup

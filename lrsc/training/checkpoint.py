@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrsc import __version__, tensors
+from lrsc import __version__, files
 from lrsc.errors import TimeLimit
 from lrsc.training import distributed
 
@@ -60,7 +60,7 @@ def _code() -> str:
 
 def save(path: Path, made_by: dict[str, str], state: dict) -> None:
     """Write the state of a run, atomically."""
-    tensors.save({"made_by": made_by, "state": state}, path)
+    files.save({"made_by": made_by, "state": state}, path)
 
 
 def load(path: Path, expected: dict[str, str]) -> dict | None:
@@ -73,7 +73,7 @@ def load(path: Path, expected: dict[str, str]) -> dict | None:
         return None
     advice = f"Move or delete it to start over, or resume with what wrote it: {path}"
     try:
-        found = tensors.load(path)
+        found = files.load(path)
     except ValueError as error:
         raise Refused(f"the checkpoint {error}. {advice}") from error
     try:

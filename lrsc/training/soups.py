@@ -17,7 +17,7 @@ from lrsc.config import CHOICES, TrainConfig
 from lrsc.datasets import BiasedDataset, Split
 from lrsc.errors import check_names
 from lrsc.models import batch_norms, modes_kept, pass_size, predict, recalibrate
-from lrsc.training.loop import Trained, fit
+from lrsc.training.fit import Trained, fit
 
 
 def uniform_soup(models: Iterable[nn.Module | Trained], split: Split) -> nn.Module:

@@ -9,7 +9,7 @@ import pytest
 
 import lrsc
 from lrsc import experiments, plots, results
-from lrsc.book import explore, layout, modules, reference
+from lrsc.bookbuild import explore, layout, modules, reference
 
 
 def test_the_map_sees_imports_at_the_top_and_in_functions(tmp_path):

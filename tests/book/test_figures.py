@@ -11,8 +11,8 @@ import xarray as xr
 from PIL import Image
 
 from lrsc import results
-from lrsc.book import figures, made, sections
-from lrsc.book.contents import Contents
+from lrsc.bookbuild import figures, made, sections
+from lrsc.bookbuild.contents import Contents
 
 PAGE = Path("notebooks/live.ipynb")
 OTHER = Path("book/deep/more.ipynb")

@@ -5,8 +5,8 @@ import pytest
 import xarray as xr
 from constructed import opened, runs, wobble
 
-from lrsc import contrast
 from lrsc.claims import networks
+from lrsc.studies import contrast
 
 ROWS = [("mechanism", "colored_mnist", "fcn", "lr"), ("mechanism", "double_mnist", "fcn", "lr")]
 STEPS = {"dynamics_step": lambda lr, seed: [0, 50, 100, 150]}

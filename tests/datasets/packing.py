@@ -6,7 +6,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-from lrsc.datasets import miniatures
+from lrsc.datasets.standins import miniatures
 
 
 def packed(files: dict[str, bytes], form: str = "tar.gz") -> bytes:

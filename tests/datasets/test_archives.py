@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from packing import names, packed, read
 
-from lrsc.datasets import archives
-from lrsc.datasets.archives import extract
+from lrsc.datasets.raw import archives
+from lrsc.datasets.raw.archives import extract
 
 FORMS = ("tar", "tar.gz", "tar.xz", "tar.bz2", "zip")
 FILES = {"a.txt": b"one", "b/c": repr([*range(900)]).encode(), "b/d/e": os.urandom(1500)}

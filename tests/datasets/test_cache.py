@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from lrsc.datasets import cache
+from lrsc.datasets.raw import cache
 
 
 @pytest.fixture(autouse=True)

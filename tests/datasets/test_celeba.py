@@ -8,9 +8,10 @@ import pytest
 import torch
 from packing import published_form
 
-from lrsc.datasets import celeba, miniatures
+from lrsc.datasets import celeba
 from lrsc.datasets.biased import stratified
 from lrsc.datasets.images import Images, decode
+from lrsc.datasets.standins import miniatures
 from lrsc.errors import DataMissing
 
 ATTRIBUTES, PARTITION = "list_attr_celeba.txt", "list_eval_partition.txt"

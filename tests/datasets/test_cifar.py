@@ -188,7 +188,7 @@ def test_image_files_are_decoded_once(tmp_path, monkeypatch):
 
 
 def test_an_unpacked_miniature_is_read_as_one(tmp_path):
-    from lrsc.datasets import miniatures
+    from lrsc.datasets.standins import miniatures
 
     miniatures.make("cifar10", tmp_path, n=20)
     found = cifar.find("cifar10", tmp_path, "real")
@@ -202,7 +202,7 @@ def test_published_batches_go_before_image_files(tmp_path, monkeypatch):
 
 
 def cache_is_empty():
-    from lrsc.datasets import cache
+    from lrsc.datasets.raw import cache
 
     return not any(p for p in cache.folder().glob("*") if not p.name.startswith("."))
 
@@ -294,7 +294,7 @@ def test_subsets_are_stratified_and_seeded(tmp_path, monkeypatch):
 
 
 def test_mnist_cifar_stacks_a_digit_of_the_bias_class_on_the_image(tmp_path):
-    from lrsc.datasets import sources
+    from lrsc.datasets.raw import sources
 
     found = load("mnist_cifar", source="embedded")
     source = resolve("mnist_cifar", source="embedded")

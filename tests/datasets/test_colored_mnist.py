@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from lrsc.datasets import load, sources
+from lrsc.datasets import load
 from lrsc.datasets.colored_mnist import COLOURS
+from lrsc.datasets.raw import sources
 from lrsc.errors import DataMissing
 
 

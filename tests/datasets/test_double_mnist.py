@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from lrsc.datasets import load, sources
+from lrsc.datasets import load
 from lrsc.datasets.biased import partners
+from lrsc.datasets.raw import sources
 
 
 @pytest.fixture(scope="module")

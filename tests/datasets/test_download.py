@@ -17,8 +17,8 @@ import time
 import pytest
 from packing import names, packed
 
-from lrsc.datasets import download
-from lrsc.datasets.download import File, fetch
+from lrsc.datasets.raw import download
+from lrsc.datasets.raw.download import File, fetch
 from lrsc.errors import DataMissing
 
 CONTENT = bytes(range(256)) * 1200  # 307 200 bytes: several blocks

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from lrsc.datasets import imagenet, miniatures
+from lrsc.datasets import imagenet
 from lrsc.datasets.images import decode
+from lrsc.datasets.standins import miniatures
 from lrsc.errors import DataMissing
 
 TRUTH = "ILSVRC2012_validation_ground_truth.txt"

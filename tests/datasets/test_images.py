@@ -14,9 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
-from lrsc.datasets import files, images
-from lrsc.datasets.files import listed
+from lrsc.datasets import images
 from lrsc.datasets.images import Images, decode
+from lrsc.datasets.raw import files
+from lrsc.datasets.raw.files import listed
 from lrsc.errors import DataMissing
 
 RNG = np.random.default_rng(0)
@@ -466,7 +467,7 @@ def test_a_process_that_was_killed_is_an_error_not_a_hang(folder, started):
 SCRIPT = """
 import sys, torch
 from pathlib import Path
-from lrsc.datasets.files import listed
+from lrsc.datasets.raw.files import listed
 from lrsc.datasets.images import Images
 print("script runs")
 x = Images(listed(Path(sys.argv[1])), 12)

@@ -18,8 +18,9 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from lrsc.datasets import celeba, drawing, imagenet, miniatures, waterbirds
-from lrsc.datasets.sources import is_stand_in
+from lrsc.datasets import celeba, imagenet, waterbirds
+from lrsc.datasets.raw.sources import is_stand_in
+from lrsc.datasets.standins import drawing, miniatures
 from lrsc.errors import DataMissing
 
 NOWHERE = Path("nowhere")

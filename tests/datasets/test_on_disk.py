@@ -12,9 +12,10 @@ import pytest
 from packing import names, packed, read
 from test_download import Server
 
-from lrsc.datasets import archives, cifar, download, imagenet, on_disk
-from lrsc.datasets.on_disk import check, get, present
-from lrsc.datasets.published import TABLE, Images
+from lrsc.datasets import cifar, imagenet
+from lrsc.datasets.raw import archives, download, on_disk
+from lrsc.datasets.raw.on_disk import check, get, present
+from lrsc.datasets.raw.published import TABLE, Images
 from lrsc.errors import DataMissing
 
 

@@ -4,9 +4,10 @@ import re
 
 import pytest
 
-from lrsc.datasets import cifar, sources
-from lrsc.datasets.download import File
-from lrsc.datasets.published import TABLE
+from lrsc.datasets import cifar
+from lrsc.datasets.raw import sources
+from lrsc.datasets.raw.download import File
+from lrsc.datasets.raw.published import TABLE
 
 FILES = [(name, file) for name, dataset in TABLE.items() for file in dataset.fetched] + [
     (name, form)

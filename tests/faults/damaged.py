@@ -20,8 +20,9 @@ import xarray as xr
 from injection import Counts, answer, in_child, runs, sweeping
 from refused import a_result, write_cache, write_checkpoint, write_weights
 
-from lrsc import results, tensors
-from lrsc.datasets import archives, cache, cifar
+from lrsc import files, results
+from lrsc.datasets import cifar
+from lrsc.datasets.raw import archives, cache
 from lrsc.training import checkpoint
 
 
@@ -105,7 +106,7 @@ def readers(folder: Path) -> dict[str, tuple[Path, Callable[[], object]]]:
     found["checkpoint"] = state, lambda: checkpoint.load(state, {"run": "1"})
     weights = folder / "weights.pt"
     write_weights(folder)
-    found["weights"] = weights, lambda: tensors.load(weights)
+    found["weights"] = weights, lambda: files.load(weights)
     write_cache(folder / "cache")
     entry = folder / "cache" / "one"
     found["cache"] = entry / "x.npy", lambda: cache._open(entry)

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import torch
 
-from lrsc import RunConfig, TrainConfig, results, sweep, tensors
-from lrsc.training import checkpoint, loop
+from lrsc import RunConfig, TrainConfig, files, results, sweep
+from lrsc.training import checkpoint, fit
 from lrsc.training.progress import Progress
 
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([
-    "lrsc.sweep", "lrsc.store", "torch._dynamo", "h5netcdf", "torchvision", "sklearn.datasets",
+    "lrsc.sweep", "lrsc.sweep.care", "torch._dynamo", "h5netcdf", "torchvision", "sklearn.datasets",
 ])  # fmt: skip
 
 
@@ -120,8 +120,8 @@ def runs(n: int, steps: int = 400) -> list[RunConfig]:
 
 def sweeping(root: Path, configs: list[RunConfig], engine: str, often: float = 0.02) -> None:
     """In a child: the sweep, with a checkpoint every so many seconds; notes what happens when."""
-    make_job = loop._job
-    loop._job = lambda *a: dataclasses.replace(make_job(*a), checkpoint_seconds=often)
+    make_job = fit._job
+    fit._job = lambda *a: dataclasses.replace(make_job(*a), checkpoint_seconds=often)
     checkpoint.LEAST_SHARE = 1
     step = Progress.step
 
@@ -167,8 +167,8 @@ def look(root: Path, before: dict[str, tuple[int, int]]) -> Counts:
     after, counts = finished(root), Counts()
     counts.lost = len(before.keys() - after.keys())
     counts.repeated = sum(after.get(name, state) != state for name, state in before.items())
-    kinds = {"runs/*.nc": results.load, "weights/*.pt": tensors.load}
-    kinds["checkpoints/*/*.pt"] = tensors.load
+    kinds = {"runs/*.nc": results.load, "weights/*.pt": files.load}
+    kinds["checkpoints/*/*.pt"] = files.load
     for path, read in ((path, read) for kind, read in kinds.items() for path in root.glob(kind)):
         try:
             read(path)

@@ -32,8 +32,10 @@ from injection import (
     tail,
 )
 
-from lrsc import consolidated, experiments, results, store, sweep
-from lrsc.datasets import cache
+from lrsc import experiments, results, sweep
+from lrsc.datasets.raw import cache
+from lrsc.results import consolidated
+from lrsc.sweep import care
 from lrsc.training import checkpoint
 
 
@@ -226,7 +228,7 @@ def _with_clock(seed: float, root: Path, n: int) -> Counts:
     counts.repeated += len(again.trained) + (finished(root) != moved)
     counts.lost += len(before.keys() - finished(root).keys())
     counts.lost += n - experiments.open_runs(runs(n), root).sizes["run"]
-    if any(found.path.suffix == ".nc" for found in store.garbage(root)):
+    if any(found.path.suffix == ".nc" for found in care.garbage(root)):
         counts.wrong.append("a run's file is taken for garbage")
     return counts
 

@@ -20,8 +20,8 @@ import torch
 import xarray as xr
 from injection import Counts, answer, finished, in_child, look, runs, sweeping
 
-from lrsc import RunConfig, results, tensors
-from lrsc.datasets import archives, cache
+from lrsc import RunConfig, files, results
+from lrsc.datasets.raw import archives, cache
 from lrsc.training import checkpoint
 
 
@@ -42,7 +42,7 @@ def write_checkpoint(folder: Path) -> None:
 
 
 def write_weights(folder: Path) -> None:
-    tensors.save({"weight": torch.rand(200, 200)}, folder / "weights.pt")
+    files.save({"weight": torch.rand(200, 200)}, folder / "weights.pt")
 
 
 def write_cache(folder: Path) -> None:

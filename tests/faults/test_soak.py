@@ -7,7 +7,7 @@ import soak
 from injection import Counts
 
 from lrsc import results
-from lrsc.book import faults
+from lrsc.bookbuild import faults
 
 
 @pytest.fixture

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from lrsc import claims, experiments, results, scorecard
-from lrsc.book import explore
+from lrsc import claims, experiments, results
+from lrsc.bookbuild import explore
+from lrsc.claims import scorecard
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "book" / "results").iterdir())

@@ -6,7 +6,8 @@ import torch
 import xarray as xr
 from longform import experiment
 
-from lrsc import compressibilities, experiments, models, notebook, results, sweep
+from lrsc import experiments, models, pages, results, sweep
+from lrsc.studies import compressibilities
 
 
 def with_names(ds: xr.Dataset, **columns) -> xr.Dataset:
@@ -35,7 +36,7 @@ def two_rows(monkeypatch):
 
 
 def test_rows_are_those_with_evidence(two_rows):
-    rows = notebook.measured_rows("semi_synthetic", "synthetic")
+    rows = pages.measured_rows("semi_synthetic", "synthetic")
     assert list(rows) == [("parity", "fcn"), ("parity", "cnn")]
     assert all(found.sizes["run"] == 12 for found in rows.values())
     files = [found.attrs["file"] for found in rows.values()]
@@ -43,18 +44,18 @@ def test_rows_are_those_with_evidence(two_rows):
 
 
 def test_every_measured_row_has_its_curves(two_rows, displayed_texts):
-    notebook.show_rows_pruning("synthetic")
+    pages.show_rows_pruning("synthetic")
     text = "\n".join(displayed_texts)
     assert "**Parity, FCN**" in text and "**Parity, CNN**" in text and "ResNet" not in text
     assert text.count("<img ") == 4
     displayed_texts.clear()
-    notebook.show_rows_compressibility("synthetic")
+    pages.show_rows_compressibility("synthetic")
     assert "\n".join(displayed_texts).count("<img ") == 4
     assert "PQ-index" in displayed_texts[1]
 
 
 def test_nothing_measured_is_said(monkeypatch, displayed_texts, two_rows):
-    for show in (notebook.show_rows_pruning, notebook.show_rows_orders):
+    for show in (pages.show_rows_pruning, pages.show_rows_orders):
         show("semi_synthetic")
     assert all(text.startswith("*Not measured yet.*") for text in displayed_texts)
     assert "lrsc results export compressibility" in displayed_texts[-1]
@@ -74,7 +75,7 @@ def test_other_measures_are_those_of_the_rows_runs(two_rows, displayed_texts, mo
         return ds.assign(values).assign_coords(orders)
 
     monkeypatch.setattr(compressibilities, "of_runs", of_runs)
-    for show in (notebook.show_rows_orders, notebook.show_rows_filters):
+    for show in (pages.show_rows_orders, pages.show_rows_filters):
         displayed_texts.clear()
         show("synthetic")
         heading, figure, caption = displayed_texts
@@ -85,12 +86,12 @@ def test_other_measures_are_those_of_the_rows_runs(two_rows, displayed_texts, mo
 def test_a_network_is_shrunk_and_measured(tmp_path, monkeypatch, displayed_texts):
     config = experiments.run_config("parity", "fcn", 0.1, 0, "quick")
     monkeypatch.setattr(results, "weights_path", lambda name: tmp_path / f"{name}.pt")
-    notebook.show_shrinking(config)
+    pages.show_shrinking(config)
     assert "weights of this run are not here" in displayed_texts.pop()
     options = models.options_for("fcn", "parity")
     network = models.build("fcn", sweep.load(config).input_shape, 2, **options)
     torch.save(network.state_dict(), tmp_path / f"{sweep.identify(config)}.pt")
-    notebook.show_shrinking(config, (0.5,))
+    pages.show_shrinking(config, (0.5,))
     table, caption = displayed_texts
     cells = [row.split("<td>")[1] for row in table.split("<tr>")[2:]]
     before, after = (int(cell.split("<")[0].replace(",", "")) for cell in cells)
@@ -100,5 +101,5 @@ def test_a_network_is_shrunk_and_measured(tmp_path, monkeypatch, displayed_texts
 
 
 def test_figures_of_lines_are_small_files(displayed_texts):
-    notebook.show_pruning(experiment())
+    pages.show_pruning(experiment())
     assert len(displayed_texts[0]) < 2 * 60_000

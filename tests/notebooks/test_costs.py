@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lrsc import experiments, results
-from lrsc.notebook import costs
+from lrsc.pages import costs
 
 
 def test_every_shipped_run_counts_once():

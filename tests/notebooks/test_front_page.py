@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from longform import LRS, experiment
 
-from lrsc import claims, notebook, plots, results
+from lrsc import claims, pages, plots, results
 from lrsc.claims import evidence
-from lrsc.notebook import front
+from lrsc.pages import front
 
 PAGE = Path(__file__).parents[2] / "book" / "introduction.ipynb"
 
@@ -38,7 +38,7 @@ def test_sentences_count_what_rises_and_name_what_does_not():
 
 
 def test_what_is_shown_has_a_line_and_a_table_row_for_each_row(displayed_texts):
-    notebook.show_finding([row(), row("double_mnist", diverged=((0.3, 0),))])
+    pages.show_finding([row(), row("double_mnist", diverged=((0.3, 0),))])
     said, image, caption, table = displayed_texts
     assert said.count("\n") == 2 and image.count("<img ") == 1
     assert "Double MNIST, FCN: unbiased accuracy 50." in image  # the alternative text
@@ -49,8 +49,8 @@ def test_what_is_shown_has_a_line_and_a_table_row_for_each_row(displayed_texts):
 
 def test_without_evidence_the_page_says_how_to_make_some(displayed_texts, monkeypatch, tmp_path):
     monkeypatch.setattr(results, "shipped_path", lambda name: tmp_path / f"{name}.nc")
-    rows = notebook.finding(tmp_path)
-    notebook.show_finding(rows)
+    rows = pages.finding(tmp_path)
+    pages.show_finding(rows)
     assert rows == [] and "lrsc sweep synthetic --profile desk" in displayed_texts[0]
 
 

@@ -8,7 +8,8 @@ import IPython.display
 import nbformat
 import pytest
 
-from lrsc import claims, cli, experiments, notebook, scorecard
+from lrsc import claims, cli, experiments, pages
+from lrsc.claims import scorecard
 
 PAGE = Path(__file__).parents[2] / "book" / "scorecard.ipynb"
 
@@ -69,7 +70,7 @@ def test_a_row_shows_both_ranges_and_their_difference(shown):
     row |= {"status": "measured", "profile": "desk", "n": 10000, "seeds": 2,
             "paper": {"value": (0.001, 0.01), "unbiased_accuracy": (0.35, 0.4), "csi": (0.1, 0.2)},
             "ours": {"value": (0.001, 0.01), "unbiased_accuracy": (0.3, 0.42)}}  # fmt: skip
-    notebook.show_score_rows([row])
+    pages.show_score_rows([row])
     (line,) = cells(shown[0])
     assert line[:6] == ["MNIST-CIFAR, FCN", "S1", "measured", "desk", "10,000", "2"]
     assert " ".join(line[6].split()) == "paper 0.001 to 0.01 ours 0.001 to 0.01"

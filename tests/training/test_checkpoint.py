@@ -146,7 +146,7 @@ def test_writing_takes_no_more_than_its_share_of_the_time(own_dataset, tmp_path,
 
 def test_recording_in_parts_changes_nothing(own_dataset, tmp_path, monkeypatch):
     whole = lrsc.fit(model, own_dataset, config())[0]
-    monkeypatch.setattr("lrsc.training.lanes._RECORDED", 3 * 8 * 3)  # three steps at a time
+    monkeypatch.setattr("lrsc.training.engines.lanes._RECORDED", 3 * 8 * 3)  # three steps at a time
     same(lrsc.fit(model, own_dataset, config())[0], whole)
     often = {"checkpoints": tmp_path, "checkpoint_steps": 2}
     same(lrsc.fit(model, own_dataset, config(), **often)[0], whole)

@@ -18,11 +18,12 @@ from torch import nn
 import lrsc
 from lrsc import TrainConfig
 from lrsc.datasets import augment
-from lrsc.training import Request, engines, fixed_loss_ratio, stacked
-from lrsc.training.graphs import Graphs
+from lrsc.training import Request, fixed_loss_ratio
+from lrsc.training.engines import choose, stacked
+from lrsc.training.engines.graphs import Graphs
+from lrsc.training.engines.static import Static
 from lrsc.training.progress import Progress
 from lrsc.training.run import Run
-from lrsc.training.static import Static
 
 LONG = TrainConfig(max_steps=100, stop_at_accuracy=None, batch_size=20, lr=0.05)
 
@@ -70,9 +71,9 @@ def train(model, dataset, configs, engine, seeds=None, **options):
 @pytest.fixture
 def graphs_anywhere(monkeypatch):
     """The graphs engine without a GPU: the same step, called instead of replayed."""
-    unfit = engines._unfit
+    unfit = choose._unfit
     monkeypatch.setattr(
-        engines, "_unfit", lambda name, *rest: None if name == "graphs" else unfit(name, *rest)
+        choose, "_unfit", lambda name, *rest: None if name == "graphs" else unfit(name, *rest)
     )
 
 
@@ -315,13 +316,13 @@ def test_a_place_that_is_free_is_given_to_the_next_run(parity):
 @pytest.fixture
 def two_lanes(monkeypatch):
     """Stacks in two lanes, as large networks have them."""
-    plan = engines.plan
+    plan = choose.plan
 
     def planned(*args):
         found = plan(*args)
         return dataclasses.replace(found, lanes=2, width=-(-found.width // 2), single=True)
 
-    monkeypatch.setattr(engines, "plan", planned)
+    monkeypatch.setattr(choose, "plan", planned)
 
 
 def test_an_idle_lane_is_given_runs_of_another(parity, two_lanes):
@@ -355,7 +356,7 @@ def test_out_of_memory_halves_the_group_and_loses_no_finished_run(
     own_dataset, monkeypatch, caplog, graphs_anywhere, engine
 ):
     """Memory for two at once, from the second epoch on: the finished first run is not repeated."""
-    kind = {"stacked": stacked.Stacked, "graphs": Graphs}.get(engine, engines.Reference)
+    kind = {"stacked": stacked.Stacked, "graphs": Graphs}.get(engine, choose.Reference)
     advance, going = kind.advance, []
 
     def limited(self, runs, n, due):
@@ -397,7 +398,7 @@ def test_out_of_memory_halves_the_group_and_loses_no_finished_run(
 
 
 def test_a_lane_without_memory_leaves_its_run_to_the_other(own_dataset, monkeypatch):
-    advance, failed = engines.Reference.advance, []
+    advance, failed = choose.Reference.advance, []
 
     def limited(self, runs, n, due):
         if runs[0].epochs == 1 and not failed:
@@ -405,7 +406,7 @@ def test_a_lane_without_memory_leaves_its_run_to_the_other(own_dataset, monkeypa
             raise Full("DefaultCPUAllocator: can't allocate memory")
         return advance(self, runs, n, due)
 
-    monkeypatch.setattr(engines.Reference, "advance", limited)
+    monkeypatch.setattr(choose.Reference, "advance", limited)
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -592,31 +593,31 @@ def test_models_that_come_back_own_their_weights(own_dataset):
 def test_what_auto_chooses(own_dataset):
     def chosen(model=chain, engine="auto", replicas=None, dataset=own_dataset, n=4, **settings):
         config = dataclasses.replace(LONG, **settings)
-        job = lrsc.training.loop._job(model, dataset, [config], {}, {}, 200, None, None, "cpu")
-        return engines.plan(job, [config] * n, engine, replicas)
+        job = lrsc.training.fit._job(model, dataset, [config], {}, {}, 200, None, None, "cpu")
+        return choose.plan(job, [config] * n, engine, replicas)
 
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        assert chosen() == engines.Plan("stacked", 1, 4, False)
-        assert chosen(n=1) == engines.Plan("reference", 1, 1)
-        assert chosen(n=24) == engines.Plan("stacked", 1, 24, False)
-        assert chosen(n=24, replicas=3) == engines.Plan("stacked", 1, 3, False)
-        assert chosen(normalised) == engines.Plan("threads", 2, 1, True)
-        assert chosen(optimizer="adam") == engines.Plan("threads", 2, 1, True)
+        assert chosen() == choose.Plan("stacked", 1, 4, False)
+        assert chosen(n=1) == choose.Plan("reference", 1, 1)
+        assert chosen(n=24) == choose.Plan("stacked", 1, 24, False)
+        assert chosen(n=24, replicas=3) == choose.Plan("stacked", 1, 3, False)
+        assert chosen(normalised) == choose.Plan("threads", 2, 1, True)
+        assert chosen(optimizer="adam") == choose.Plan("threads", 2, 1, True)
         assert chosen(noisy).engine == chosen(optimizer="psgd_kron").engine == "reference"
         crops = dataclasses.replace(own_dataset.train, augment=augment.random_resized_crop_flip)
         crops = dataclasses.replace(own_dataset, train=crops)
         assert chosen(dataset=crops).engine == "reference"
-        assert chosen(large, n=24) == engines.Plan("stacked", 2, 1, True)
+        assert chosen(large, n=24) == choose.Plan("stacked", 2, 1, True)
     finally:
         torch.set_num_threads(threads)
 
 
 def test_fewer_replicas_where_memory_is_short(own_dataset, monkeypatch):
-    monkeypatch.setattr(engines, "free_memory", lambda device: 10_000)
-    job = lrsc.training.loop._job(chain, own_dataset, [LONG], {}, {}, 200, None, None, "cpu")
-    assert engines.plan(job, [LONG] * 8) == engines.Plan("stacked", 1, 1, False)
+    monkeypatch.setattr(choose, "free_memory", lambda device: 10_000)
+    job = lrsc.training.fit._job(chain, own_dataset, [LONG], {}, {}, 200, None, None, "cpu")
+    assert choose.plan(job, [LONG] * 8) == choose.Plan("stacked", 1, 1, False)
 
 
 @pytest.mark.parametrize(

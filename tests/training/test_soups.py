@@ -13,7 +13,7 @@ import lrsc
 from lrsc import TrainConfig
 from lrsc.datasets import Split
 from lrsc.training import soups
-from lrsc.training.loop import Trained
+from lrsc.training.fit import Trained
 from lrsc.training.soups import greedy_soup, lr_switch, uniform_soup
 
 

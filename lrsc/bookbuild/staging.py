@@ -1,0 +1,63 @@
+"""The folder that Jupyter Book reads: sources, executed notebooks, and what is made at build time.
+
+A line ``% generated: NAME`` in a page (a comment in MyST) is replaced by what NAME makes.
+"""
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from lrsc import errors
+from lrsc.bookbuild import explore, faults, figures, layout, made, reference, sections
+from lrsc.bookbuild.contents import Contents
+
+_IGNORED = (".ipynb_checkpoints", "__pycache__", "_build", ".DS_Store")
+_MARK = re.compile(r"^% generated: (\w+)$", re.MULTILINE)
+
+
+def sources(root: Path) -> list[Path]:
+    """Every file that a page may be made from."""
+    found = [p for name in ("book", "notebooks") for p in (root / name).rglob("*") if p.is_file()]
+    return sorted(p for p in found if not set(_IGNORED) & set(p.relative_to(root).parts))
+
+
+def stage(root: Path, output: Path, toc: Contents) -> None:
+    """Assemble ``stage/`` anew."""
+    folder = output / "stage"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy(root / name, folder / name)
+    for source in sources(root):
+        target = folder / source.relative_to(root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, target)
+    notebooks = [page for page in toc.pages if page.suffix == ".ipynb"]
+    for page in notebooks:
+        shutil.copy(output / "executed" / page, folder / page)
+    timings = made.timings(folder, notebooks)
+    shown = figures.number(folder, toc)
+    for page in notebooks:
+        sections.complete(root, folder, page)
+    _fill(folder, toc, {
+        "api": reference.page,
+        "explore": lambda: explore.page(folder),
+        "faults": faults.page,
+        "figures": lambda: figures.index(folder, shown),
+        "layout": layout.page,
+        "made": lambda: made.page(timings),
+    })  # fmt: skip
+
+
+def _fill(folder: Path, toc: Contents, makers: dict[str, Callable[[], str]]) -> None:
+    for page in toc.pages:
+        if page.suffix != ".md":
+            continue
+        text = (folder / page).read_text(encoding="utf-8")
+        for name in _MARK.findall(text):
+            if name not in makers:
+                raise errors.unknown(f"generated part of {page}", name, makers)
+        filled = _MARK.sub(lambda mark: makers[mark[1]](), text)
+        if filled != text:
+            (folder / page).write_text(filled, encoding="utf-8")

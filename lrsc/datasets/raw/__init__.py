@@ -1,0 +1,1 @@
+"""Raw data: where published files are, how they are fetched, verified, decoded and cached."""

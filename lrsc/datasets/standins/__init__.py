@@ -1,0 +1,1 @@
+"""Stand-ins for published image sets, drawn here, in exactly the published layouts."""

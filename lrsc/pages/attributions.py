@@ -1,0 +1,164 @@
+"""What the sections on attributions show: galleries, paired measures, agreement of two methods."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+
+from lrsc import plots, results
+from lrsc.pages.display import caption_of, html_table, say_unmeasured, say_unusable, show
+from lrsc.studies import contrast
+
+TITLES = {
+    "entropy": "entropy of the map (nat)",
+    "core": "share on the core region",
+    "spurious": "share on the spurious region",
+    "background": "share on the background",
+}
+METHODS = {"integrated_gradients": "Integrated Gradients", "deeplift": "DeepLIFT"}
+
+
+def contrasted(dataset: str, model: str) -> xr.Dataset:
+    """The shipped comparison of low- and high-LR networks; without samples if there is none.
+
+    Displays then how one is made, and of a file that cannot be used why.
+    """
+    from IPython.display import Markdown, display
+
+    command = f"lrsc results contrast --dataset {dataset} --model {model} --lrs LOW,HIGH"
+    try:
+        found = contrast.shipped(dataset, model)
+    except ValueError as error:
+        say_unusable(str(error), command)
+        return xr.Dataset()
+    if found is None:
+        display(Markdown(
+            "**No comparison here yet.** Once networks at a low and a high LR are trained here "
+            f"(`lrsc sweep`, with `--raw` for those that ship), `{command}` makes it."
+        ))  # fmt: skip
+        return xr.Dataset()
+    return found
+
+
+def show_gallery(found: xr.Dataset, methods: Sequence[str] = ("integrated_gradients",)) -> None:
+    """Display images that only the high LR gets right, with the maps of either LR's networks."""
+    if not found.sizes.get("sample"):
+        return say_unmeasured()
+    share = (
+        f"right in at least {found.attrs['at_least']:.0%} of the networks at learning rate "
+        f"{found.attrs['high']:g} and at most {found.attrs['at_most']:.0%} of those at "
+        f"{found.attrs['low']:g}"
+    )
+    lead = (
+        f"Test samples that are {share}: {found.attrs['only_high']:,} of "
+        f"{found.attrs['n_test']:,}, of which these were drawn by seed {found.attrs['drawn_by']}. "
+        "Under each image the mean over networks of the size of the attributions, bright where "
+        "large."
+    )
+    if "foreground" in found:
+        lead += f" Line: edge of the foreground as found by {_foreground(found)}."
+    show(plots.gallery(found, methods), caption=f"{lead} {_caption(found)}")
+
+
+def show_paired(found: xr.Dataset, method: str = "integrated_gradients") -> None:
+    """Display measures of the maps, high against low LR sample by sample, and paired tests."""
+    from IPython.display import HTML, Markdown, display
+
+    if not found.sizes.get("sample"):
+        return say_unmeasured()
+    kinds = [k for k in TITLES if f"{method}_{k}" in found]
+    panels = {f"{method}_{k}": TITLES[k] for k in kinds}
+    text = f"A dot is a sample, mean over networks; {METHODS[method]}."
+    if "background" in kinds:
+        text += f" Background: what is outside the foreground as found by {_foreground(found)}."
+    show(plots.paired(found, panels), caption=f"{text} {_caption(found)}")
+    rows = []
+    for name, shown in METHODS.items():
+        for kind in kinds:
+            for selected, group in ((True, "only high LR right"), (False, "others")):
+                test = contrast.paired(found, f"{name}_{kind}", selected)
+                rows.append([shown, TITLES[kind], group, *_cells(test)])
+    heads = ["Method", "Measure", "Samples", "n", f"LR {found.attrs['low']:g}",
+             f"LR {found.attrs['high']:g}", "High minus low", "p"]  # fmt: skip
+    display(HTML(html_table(heads, rows)))
+    display(Markdown(
+        "Difference with its 95 % bootstrap interval over samples; p of Wilcoxon's signed-rank "
+        "test, two-sided, not corrected for the number of rows."
+    ))  # fmt: skip
+
+
+def show_methods(ds: xr.Dataset, command: str | None = None) -> None:
+    """Display how far both methods agree, and the error of completeness of each, LR by LR."""
+    from IPython.display import HTML, Markdown, display
+
+    names = ("attribution_agreement", "completeness_error", "completeness_error_deeplift")
+    if not ds.sizes.get("run") or any(name not in ds for name in names):
+        return say_unmeasured()
+    rows = []
+    for lr in np.unique(ds["lr"].values):
+        here = ds.isel(run=ds["lr"].values == lr)
+        values = [here[name].values[np.isfinite(here[name].values)] for name in names]
+        if len(values[0]):
+            rows.append([f"{lr:g}", str(len(values[0])), *(f"{v.mean():.3g}" for v in values)])
+    if not rows:
+        return say_unmeasured()
+    heads = ["Learning rate", "Runs", "Rank correlation of the maps",
+             "Completeness error, Integrated Gradients (logits)", "the same, DeepLIFT"]  # fmt: skip
+    display(HTML(html_table(heads, rows)), Markdown(caption_of(ds, command)))
+
+
+def show_contrasts(besides: Sequence[tuple[str, str]] = ()) -> None:
+    """Display the gallery of every comparison that ships with the book but those in `besides`."""
+    from IPython.display import Markdown, display
+
+    paths = sorted(results.shipped_path("x").parent.glob("contrast_*.nc"))
+    shown = 0
+    for path in paths:
+        try:
+            found = results.shipped(path.stem, contrast.HELD)
+        except ValueError as error:
+            say_unusable(str(error), "lrsc results contrast")
+            continue
+        if found is None or (pair := (found.attrs["dataset"], found.attrs["model"])) in besides:
+            continue
+        display(Markdown(f"**{', '.join(map(plots.name_of, pair))}**"))
+        show_gallery(found)
+        shown += 1
+    if not shown:
+        say_unmeasured()
+
+
+def _cells(test: dict[str, float]) -> list[str]:
+    if not np.isfinite(test["difference"]):
+        return [f"{test['n']:.0f}", "–", "–", "–", "–"]
+    interval = f"{test['difference']:+.3f} ({test['from']:+.3f} to {test['to']:+.3f})"
+    p = "< 0.0001" if test["p"] < 1e-4 else f"{test['p']:.4f}"
+    return [f"{test['n']:.0f}", f"{test['low']:.3f}", f"{test['high']:.3f}", interval, p]
+
+
+def _foreground(found: xr.Dataset) -> str:
+    method = str(found.attrs["foreground"])
+    stand_in = " (a classical segmentation by colour, which stands in for DeepLabV3)"
+    return {"grabcut": f"GrabCut{stand_in}", "deeplabv3": "DeepLabV3"}.get(method, method)
+
+
+def _networks(n: int) -> str:
+    return "1 network" if n == 1 else f"{n} networks"
+
+
+def _caption(found: xr.Dataset) -> str:
+    a = found.attrs
+    networks = [
+        f"{_networks(int((found['lr'].values == a[group]).sum()))} at learning rate {a[group]:g}"
+        for group in ("low", "high")
+    ]
+    file = str(a.get("file", ""))
+    return (
+        f"Source {plots.source(str(a['source_id']))}; model {plots.name_of(str(a['model']))}; "
+        f"training samples {a['n_train']:,}; {' and '.join(networks)}, seeds "
+        f"{', '.join(str(s) for s in np.unique(found['seed'].values))}; profile {a['profile']}; "
+        f"device {a['device']}"
+        + (f"; {a['diverged']} diverged and left out." if a.get("diverged") else ".")
+        + (f" Result file: [{file}](../{file})." if file else "")
+        + f" Made by `{a['made_by']}`."
+    )

@@ -1,0 +1,101 @@
+"""What the results took to compute, and what rows would take that were never measured."""
+
+import numpy as np
+
+from lrsc import experiments, plots
+from lrsc.config import RunConfig
+from lrsc.experiments.rows import Row
+from lrsc.pages.display import html_table
+from lrsc.pages.studies import benchmark
+
+# training images as published, of the sets that only their own homes may hand out
+PUBLISHED = {"celeba": 162_770, "waterbirds": 4_795, "imagenet": 1_281_167}
+_NEEDED = {"batch", "ms_a_step", "gflop_a_step", "peak_mb"}
+PAPER = "The paper states 400 hours of four A100 GPUs in all, for all its experiments."
+
+
+def show_computing() -> None:
+    """Display how long the runs behind the shipped results took, by profile and device."""
+    from IPython.display import HTML, Markdown, display
+
+    hours = computing()
+    if not hours:
+        return display(Markdown("*No results ship with this book.*"))
+    rows = [
+        [profile, device, f"{n:,}", f"{seconds / 3600:.1f}"]
+        for (profile, device), (n, seconds) in hours.items()
+    ]
+    rows.append(["all", "", f"{sum(n for n, _ in hours.values()):,}",
+                 f"{sum(s for _, s in hours.values()) / 3600:.1f}"])  # fmt: skip
+    display(HTML(html_table(["Profile", "Device", "Runs", "Hours"], rows)))
+    display(Markdown(
+        "Each run once, from its first step to its last measure; of runs that trained side by side "
+        f"the time of each counts. {PAPER}"
+    ))  # fmt: skip
+
+
+def computing() -> dict[tuple[str, str], tuple[int, float]]:
+    """(profile, device) -> number of runs whose results ship, and the seconds they took in all."""
+    found: dict[str, tuple[str, str, float]] = {}
+    for name in experiments.names():
+        of = experiments.shipped(name)
+        if of is None:
+            continue
+        configs = [RunConfig.from_json(text) for text in of["config"].values]
+        for run, config, device, wall, train in zip(
+            of["run_id"].values, configs, of["device_name"].values, of["wall_seconds"].values,
+            of["train_seconds"].values, strict=True,
+        ):  # fmt: skip
+            seconds = wall if np.isfinite(wall) else train
+            known = experiments.profile_of(config), str(device), float(seconds)
+            found.setdefault(str(run), known)
+    together: dict[tuple[str, str], tuple[int, float]] = {}
+    for profile, device, seconds in sorted(found.values()):
+        n, before = together.get((profile, device), (0, 0.0))
+        together[profile, device] = n + 1, before + (seconds if np.isfinite(seconds) else 0.0)
+    return together
+
+
+def show_cost(experiment: str) -> None:
+    """Display what an experiment's paper profile takes at most, from the step times measured here.
+
+    Steps are those of all epochs of the cap; arithmetic is counted, time and memory are measured
+    (benchmarks/step_times).
+    """
+    from IPython.display import HTML, Markdown, display
+
+    if (measured := benchmark("step_times")) is None:
+        return None
+    rows = [
+        cells
+        for row in experiments.EXPERIMENTS[experiment]
+        if "paper" in row.plans and (cells := _cost(row, measured["rows"]))
+    ]
+    machine = measured["machine"]
+    heads = ["Data set", "Network", "Runs", "Epochs, at most", "Steps of a run", "Step (ms)",
+             "All runs, at most (hours)", "Arithmetic of all (PFLOP)", "Memory (GB)"]  # fmt: skip
+    display(HTML(html_table(heads, rows)))
+    display(Markdown(
+        f"Step and memory as measured on {machine.get('device', 'an unknown device')}, "
+        f"{machine.get('cores', 'unknown')} cores, 224 × 224 pixels, batch 16; training alone. "
+        "Nothing was measured on a GPU here: "
+        f"`lrsc sweep {experiment} --profile paper --estimate` times a few steps on yours, and "
+        "prints the same sum for it."
+    ))  # fmt: skip
+
+
+def _cost(row: Row, measured: list[dict]) -> list[str] | None:
+    plan, samples = row.plans["paper"], PUBLISHED.get(row.dataset)
+    step = next(
+        (m for m in measured if m.get("model") == row.model and m.get("input") == "3 x 224 x 224"),
+        None,
+    )
+    if samples is None or step is None or not step.keys() >= _NEEDED:
+        return None
+    runs, steps = len(plan.values) * len(plan.seeds), plan.max_epochs * (samples // step["batch"])
+    return [
+        plots.name_of(row.dataset), plots.name_of(row.model), str(runs), f"{plan.max_epochs}",
+        f"{steps:,}", f"{step['ms_a_step']:,.0f}",
+        f"{runs * steps * step['ms_a_step'] / 3.6e6:,.0f}",
+        f"{runs * steps * step['gflop_a_step'] / 1e6:,.0f}", f"{step['peak_mb'] / 1000:.1f}",
+    ]  # fmt: skip

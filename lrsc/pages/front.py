@@ -1,0 +1,158 @@
+"""What the front page shows: the finding in a figure and three sentences, from stored results."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from lrsc import experiments, plots
+from lrsc.claims import evidence, learning_rates
+from lrsc.config import STATISTICS
+from lrsc.pages.display import html_table, say_unread, show
+
+
+def finding(root: str | Path | None = None) -> list[xr.Dataset]:
+    """The rows that show what the LR does: those of claims C1 to C3, in the largest profile each.
+
+    A row counts with at least three LRs that have a value of every main measure; quick runs never.
+    """
+
+    def look(found: xr.Dataset) -> dict | None:
+        known = all(
+            name in found and evidence.grid(found, name).shape[1] >= evidence.LRS
+            for name in plots.MAIN
+        )
+        return {"runs": found} if known else None
+
+    opened = evidence.opener(root)
+    return [row["runs"] for row in evidence.rows(opened, learning_rates.GRID, look)]
+
+
+def show_finding(rows: Sequence[xr.Dataset]) -> None:
+    """Display three sentences, the figure with its caption, and what each row was measured with."""
+    from IPython.display import HTML, Markdown, display
+
+    say_unread()
+    if not rows:
+        commands = " or ".join(f"`lrsc sweep {n} --profile desk`" for n in learning_rates.GRID)
+        return display(Markdown(
+            "**No evidence here yet.** No data set and network has been measured at three learning "
+            f"rates or more. Measure one with {commands}."
+        ))  # fmt: skip
+    display(Markdown("\n".join(f"- {text}" for text in sentences(rows))))
+    show(plots.finding(rows), caption=_caption(rows))
+    heads = ["Data set", "Network", "Learning rates", "Profile", "Training samples", "Seeds",
+             "Runs", "Statistics of batch normalisation"]  # fmt: skip
+    display(HTML(html_table(heads, [_cells(row) for row in rows])))
+
+
+def show_statistics() -> None:
+    """Display a sentence on what prunability depends on beside the LR, from the runs of `choices`.
+
+    Of the ResNet18s on Colored MNIST that were measured in all statistics, at the largest LR.
+    """
+    from IPython.display import Markdown, display
+
+    found = {}
+    for mode in STATISTICS:
+        try:
+            found[mode] = experiments.open_experiment(
+                "choices", "paper", dataset="colored_mnist", model="resnet18",
+                hyperparameter="settings", statistics=mode,
+            )  # fmt: skip
+        except ValueError:  # nothing is measured in these
+            return
+    shared = set.intersection(*(set(f["run_id"].values.tolist()) for f in found.values()))
+    of = {m: f.isel(run=np.isin(f["run_id"].values, list(shared))) for m, f in found.items()}
+    runs = of["running"]
+    lr = float(runs["lr"].values.max())
+    value = {
+        mode: " and ".join(f"{v:.2f}" for v in f["prunability"].values[f["lr"].values == lr])
+        for mode, f in of.items()
+    }
+    display(Markdown(
+        "- **What prunability depends on beside the learning rate:** the statistics that batch "
+        "normalisation uses on the pruned network. ResNet18s on Colored MNIST, "
+        f"{int(runs['n_train'].values[0]):,} training images, LR {lr:g}: {value['running']} with "
+        f"the means kept in training, {value['batch']} with those of each batch, "
+        f"{value['recalibrated']} with means estimated anew after pruning. "
+        "[What our choices change](choices.ipynb) has more."
+    ))  # fmt: skip
+
+
+def sentences(rows: Sequence[xr.Dataset]) -> list[str]:
+    """How many rows rise from the smallest LR to the largest, by how much, and which fall."""
+    accuracy, *others = plots.MAIN
+    compressible = ", and ".join(_rises(rows, name) for name in others)
+    return [
+        f"**Robustness:** from the smallest to the largest learning rate {_rises(rows, accuracy)}.",
+        f"**Compressibility:** {compressible}.",
+        f"**Where it is not so:** {_exceptions(rows)}.",
+    ]
+
+
+def _rises(rows: Sequence[xr.Dataset], name: str) -> str:
+    changes = _changes(rows, name)
+    mean = f"{np.mean(changes):+.3f}"
+    if plots.is_percent(name):
+        mean = f"{100 * np.mean(changes):+.1f} percentage points"
+    return (
+        f"{_label(name)} rises in {sum(c > 0 for c in changes)} of {len(rows)} networks measured "
+        f"({mean.replace('-', '−')} on average)"
+    )
+
+
+def _exceptions(rows: Sequence[xr.Dataset]) -> str:
+    found = []
+    for name in plots.MAIN:
+        of = [_which(row) for row, c in zip(rows, _changes(rows, name), strict=True) if c <= 0]
+        if of:
+            found.append(f"{_label(name)} does not rise for {', '.join(of)}")
+    return "; ".join(found) or "in no row does any of the three fall or stay as it is"
+
+
+def _changes(rows: Sequence[xr.Dataset], name: str) -> list[float]:
+    both = [plots.ends(row, name) for row in rows]
+    return [high[1] - low[1] for low, high in (b for b in both if b is not None)]
+
+
+def _label(name: str) -> str:
+    return plots.STYLES[name][0].lower()
+
+
+def _which(row: xr.Dataset) -> str:
+    dataset, model = (plots.name_of(str(row[n].values[0])) for n in ("dataset", "model"))
+    return f"{dataset} with {model}"
+
+
+def _values(rows: Sequence[xr.Dataset], name: str) -> list[str]:
+    """What the runs of all rows have of a coordinate, each once, in order."""
+    return list(dict.fromkeys(str(v) for row in rows for v in row[name].values if str(v)))
+
+
+def _caption(rows: Sequence[xr.Dataset]) -> str:
+    files = [f"[{name}](../{name})" for name in _values(rows, "file")]
+    sources = ", ".join(plots.source(name) for name in _values(rows, "source_id"))
+    return (
+        "A line is a network on a data set, as in the table below. It leads from the mean over "
+        "seeds at the row's smallest learning rate to that at its largest; runs that diverged are "
+        "left out. "
+        f"Source {sources}; device {', '.join(_values(rows, 'device'))}."
+        + (f" Result files: {', '.join(files)}." if files else "")
+        + " Tests of whether this supports the paper's claims: [Scorecard](scorecard.ipynb)."
+    )
+
+
+def _cells(row: xr.Dataset) -> list[str]:
+    lrs, diverged = np.unique(row["lr"].values), int((row["status"] == "diverged").sum())
+    runs = f"{row.sizes['run']}" + (f", of which {diverged} diverged" if diverged else "")
+    return [
+        *(plots.name_of(str(row[n].values[0])) for n in ("dataset", "model")),
+        f"{len(lrs)}, from {lrs[0]:g} to {lrs[-1]:g}",
+        ", ".join(_values([row], "profile")),
+        ", ".join(f"{n:,}" for n in np.unique(row["n_train"].values)),
+        ", ".join(map(str, np.unique(row["seed"].values))),
+        runs,
+        ", ".join(_values([row], "statistics") if "statistics" in row.coords else []) or "–",
+    ]

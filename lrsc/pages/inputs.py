@@ -1,0 +1,105 @@
+"""The parameters of a section, checked before anything runs."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+from lrsc import errors, experiments
+from lrsc.experiments.rows import EXPERIMENTS
+
+NAMES = ("dataset", "model", "lrs", "seeds", "profile")
+_SHELL = {"In", "Out", "get_ipython", "exit", "quit", "open"}
+
+
+def parameters(
+    namespace: Mapping[str, Any],
+    experiment: str,
+    shares: Sequence[str] = (),
+    section: str | None = None,
+) -> SimpleNamespace:
+    """A section's parameters, checked: dataset, model, lrs, seeds, profile; and `command`.
+
+    ``namespace``: ``globals()`` of the notebook, or a dict. ``lrs`` and ``seeds`` may be None (the
+    profile's own), a list, one number, or a string that holds a JSON list, as papermill passes
+    one; they come back as tuples. ``shares``: names of further parameters of this section, numbers
+    in [0, 1]. ``command`` is the line that runs the notebook with them. ``section``: the
+    notebook's name, where it is not that of the live part's experiment. Raises
+    ValueError for an unknown parameter (papermill only logs it) and for a bad value.
+    """
+    names = (*NAMES, *shares)
+    for name, value in namespace.items():
+        if name.startswith("_") or name in _SHELL or isinstance(value, ModuleType):
+            continue
+        if name not in names and _is_literal(value):  # all that papermill can inject
+            raise errors.unknown("notebook parameter", name, names)
+    missing = [name for name in names if name not in namespace]
+    if missing:
+        raise ValueError(
+            f"notebook parameter {missing[0]!r} is not set: run the cell tagged 'parameters' first"
+        )
+    given = {name: namespace[name] for name in names}
+    rows = [(row.dataset, row.model) for row in EXPERIMENTS[experiment]]
+    errors.check_names("dataset", [given["dataset"]], dict.fromkeys(d for d, _ in rows))
+    models = [model for dataset, model in rows if dataset == given["dataset"]]
+    errors.check_names(f"model for {given['dataset']}", [given["model"]], models)
+    errors.check_names("profile", [given["profile"]], experiments.PROFILES)
+    given["lrs"] = _numbers("lrs", given["lrs"], "learning rates, finite and > 0", _is_lr)
+    given["seeds"] = _numbers("seeds", given["seeds"], "whole numbers >= 0", _is_seed)
+    for name in shares:
+        value = given[name]
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not 0 <= value <= 1:
+            raise ValueError(f"{name} must be a share, a number in [0, 1]; found {value!r}")
+    return SimpleNamespace(**given, command=command_of(section or experiment, given))
+
+
+def command_of(section: str, given: Mapping[str, Any]) -> str:
+    plain = [name for name in given if name not in ("lrs", "seeds")]
+    chosen = [f"-p {name} {given[name]}" for name in plain]
+    for name in ("lrs", "seeds"):
+        if given[name] is not None:
+            chosen.append(f'-p {name} "{json.dumps(given[name])}"')
+    return f"papermill notebooks/{section}.ipynb out.ipynb " + " ".join(chosen)
+
+
+def _numbers(name: str, value: Any, expected: str, valid) -> tuple | None:
+    """None, or a non-empty tuple of valid and distinct numbers."""
+    example = "[0.05, 0.5]" if name == "lrs" else "[0, 1, 2]"
+    advice = f"give a list such as {example}, or None for the profile's own"
+    found = value
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"{name} is a string that holds no JSON list: {found!r}; {advice}"
+            ) from error
+    if value is None:
+        return None
+    values = list(value) if isinstance(value, list | tuple) else [value]
+    if not values:
+        raise ValueError(f"{name} is empty; {advice}")
+    for each in values:
+        if isinstance(each, bool) or not isinstance(each, int | float) or not valid(each):
+            raise ValueError(f"{name} must be {expected}; found {each!r} in {found!r}; {advice}")
+    if len(set(values)) < len(values):
+        raise ValueError(f"{name} names a value twice: {found!r}; {advice}")
+    return tuple(values)
+
+
+def _is_literal(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(_is_literal(each) for each in value.values())
+    if isinstance(value, list | tuple):
+        return all(_is_literal(each) for each in value)
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _is_lr(value: float) -> bool:
+    return math.isfinite(value) and value > 0
+
+
+def _is_seed(value: float) -> bool:
+    return isinstance(value, int) and value >= 0

@@ -1,0 +1,299 @@
+"""What the section on the mechanism shows: loss ratios, curves along training, neurons, theory."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import xarray as xr
+
+from lrsc import experiments, metrics, plots, results
+from lrsc.experiments.rows import EXPERIMENTS
+from lrsc.pages.display import (
+    caption_of,
+    html_table,
+    say_unmeasured,
+    say_unread,
+    say_unusable,
+    show,
+)
+from lrsc.studies import contrast, theory
+from lrsc.training.probes import fixed_indices
+
+RATIOS = ("max_loss_ratio_fixed", "max_loss_ratio")
+DYNAMICS = {  # title -> curves of the probe
+    "accuracy of the training samples (%)": ("ba_accuracy", "bc_accuracy"),
+    "loss (nat)": ("ba_loss", "bc_loss"),
+    "loss ratio: bias-conflicting / total": ("loss_ratio",),
+    "entropy of the per-sample losses (nat)": ("loss_entropy",),
+    "norm of the logits": ("logit_norm",),
+    "norm of all weights": ("weight_norm",),
+    "mean loss, bias-aligned / bias-conflicting": ("loss_quotient",),
+}
+_GROUPS = ("conflicting", "at_least", "at_most", "low", "high", "source_id", "profile", "made_by")
+ALPHAS = np.geomspace(0.1, 300, 24)
+
+
+def show_loss_ratios(sections: Sequence[str] = ("synthetic", "semi_synthetic")) -> None:
+    """Display accuracy against the largest loss ratio of all measured rows, with correlations."""
+    from IPython.display import HTML, Markdown, display
+
+    say_unread(*sections)
+    rows = [row for row in _measured_rows(sections) if _complete(row)]
+    if not rows:
+        return say_unmeasured()
+    found = [[_correlation(row, name) for name in RATIOS] for row in rows]
+    figures = [
+        plots.against_loss_ratio(rows, name, [f"rank correlation {of[k][0]:.2f}" for of in found])
+        for k, name in enumerate(RATIOS)
+    ]
+    together = xr.concat([row.drop_dims(_curves(row)) for row in rows], "run", join="outer")
+    together.attrs["origin"] = rows[0].attrs["origin"]
+    lead = (
+        "A dot is a run. First figure: the loss ratio on 1,000 fixed training samples, every 200 "
+        "iterations; second: of single mini-batches, in which two or three samples conflict."
+    )
+    show(*figures, caption=f"{lead} {plots.caption(together)}")
+    heads = ["Data set", "Model", "Runs", "Rank correlation, fixed samples", "... mini-batches"]
+    cells = [
+        [*(plots.name_of(str(row[n].values[0])) for n in ("dataset", "model")),
+         str(int(np.isfinite(row["unbiased_accuracy"].values).sum())), *map(_interval, of)]
+        for row, of in zip(rows, found, strict=True)
+    ]  # fmt: skip
+    display(HTML(html_table(heads, cells)))
+    display(Markdown("Spearman's rank correlation over runs, with its 95 % bootstrap interval."))
+
+
+def show_dynamics(ds: xr.Dataset, command: str | None = None) -> None:
+    """Display losses, accuracies and norms along training at the lowest and the highest LR."""
+    ds = _recorded_runs(ds, "dynamics")
+    if not ds.sizes.get("run"):
+        return say_unmeasured()
+    ds = _with_derived(ds)
+    known = {
+        title: names for title, names in DYNAMICS.items()
+        if any(f"curve_dynamics_{name}" in ds for name in names)
+    }  # fmt: skip
+    titles = list(known)
+    halves = titles[: -(-len(titles) // 2)], titles[-(-len(titles) // 2) :]
+    figures = [
+        plots.along_training(ds, _ends(ds), {title: known[title] for title in half})
+        for half in halves
+        if half
+    ]
+    lead = (
+        "Measured on fixed training samples in eval mode. Lines: means over seeds; bands: ± 1 "
+        "standard deviation."
+    )
+    show(*figures, caption=f"{lead} {caption_of(ds, command)}")
+
+
+def show_dominance(ds: xr.Dataset, command: str | None = None) -> None:
+    """Display which neurons keep their dominance, of the first seed, and all runs as a table."""
+    from IPython.display import HTML, display
+
+    ds = _recorded_runs(ds, "dynamics")
+    if not ds.sizes.get("run") or "curve_dynamics_bsi" not in ds:
+        return say_unmeasured()
+    found = {
+        (float(run["lr"]), int(run["seed"])): _dominance(run)
+        for run in (ds.isel(run=i) for i in range(ds.sizes["run"]))
+    }
+    first = {lr: next(v for (at, _), v in found.items() if at == lr) for lr in _ends(ds)}
+    what = ", ".join(plots.name_of(str(ds[n].values[0])) for n in ("dataset", "model"))
+    lead = (
+        "Of the neurons that are class-dominant (class selectivity above bias selectivity) at an "
+        "iteration, the share that still is at the end; the same for all others, which are "
+        "bias-dominant. Figure: the first seed of each learning rate. Table: every run."
+    )
+    show(plots.dominance(first, what), caption=f"{lead} {caption_of(ds, command)}")
+    heads = ["Learning rate", "Seed", "Class-dominant at the end (%)", "Class-dominant kept (%)",
+             "Bias-dominant kept (%)"]  # fmt: skip
+    cells = [
+        [f"{lr:g}", str(seed), f"{100 * of['class_dominant'][-1]:.1f}",
+         *(f"{100 * np.nanmean(of[k][1:-1]):.1f}" for k in ("class_kept", "bias_kept"))]
+        for (lr, seed), of in found.items()
+    ]  # fmt: skip
+    display(HTML(html_table(heads, cells)))
+
+
+def show_updates(ds: xr.Dataset, command: str | None = None) -> None:
+    """Display how neurons' spurious share moves around their largest updates."""
+    ds = _recorded_runs(ds, "neurons")
+    if not ds.sizes.get("run"):
+        return say_unmeasured()
+    found = {}
+    for lr in np.unique(ds["lr"].values):
+        found[f"learning rate {lr:g}"] = _response(ds.isel(run=ds["lr"].values == lr).isel(run=0))
+    steps = ds["neurons_step"].values[0]
+    every = int(steps[1] - steps[0])
+    lead = (
+        "Share of a neuron's attribution on the spurious region, in percentage points relative to "
+        "the moment of an update. Largest updates: the top 1 % of each neuron's gradient norms."
+    )
+    show(plots.update_response(found, every), caption=f"{lead} {caption_of(ds, command)}")
+
+
+def show_crossfit(ds: xr.Dataset) -> None:
+    """Display CIFAR-10's curves along training by groups that other networks defined.
+
+    ds: the runs on all training samples; the groups are shipped (`lrsc results crossfit`).
+    """
+    from IPython.display import Markdown, display
+
+    ds = _recorded_runs(ds, "dynamics")
+    if not ds.sizes.get("run"):
+        return say_unmeasured()
+    try:
+        groups = results.shipped(contrast.CROSSFIT, _GROUPS)
+    except ValueError as error:
+        say_unusable(str(error), "lrsc results crossfit --lrs 0.01,0.1")
+        return show_dynamics(ds)
+    if groups is None:
+        text = "The groups are not measured yet: `lrsc sweep crossfit --profile desk`, then "
+        display(Markdown(f"{text}`lrsc results crossfit`. What needs no groups:"))
+        return show_dynamics(ds)
+    count, n = int(groups["conflicting"].sum()), groups.sizes["sample"]
+    a = groups.attrs
+    display(Markdown(
+        f"{count:,} of the {n:,} training samples count as conflicting: at least "
+        f"{a['at_least']:.0%} of the networks at learning rate {a['high']:g} and at most "
+        f"{a['at_most']:.0%} of those at {a['low']:g}, trained on the other half, are right on "
+        f"them. Source `{a['source_id']}`, profile {a['profile']}. Made by `{a['made_by']}`."
+    ))  # fmt: skip
+    show_dynamics(by_groups(ds, groups["conflicting"].values))
+
+
+def by_groups(ds: xr.Dataset, conflicting: np.ndarray) -> xr.Dataset:
+    """Curves of bias-aligned and bias-conflicting samples, for groups that are given afterwards.
+
+    conflicting: bool, one for each training sample; the curves come from the per-sample losses and
+    margins of the probe's fixed samples. Raises ValueError where these hold no conflicting one.
+    """
+    losses, margins = (ds[f"curve_dynamics_sample_{n}"].values for n in ("loss", "margin"))
+    of_bc = np.asarray(conflicting, bool)[fixed_indices(len(conflicting), losses.shape[-1])]
+    if not of_bc.any() or of_bc.all():
+        raise ValueError(
+            f"{int(of_bc.sum())} of the probe's {len(of_bc)} fixed samples conflict, expected some "
+            "of either kind"
+        )
+    right = np.where(np.isfinite(margins), margins > 0, np.nan)
+    curves = {"loss_ratio": losses[..., of_bc].sum(-1) / losses.sum(-1)}
+    for group, here in (("ba", ~of_bc), ("bc", of_bc)):
+        curves[f"{group}_loss"] = losses[..., here].mean(-1)
+        curves[f"{group}_accuracy"] = right[..., here].mean(-1)
+    return ds.assign({
+        f"curve_dynamics_{name}": (("run", "dynamics_call"), curve)
+        for name, curve in curves.items()
+    })  # fmt: skip
+
+
+def show_propositions(seed: int = 0) -> None:
+    """Compute propositions 1 and 2 now, and display rates beside those that are proved."""
+    from IPython.display import HTML, display
+
+    generator = torch.Generator().manual_seed(seed)
+    margins = 0.5 + torch.rand(100, generator=generator, dtype=torch.float64)
+    conflicting = torch.arange(100) < 10
+    losses = theory.loss_rates(ALPHAS, margins, conflicting)
+    gradients = theory.gradient_ratios(ALPHAS, seed)
+    show(
+        plots.propositions(ALPHAS, losses, gradients),
+        caption="Computed when this page was made: 100 samples, of which 10 conflict; margins "
+        "uniform in 0.5 to 1.5. Computation: `lrsc.studies.theory`.",
+    )
+    last, middle = slice(-6, None), (ALPHAS > 10) & (ALPHAS < 60)
+    slope = theory.fitted_slope
+    mean_margin, least = float(margins[conflicting].mean()), float(margins[~conflicting].min())
+    log = np.log(ALPHAS)
+    rows = [
+        ["BC share of the loss", f"{float(losses['loss_ratio'][-1]):.6f}", "1 (limit)"],
+        ["BC loss against α, slope", f"{slope(ALPHAS[last], losses['bc_loss'][last]):.4f}",
+         f"{mean_margin:.4f} (mean BC margin)"],
+        ["log BA loss against α, slope",
+         f"{slope(ALPHAS[middle], losses['ba_loss'][middle].log()):.4f}",
+         f"{-least:.4f} (smallest BA margin) from below"],
+        ["log gradient ratio against log α, slope",
+         f"{slope(log[last], gradients['ratio'][last].log()):.4f}", "1 (Θ(α))"],
+        ["log core gradient norm against log α, slope",
+         f"{slope(log[last], gradients['core'][last].log()):.4f}", "0 (bounded)"],
+    ]  # fmt: skip
+    display(HTML(html_table(["Quantity", "Computed", "Proved"], rows)))
+
+
+def _measured_rows(sections: Sequence[str]) -> list[xr.Dataset]:
+    """Rows of experiments in desk or paper profile that have any run."""
+    found = []
+    for name in sections:
+        pairs = dict.fromkeys((r.dataset, r.model) for r in EXPERIMENTS[name])
+        for dataset, model in pairs:
+            try:
+                ds = experiments.open_experiment(name, dataset=dataset, model=model)
+            except ValueError:
+                continue
+            if str(ds["profile"].values[0]) != "quick":
+                found.append(ds)
+    return found
+
+
+def _complete(row: xr.Dataset) -> bool:
+    """Whether at least four runs have a value of both, without which there is no correlation."""
+    values = [row[name].values for name in (*RATIOS, "unbiased_accuracy") if name in row]
+    return len(values) == 3 and int(np.isfinite(values).all(0).sum()) >= 4
+
+
+def _correlation(row: xr.Dataset, name: str) -> tuple[float, float, float]:
+    x, y = (torch.from_numpy(row[n].values) for n in (name, "unbiased_accuracy"))
+    return metrics.rank_correlation_interval(x, y)
+
+
+def _interval(found: tuple[float, float, float]) -> str:
+    value, low, high = found
+    return "–" if not np.isfinite(value) else f"{value:.2f} ({low:.2f} to {high:.2f})"
+
+
+def _curves(row: xr.Dataset) -> list[str]:
+    return [str(d) for d in row.dims if d not in ("run", "kappa", "class", "bias")]
+
+
+def _recorded_runs(ds: xr.Dataset, probe: str) -> xr.Dataset:
+    """The runs that did not diverge and hold the curves of a probe."""
+    if not ds.sizes.get("run") or f"{probe}_step" not in ds:
+        return xr.Dataset()
+    held = np.isfinite(ds[f"{probe}_step"].values).any(1)
+    return ds.isel(run=held & (ds["status"].values != "diverged"))
+
+
+def _ends(ds: xr.Dataset) -> tuple[float, ...]:
+    """The lowest and the highest LR; one where there is only one."""
+    lrs = np.unique(ds["lr"].values).tolist()
+    return tuple(dict.fromkeys((lrs[0], lrs[-1])))
+
+
+def _with_derived(ds: xr.Dataset) -> xr.Dataset:
+    """With the norm of all parameters together, and the quotient of both groups' losses."""
+    if "curve_dynamics_ba_loss" in ds:
+        quotient = ds["curve_dynamics_ba_loss"] / ds["curve_dynamics_bc_loss"]
+        ds = ds.assign(curve_dynamics_loss_quotient=quotient)
+    norms = ds["curve_dynamics_parameter_norm"]
+    total = np.sqrt(np.nansum(norms.values.astype(float) ** 2, -1))
+    total = np.where(np.isfinite(ds["dynamics_step"].values), total, np.nan)
+    return ds.assign(curve_dynamics_weight_norm=(norms.dims[:-1], total))
+
+
+def _dominance(run: xr.Dataset) -> dict[str, np.ndarray]:
+    found = metrics.dominance_persistence(
+        *(torch.from_numpy(results.curve_of(run, "dynamics", name)) for name in ("csi", "bsi"))
+    )
+    steps = run["dynamics_step"].values
+    return {k: v.numpy() for k, v in found.items()} | {"step": steps[np.isfinite(steps)]}
+
+
+def _response(run: xr.Dataset) -> dict[str, np.ndarray]:
+    at = np.isfinite(run["neurons_step"].values)
+    norms, shares = (
+        torch.from_numpy(run[f"curve_neurons_{name}"].values[at][:-1])  # the last has no gradient
+        for name in ("gradient_norm", "spurious_share")
+    )
+    alive = shares.isfinite().any(0)
+    found = metrics.update_response(norms[:, alive], shares[:, alive])
+    return {name: values.numpy() for name, values in found.items()}

@@ -1,0 +1,197 @@
+"""What the scorecard shows: the paper's rows and claims beside ours, to be sorted and filtered.
+
+The tables are plain HTML; `book/_static/scorecard.js` brings the sorting and the filters.
+"""
+
+import html
+import math
+from collections.abc import Sequence
+
+from lrsc import plots
+from lrsc.claims import scorecard
+from lrsc.experiments import paper
+from lrsc.pages.display import plain, say_unread
+
+_HEADS = {"value": "Swept value", **{m: plots.STYLES[m][0] for m in scorecard.MEASURES}}
+Cell = tuple[str, float | str]  # its HTML, and what it is sorted by
+
+
+def show_headline(rows: Sequence[dict], verdicts: Sequence[dict]) -> None:
+    """Display how many rows and claims are measured, and how many claims are supported.
+
+    Result files that could not be read are named.
+    """
+    from IPython.display import Markdown, display
+
+    display(Markdown(f"**{scorecard.headline(list(rows), list(verdicts))}**"))
+    say_unread()
+
+
+def show_score_rows(rows: Sequence[dict]) -> None:
+    """Display the 48 rows of tables S1 and S2: the paper's ranges, ours, their difference.
+
+    Beside a row that is not measured stands the command that measures it.
+    """
+    from IPython.display import HTML, display
+
+    heads = ["Row", "Table", "Status", "Profile", "Training samples", "Seeds"]
+    for measure, label in _HEADS.items():
+        heads.append(label[0].upper() + label[1:] + (" (%)" if plots.is_percent(measure) else ""))
+    heads += ["Statistics of batch normalisation", "Measure it with"]
+    lines = [(row["status"], _row_cells(row)) for row in rows]
+    display(HTML(_sortable("Rows of tables S1 and S2", "Status", heads, lines)))
+
+
+def show_claims(verdicts: Sequence[dict]) -> None:
+    """Display the 18 claims with verdict, effect and its interval, rows, and what is needed."""
+    from IPython.display import HTML, display
+
+    heads = ["Claim", "What it says", "Verdict", "Effect (95 % interval)", "p", "Rows", "It needs"]
+    lines = [(claim["verdict"], _claim_cells(claim)) for claim in verdicts]
+    display(HTML(_sortable("Claims", "Verdict", heads, lines)))
+
+
+def show_by_statistics(verdicts: Sequence[dict]) -> None:
+    """Display claims whose verdict depends on the statistics of batch normalisation, one by one."""
+    from IPython.display import HTML, display
+
+    heads = ["Claim", "Statistics", "Verdict", "Effect (95 % interval)", "p", "Rows"]
+    lines = []
+    for claim in (c for c in verdicts if "by_statistics" in c):
+        for mode, found in claim["by_statistics"].items():
+            cells = _claim_cells(claim | found)
+            lines.append((found["verdict"], [cells[0], _text(mode), *cells[2:6]]))
+    display(HTML(_sortable("Claims by statistics", "Verdict", heads, lines)))
+
+
+def show_disagreements() -> None:
+    """Display where tables S1 and S2 report the same setting, and how far apart they are."""
+    from IPython.display import HTML, display
+
+    heads = ["Data set", "Lower end of", "Unbiased accuracy (%)", "Prunability", "CSI"]
+    lines = []
+    for found in scorecard.disagreements():
+        name = plots.hyperparameter(found["hyperparameter"])[0]
+        cells = [_text(found["dataset"]), _text(f"{found['table']}, {name}")]
+        for measure in ("unbiased_accuracy", "prunability", "csi"):
+            value, apart = found[measure], found["difference"].get(measure)
+            shown = plain(measure, value)
+            if apart is not None:
+                shown += f" ({_signed(measure, apart)})"
+            cells.append((shown, value))
+        lines.append((found["dataset"], cells))
+    display(HTML(_sortable("Tables S1 and S2 at equal settings", "Data set", heads, lines)))
+
+
+def _row_cells(row: dict) -> list[Cell]:
+    names = [paper.DATASETS[row["dataset"]], paper.MODELS[row["model"]]]
+    if row["hyperparameter"] != "lr" or row["table"] == "S2":
+        names.append(plots.hyperparameter(row["hyperparameter"])[0])
+    cells = [_text(", ".join(names)), _text(row["table"]), _text(row["status"])]
+    cells += [_text(row["profile"] or "–"), _count(row["n"]), _count(row["seeds"])]
+    cells += [_ranges(row, measure) for measure in _HEADS]
+    cells.append(_text(row["statistics"] or "–"))
+    command = scorecard.command(row) if row["status"] == "not measured" else ""
+    return [*cells, (f"<code>{html.escape(command)}</code>" if command else "–", command)]
+
+
+def _ranges(row: dict, measure: str) -> Cell:
+    """The paper's range, ours and the differences of their ends; sorted by the larger of these."""
+    paper, ours = (found.get(measure) if found else None for found in (row["paper"], row["ours"]))
+    lines = []
+    for who, found in (("paper", paper), ("ours", ours)):
+        if found is not None:
+            lines.append(f"{who} " + " to ".join(_number(measure, v) for v in found))
+    apart = scorecard.difference(row, measure)
+    if apart is not None and measure != "value":
+        lines.append("difference " + ", ".join(_signed(measure, d) for d in apart))
+    largest = max(map(abs, apart)) if apart is not None else math.nan
+    return "".join(f"<span>{line}</span>" for line in lines) or "–", largest
+
+
+def _claim_cells(claim: dict) -> list[Cell]:
+    effect = claim["effect"]
+    if effect is None:
+        shown, size = "–", math.nan
+    else:
+        shown, size = f"<span>{_plus(effect)}</span>", effect
+        if claim["low"] is not None:
+            shown += f"<span>({_plus(claim['low'])} to {_plus(claim['high'])})</span>"
+        shown += f"<small>{html.escape(claim['effect_is'])}</small>"
+    p = claim["p"]
+    return [
+        (claim["id"], int(claim["id"][1:])), _text(claim["text"]), _text(claim["verdict"]),
+        (shown, size), ("–", math.nan) if p is None else (f"{p:.3f}", p),
+        (_rows_of(claim["rows"]), len(claim["rows"])),
+        _text(claim["needs"] if claim["verdict"] == "not measured" else "–"),
+    ]  # fmt: skip
+
+
+def _rows_of(rows: Sequence[dict]) -> str:
+    """How many rows there are, with the effect in each behind it."""
+    if not rows:
+        return "0"
+    listed = ""
+    for r in rows:
+        names = [plots.name_of(r["dataset"]), plots.name_of(r["model"]), r.get("name")]
+        of = html.escape(", ".join(n.replace("_", " ") for n in names if n))
+        listed += f"<li>{of} ({r['profile']}): {_plus(r['effect'])}</li>"
+    return f"<details><summary>{len(rows)}</summary><ul>{listed}</ul></details>"
+
+
+def _text(text: str) -> Cell:
+    return html.escape(text), text
+
+
+def _count(value: int | None) -> Cell:
+    return ("–", math.nan) if value is None else (f"{value:,}", value)
+
+
+def _number(measure: str, value: float) -> str:
+    return f"{value:.3g}" if measure == "value" else plain(measure, value)
+
+
+def _signed(measure: str, value: float) -> str:
+    return ("+" if value >= 0 else "−") + plain(measure, abs(value))
+
+
+def _plus(value: float) -> str:
+    return f"{value:+.3f}".replace("-", "−")
+
+
+def _sortable(
+    name: str, kind: str, heads: Sequence[str], lines: Sequence[tuple[str, Sequence[Cell]]]
+) -> str:
+    """A table with a text filter, a filter of the lines' first members, and heads that sort."""
+    kinds = "".join(
+        f"<option>{html.escape(k)}</option>" for k in dict.fromkeys(k for k, _ in lines)
+    )
+    head = "".join(
+        f'<th scope="col" aria-sort="none"><button type="button">{html.escape(text)}'
+        f'<span aria-hidden="true"></span></button></th>'
+        for text in heads
+    )
+    body = "".join(
+        f'<tr data-kind="{html.escape(of, quote=True)}">'
+        + "".join(_cell(cell, first=not i) for i, cell in enumerate(cells))
+        + "</tr>"
+        for of, cells in lines
+    )
+    return (
+        f'<div class="scorecard"><form hidden role="search" aria-label="Filter: {name}">'
+        f'<label>Text <input type="search" name="text"></label>'
+        f'<label>{kind} <select name="kind"><option value="">all</option>{kinds}</select></label>'
+        f'<p role="status">{len(lines)} of {len(lines)} shown</p></form>'
+        f'<div class="scorecard-box" tabindex="0" role="region" aria-label="{name}">'
+        f'<table class="scorecard-table"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div></div>"
+    )
+
+
+def _cell(cell: Cell, first: bool) -> str:
+    shown, key = cell
+    value, kind = html.escape(str(key), quote=True), ""
+    if not isinstance(key, str):
+        value, kind = "" if math.isnan(key) else value, ' data-number=""'
+    tag, scope = ("th", ' scope="row"') if first else ("td", "")
+    return f'<{tag}{scope} data-sort="{value}"{kind}>{shown}</{tag}>'

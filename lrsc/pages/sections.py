@@ -1,0 +1,211 @@
+"""What every section shows: the evidence there is, its curves and tables, what a sweep did."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from lrsc import experiments, measures, plots
+from lrsc.pages.display import (
+    caption_of,
+    html_table,
+    paper_range,
+    say_unmeasured,
+    say_unread,
+    show,
+    table,
+)
+
+
+def evidence(
+    experiment: str, dataset: str, model: str, hyperparameter: str | None = None
+) -> xr.Dataset:
+    """The measured results of a section's row in the largest profile; no runs if there are none.
+
+    hyperparameter: of the rows of this data set and model the one of that name; its figures are
+    then drawn against its values. Quick runs are no evidence. Displays what is measured, or what
+    is missing and how to get it.
+    """
+    from IPython.display import Markdown, display
+
+    row: dict[str, Any] = {"dataset": dataset, "model": model}
+    row |= {"hyperparameter": hyperparameter} if hyperparameter else {}
+    options = "".join(f" --{name} {value}" for name, value in row.items())
+    how = _how_to_measure(experiment, row, options)
+    say_unread(experiment)
+    try:
+        found = experiments.open_experiment(experiment, **row)
+    except ValueError as error:
+        why = str(error).split(". Measure it with")[0]
+        display(Markdown(f"**No evidence here yet.** {_sentence(why)} Measure it with {how}."))
+        return xr.Dataset()
+    profile = str(found["profile"].values[0])
+    if profile == "quick":
+        text = f"**No evidence here yet.** Only the quick profile has been run. Measure with {how}."
+        display(Markdown(text))
+        return xr.Dataset()
+    planned = len(experiments.configs(experiment, profile, **row))
+    found = plots.against_value(found) if hyperparameter else found
+    found = with_measures(found)
+    display(Markdown(summary(found, planned)))
+    return found
+
+
+def with_measures(found: xr.Dataset) -> xr.Dataset:
+    """With all measures of a run, empty where the version that wrote the file had others."""
+    empty, missing = np.full(found.sizes["run"], np.nan), {}
+    for name, (units, about) in measures.VARIABLES.items():
+        if name not in found and not name.startswith(("group_accuracy", "accuracy_pruned")):
+            missing[name] = ("run", empty, {"units": units, "long_name": about})
+    return found.assign(missing)
+
+
+def _how_to_measure(experiment: str, row: dict[str, Any], options: str) -> str:
+    """The command that measures a row, in each profile that has a plan for it."""
+    rows = [
+        each for each in experiments.EXPERIMENTS[experiment]
+        if all(getattr(each, name) == value for name, value in row.items())
+    ]  # fmt: skip
+    profiles = [p for p in experiments.PROFILES[1:] if any(p in each.plans for each in rows)]
+    first, *others = profiles
+    command = f"`lrsc sweep {experiment} --profile {first}{options}`"
+    return command + "".join(f" (or `{other}`)" for other in others)
+
+
+def measured_rows(*names: str) -> dict[tuple[str, str], xr.Dataset]:
+    """(data set, model) -> its results, for all rows of these experiments that have evidence.
+
+    Of each row the largest profile there is; quick runs are no evidence. Files that cannot be read
+    are displayed as such.
+    """
+    say_unread(*names)
+    rows: dict[tuple[str, str], xr.Dataset] = {}
+    for name in names:
+        try:
+            found = experiments.open_experiment(name)
+        except ValueError:  # nothing is measured of it
+            continue
+        pairs = list(zip(found["dataset"].values, found["model"].values, strict=True))
+        for pair in dict.fromkeys(pairs):
+            row = found.isel(run=[each == pair for each in pairs])
+            if row["profile"].values[0] != "quick":
+                origins = ", ".join(dict.fromkeys(row["origin"].values.tolist()))
+                file = found.attrs["file"] if "shipped" in origins else ""
+                rows[pair] = with_measures(row).assign_attrs(origin=origins, file=file)
+    return rows
+
+
+def show_rest(experiment: str, besides: Sequence[tuple[str, str]]) -> None:
+    """Display the rows (data set, model) of an experiment that have no part of their own.
+
+    A table of the runs done in each profile that is evidence, then the curves of each measured row.
+    """
+    from IPython.display import HTML, Markdown, display
+
+    done: dict[tuple[str, str], dict[str, str]] = {}
+    for row in experiments.status():
+        key = row["dataset"], row["model"]
+        if row["experiment"] == experiment and row["profile"] != "quick" and key not in besides:
+            done.setdefault(key, {})[row["profile"]] = f"{row['done']} of {row['runs']}"
+    headings = ["Data set", "Model", "Desk profile", "Paper profile"]
+    cells = [
+        [plots.name_of(dataset), plots.name_of(model), *(of.get(p, "-") for p in ("desk", "paper"))]
+        for (dataset, model), of in done.items()
+    ]
+    display(HTML(html_table(headings, cells)))
+    display(Markdown(f"Measure them with `lrsc sweep {experiment} --profile desk` (or `paper`)."))
+    for (dataset, model), of in done.items():
+        if any(not text.startswith("0 ") for text in of.values()):
+            display(Markdown(f"**{plots.name_of(dataset)}, {plots.name_of(model)}**"))
+            found = evidence(experiment, dataset, model)
+            show_curves(found)
+            show_curves(found, ("csi", "class_separation"))
+
+
+def summary(ds: xr.Dataset, planned: int) -> str:
+    """Markdown: how much of a profile is measured, and what the main measures do over the LRs.
+
+    The latter of runs on the same data only.
+    """
+    lrs = np.unique(ds["lr"].values)
+    name = plots.axis_name(ds)
+    over = f"{len(lrs)} values of {name} from {lrs[0]:g} to {lrs[-1]:g}"
+    if name == "learning rate":
+        over = f"{len(lrs)} learning rates from {lrs[0]:g} to {lrs[-1]:g}"
+    runs = f"{ds.sizes['run']} of the {planned} runs of the {ds['profile'].values[0]} profile"
+    lines = [f"Measured: {runs}, {f'{name} {lrs[0]:g}' if len(lrs) == 1 else over}."]
+    if "data" not in ds.coords or len(set(ds["data"].values.tolist())) == 1:  # else means mix data
+        lines += [f"- {plots.trend(ds, name)}" for name in plots.MAIN]
+    return lines[0] + "\n\n" + "\n".join(lines[1:])
+
+
+def show_curves(
+    ds: xr.Dataset, variables: Sequence[str] = plots.MAIN, command: str | None = None
+) -> None:
+    """Display the normalised and the plain curves of ``variables`` side by side, with a caption.
+
+    No runs are said to be unmeasured. ``command`` re-makes the results (default: the sweep).
+    """
+    if not ds.sizes.get("run"):
+        return say_unmeasured()
+    figures = (
+        plots.normalised_curves(ds, variables),
+        plots.plain_curves(ds, variables, paper_range(ds)),
+    )
+    lead = "First figure: every curve scaled to 0..1; second: plain units."
+    show(*figures, caption=f"{lead} {caption_of(ds, command)}")
+
+
+def show_pruning(ds: xr.Dataset, command: str | None = None) -> None:
+    """Display the pruning curves of both methods side by side, with a caption."""
+    if not ds.sizes.get("run"):
+        return say_unmeasured()
+    found = [m for m in ("column", "magnitude") if f"accuracy_pruned_{m}" in ds]
+    if not found:
+        return say_unmeasured()
+    figures = [plots.pruning_curves(ds, method) for method in found]
+    lead = f"Unbiased accuracy after {' and '.join(found)} pruning."
+    show(*figures, caption=f"{lead} {caption_of(ds, command)}")
+
+
+def show_attribution_shares(ds: xr.Dataset, command: str | None = None) -> None:
+    """Display where attribution lies along training, where the runs have such curves."""
+    name = "curve_attribution_core"
+    if not ds.sizes.get("run") or name not in ds or not np.isfinite(ds[name].values).any():
+        return say_unmeasured()
+    with_curves = ds.isel(run=np.isfinite(ds[name].values).any(axis=1))
+    lead = "Integrated Gradients of the true label, shares of the absolute values."
+    figure = plots.attribution_shares(with_curves)
+    show(figure, caption=f"{lead} {caption_of(with_curves, command)}")
+
+
+def show_table(ds: xr.Dataset, command: str | None = None) -> None:
+    """Display LR x measures, mean and standard deviation over seeds, beside the paper's range."""
+    from IPython.display import HTML, Markdown, display
+
+    if not ds.sizes.get("run"):
+        return say_unmeasured()
+    lead = "Mean ± standard deviation over seeds; prunability is the column method's."
+    display(HTML(table(ds, paper_range(ds))), Markdown(f"{lead} {caption_of(ds, command)}"))
+
+
+def show_report(report, ds: xr.Dataset) -> None:
+    """Display what a sweep did: how many runs were trained now, how they ended, the time taken."""
+    from IPython.display import Markdown, display
+
+    seconds = float(ds["wall_seconds"].sum())
+    status = ds["status"].values.tolist()
+    ended = ", ".join(f"{status.count(each)} {each}" for each in dict.fromkeys(status))
+    now = len(report.trained)
+    text = f"{now} run{'' if now == 1 else 's'} trained now, {len(report.done_before)} done before"
+    if report.elsewhere:
+        text += f", {len(report.elsewhere)} at work in another process"
+    text += f". Status: {ended}. Training and measuring took {seconds:.0f} s in all."
+    display(Markdown(text))
+
+
+def _sentence(text: str) -> str:
+    text = re.sub(r"lrsc sweep.*$", r"`\g<0>`", text[0].upper() + text[1:])
+    return text if text.endswith(".") else text + "."

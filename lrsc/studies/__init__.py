@@ -1,0 +1,1 @@
+"""Our own studies on results that are done: contrasts, soups, cross-fitting, theory, repetition."""

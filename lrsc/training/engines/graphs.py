@@ -1,0 +1,116 @@
+"""The graphs engine: every run's whole step is a CUDA graph, replayed on a stream of its own.
+
+A small network on a large GPU waits for kernel launches; a replay is one launch, and the kernels
+of different runs fill the device together.
+"""
+
+import contextlib
+import functools
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from lrsc.training import evaluation, step
+from lrsc.training.engines.static import Static
+from lrsc.training.run import Job, Run
+
+QUEUED = 50  # steps that the host is ahead of the device at most
+
+
+class Graphs:
+    """Any model without noise; SGD, Adam or AdamW. Where there is no GPU nothing is captured."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.statics: dict[Run, Static] = {}
+
+    def advance(
+        self, runs: Sequence[Run], n: int, due: Callable[[int], bool]
+    ) -> tuple[Tensor, Tensor]:
+        """At most n steps of every run, as `Reference.advance` does one's."""
+        for run in runs:
+            run.net.train()
+            if run not in self.statics:
+                self.statics[run] = _static(run)
+        chosen = [run.parts(n) for run in runs]
+        for run, parts in zip(runs, chosen, strict=True):
+            with _on(self.statics[run]):
+                self.statics[run].load(parts[:, None], n)
+        done = 0
+        while done < n:
+            for run in runs:
+                names = run.probes_due(run.done + done)
+                look = functools.partial(run.look, names, run.done + done) if names else None
+                with _on(self.statics[run], wait=False):
+                    self.statics[run].step(look)
+            done += 1
+            if done % QUEUED == 0:
+                for run in runs:
+                    _wait(self.statics[run])
+            if due(done):
+                break
+        for run in runs:
+            _join(self.statics[run])
+        logits = torch.cat([self.statics[run].logits[:done] for run in runs], 1)
+        return logits, torch.stack(chosen, 1)[:done]
+
+    def forward(self, runs: Sequence[Run]) -> evaluation.Forward:
+        """Logits of the runs' networks in eval mode."""
+        return evaluation.forward_all([run.net for run in runs])
+
+    def leave(self, runs: Sequence[Run]) -> None:
+        """Free the runs' graphs."""
+        for run in runs:
+            self.statics.pop(run, None)
+            for group in run.optimizer.param_groups:
+                group["lr"] = run.config.lr
+
+
+def _static(run: Run) -> Static:
+    config = run.config
+    take = step.step(run.net, run.net, run.optimizer, config)
+    group = run.optimizer.param_groups[0]
+    if "capturable" in group:
+        group["capturable"] = True
+    scheduled = config.schedule != "constant"
+    if scheduled:  # a place that the graph reads; a number would be part of the graph
+        cuda = run.job.device.type == "cuda"  # whose fused optimisers read the LR as float32
+        dtype = torch.float32 if cuda else run.dtype
+        group["lr"] = torch.tensor(config.lr, dtype=dtype, device=run.job.device)
+
+    def body(x: Tensor, y: Tensor, lrs: Tensor, look: Callable[[], None] | None) -> Tensor:
+        if scheduled:
+            group["lr"].copy_(lrs[0])
+        return take(x, y, look)
+
+    def places() -> list[Tensor]:
+        states = [run.optimizer.state[p] for p in run.net.parameters()]
+        kept = [v for state in states for v in state.values() if isinstance(v, Tensor)]
+        return [*(p.detach() for p in run.net.parameters()), *run.net.buffers(), *kept]
+
+    return Static(run.job, [run], body, places)
+
+
+@contextlib.contextmanager
+def _on(static: Static, wait: bool = True):
+    """Inside, work goes to the run's own stream."""
+    if static.stream is None:
+        yield
+        return
+    if wait:
+        static.stream.wait_stream(torch.cuda.current_stream(static.job.device))
+    with torch.cuda.stream(static.stream):
+        yield
+
+
+def _wait(static: Static) -> None:
+    """The host waits for the run's stream: a signal is not to find an epoch of queued work."""
+    if static.stream is not None:
+        static.stream.synchronize()
+
+
+def _join(static: Static) -> None:
+    """What follows waits for the run's stream."""
+    if static.stream is not None:
+        torch.cuda.current_stream(static.job.device).wait_stream(static.stream)
