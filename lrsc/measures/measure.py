@@ -1,0 +1,327 @@
+"""All measures of one model in one call: `lrsc.measure(model, dataset) -> xr.Dataset`."""
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lrsc import attribution, metrics, models, pruning
+from lrsc.datasets import BiasedDataset, Split
+
+SAMPLES = 1000  # random test inputs on which representations are measured (paper, supplement C)
+
+# name -> (units, long name): every variable of a result
+VARIABLES = {
+    "unbiased_accuracy": ("1", "accuracy on the unbiased test set"),
+    "worst_group_accuracy": ("1", "lowest accuracy of a (class, bias) group of the test set"),
+    "adjusted_average": ("1", "group accuracies weighted by the training shares of the groups"),
+    "group_accuracy": ("1", "accuracy of each (class, bias) group of the test set"),
+    "test_loss": ("nat", "mean cross-entropy on the unbiased test set"),
+    "activation_compressibility": ("1", "mean (2, 0.1)-compressibility of the representation"),
+    "sparsity": ("1", "mean share of exact zeros in the representation"),
+    "pq_index": ("1", "mean PQ-index (p = 0.5, q = 1) of the representation"),
+    "class_separation": ("1", "class separation R2 of the representation"),
+    "csi": ("1", "class-selectivity index, mean over active neurons"),
+    "csi_all": ("1", "class-selectivity index, mean over all neurons"),
+    "bsi": ("1", "bias-selectivity index, mean over active neurons"),
+    "bsi_all": ("1", "bias-selectivity index, mean over all neurons"),
+    "prunability": ("1", "mean over kappa of accuracy after / before column pruning"),
+    "prunability_magnitude": ("1", "mean over kappa of accuracy after / before magnitude pruning"),
+    "prunability_corrected": ("1", "prunability by columns with chance taken off accuracies"),
+    "prunability_magnitude_corrected": ("1", "prunability by magnitude, chance taken off"),
+    "chance": ("1", "chance level: share of the most frequent class of the test labels"),
+    "accuracy_pruned_column": ("1", "unbiased accuracy after column pruning of a share kappa"),
+    "accuracy_pruned_magnitude": ("1", "unbiased accuracy after magnitude pruning"),
+    "attribution_entropy": ("nat", "entropy of the Integrated Gradients map, mean over samples"),
+    "attribution_core": ("1", "share of Integrated Gradients on the core region"),
+    "attribution_spurious": ("1", "share of Integrated Gradients on the spurious region"),
+    "attribution_noise": ("1", "share of Integrated Gradients outside both regions"),
+    "deeplift_entropy": ("nat", "entropy of the DeepLIFT map, mean over samples"),
+    "deeplift_core": ("1", "share of DeepLIFT on the core region"),
+    "deeplift_spurious": ("1", "share of DeepLIFT on the spurious region"),
+    "deeplift_noise": ("1", "share of DeepLIFT outside both regions"),
+    "completeness_error": ("1", "mean |sum of Integrated Gradients - logit difference|, in logits"),
+    "completeness_error_deeplift": ("1", "mean |sum of DeepLIFT - logit difference|, in logits"),
+    "attribution_agreement": ("1", "rank correlation of the maps of both methods, mean"),
+    "train_accuracy": ("1", "accuracy on the training set, eval mode"),
+    "max_loss_ratio": ("1", "largest bias-conflicting share of a mini-batch's loss in training"),
+    "max_loss_ratio_fixed": ("1", "the same on 1000 fixed training samples, every 200 steps"),
+    "epochs": ("1", "epochs trained"),
+    "steps": ("1", "steps trained"),
+}
+PRUNABILITY = {"column": "prunability", "magnitude": "prunability_magnitude"}  # by method
+_OF_TRAINING = ("train_accuracy", "max_loss_ratio", "max_loss_ratio_fixed", "epochs", "steps")
+_SINGLE = (*_OF_TRAINING, "chance")  # the same whatever the statistics of batch normalisation
+
+
+def measure(
+    model: nn.Module,
+    dataset: BiasedDataset,
+    *,
+    methods: Iterable[str] = pruning.METHODS,
+    prune_samples: int | None = None,
+    samples: int = SAMPLES,
+    device: torch.device | str | None = None,
+    layer: str | None = None,
+    statistics: str | Sequence[str] = "running",
+) -> xr.Dataset:
+    """All measures of a trained model on a data set's unbiased test split.
+
+    methods: pruning methods; an empty list skips pruning. prune_samples: prune on this many fixed
+    random test samples, None on all. samples: fixed random test samples for the representation.
+    device: where to compute, default where the model is; the model is moved there, not changed
+    otherwise. layer: dotted module name of the linear layer whose input is the representation,
+    default the last one; pruning does not look at it. statistics: of batch normalisation: 'running'
+    (eval mode), 'batch' (those of fixed batches of 100 test samples), 'recalibrated' (running ones,
+    estimated anew from 2000 training samples, after pruning too), or several of these, which are
+    then a dimension of the result; a network without batch normalisation is measured once.
+    Accuracies are fractions; bias measures are left out where the data set has no bias labels.
+    Raises ValueError if the model does not take the data set's inputs or has no such layer, and
+    for 'running' and 'recalibrated' where a layer keeps no running statistics.
+    """
+    names = [statistics] if isinstance(statistics, str) else list(statistics)
+    if not names:
+        raise ValueError("statistics is empty: give at least one of running, batch, recalibrated")
+    seen = observe(model, dataset, samples, device, layer, names[0])
+    (found,) = measure_each(
+        [model], dataset, methods=methods, prune_samples=prune_samples, statistics=names,
+        seen=[seen], samples=samples, layer=layer,
+    )  # fmt: skip
+    return found.squeeze("statistics") if isinstance(statistics, str) else found
+
+
+def measure_each(
+    networks: Sequence[nn.Module],
+    dataset: BiasedDataset,
+    *,
+    methods: Iterable[str] = pruning.METHODS,
+    prune_samples: int | None = None,
+    statistics: Sequence[str] | None = None,
+    seen: "Sequence[Observed] | None" = None,
+    samples: int = SAMPLES,
+    layer: str | None = None,
+    train: Split | None = None,
+) -> list[xr.Dataset]:
+    """`measure` of networks of one architecture, whose pruning curves are computed together.
+
+    statistics: a dimension of the results; None: all, and no dimension where they make no
+    difference. seen: what `observe` gave for the networks with the first of them, where it was
+    called already. train: what pruned networks are recalibrated from, default the data set's.
+    Nothing is copied to the host before all is computed. Other arguments and errors: as in
+    `measure`.
+    """
+    if not networks:
+        return []
+    methods = list(methods)
+    train = dataset.train if train is None else train
+    # a network without batch normalisation is the same in all of them
+    apart = (statistics or models.STATISTICS)[: None if models.batch_norms(networks[0]) else 1]
+    found: list[list[dict]] = []
+    for name in apart:
+        if name != apart[0] or seen is None:
+            seen = [observe(net, dataset, samples, None, layer, name) for net in networks]
+        test = seen[0].test
+        pruned_on = test if prune_samples is None else fixed_samples(test, prune_samples)
+        right = [(what.logits.argmax(1) == test.y).double().mean()[None] for what in seen]
+        pruned = pruning_measures(
+            networks, pruned_on, methods, name, train, metrics.chance(test.y),
+            torch.stack(right) if prune_samples is None or prune_samples >= len(test) else None,
+        )  # fmt: skip
+        found.append([
+            accuracy_measures(what.logits, what.test, dataset.train)
+            | representation_measures(what.z, what.chosen.y, what.chosen.bias)
+            | {name: values[k] for name, values in pruned.items()}
+            for k, what in enumerate(seen)
+        ])  # fmt: skip
+    return [
+        by_statistics(dict(zip(apart, each, strict=True)), statistics)
+        for each in zip(*found, strict=True)
+    ]
+
+
+def by_statistics(measures: Mapping[str, dict], names: Sequence[str] | None) -> xr.Dataset:
+    """Measures of one network in some statistics -> Dataset with the dimension `statistics`.
+
+    names: what the dimension holds; of a network that was measured in one of several, all hold it.
+    None: those measured, and no dimension where it is one.
+    """
+    parts = {name: as_dataset(each) for name, each in measures.items()}
+    first = next(iter(parts.values()))
+    if names is None and len(parts) == 1:
+        return first
+    names = list(names or parts)
+    shared = [name for name in _SINGLE if name in first]
+    found = [parts.get(name, first) for name in names]
+    apart = xr.concat([part.drop_vars(shared) for part in found], "statistics", join="outer")
+    about = {"units": "1", "long_name": "statistics of batch normalisation"}
+    apart = apart.assign_coords(statistics=("statistics", np.array(names, object), about))
+    return apart.assign(first[shared].data_vars)
+
+
+@dataclasses.dataclass(frozen=True)
+class Observed:
+    """What a network does on the test split: logits of all samples, z of the chosen ones."""
+
+    test: Split
+    logits: Tensor
+    chosen: Split
+    z: Tensor
+
+
+def observe(
+    model: nn.Module,
+    dataset: BiasedDataset,
+    samples: int = SAMPLES,
+    device: torch.device | str | None = None,
+    layer: str | None = None,
+    statistics: str = "running",
+) -> Observed:
+    """Run a network (moved to `device` if given) once over the test split.
+
+    layer, statistics: see `measure`; one of the latter.
+    """
+    device = torch.device(device or next(model.parameters()).device)
+    models.check(model.to(device), dataset)
+    net, mode = models.settled(model, statistics, dataset.train)
+    test = dataset.test.to(device)
+    chosen = fixed_samples(test, samples)
+    by_batch = mode == "batch" and models.batch_norms(net)
+    size = len(chosen) if by_batch else models.pass_size(chosen.x.shape[1:])
+    order = torch.arange(len(chosen)).split(size)
+    z = torch.cat([
+        models.representation(net, x, layer, mode) for x in chosen.batches(order)
+    ])  # fmt: skip
+    return Observed(test, models.predict(net, test, mode), chosen, z)
+
+
+def fixed_samples(split: Split, n: int) -> Split:
+    """The same n random samples of a split every time (all of them where there are fewer)."""
+    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
+    return split.take(order[:n])
+
+
+def accuracy_measures(logits: Tensor, test: Split, train: Split) -> dict[str, Tensor]:
+    """Accuracies and loss of logits on the test split; group measures need bias labels."""
+    predicted = logits.argmax(1)
+    found = {
+        "unbiased_accuracy": (predicted == test.y).double().mean(),
+        "chance": metrics.chance(test.y),
+        "test_loss": F.cross_entropy(logits.double(), test.y),
+    }
+    if test.bias is not None:
+        found["group_accuracy"] = metrics.group_accuracies(predicted, test.y, test.bias)
+        found["worst_group_accuracy"] = metrics.worst_group_accuracy(predicted, test.y, test.bias)
+        if train.bias is not None:
+            found["adjusted_average"] = metrics.adjusted_average(
+                predicted, test.y, test.bias, train.y.to(test.y), train.bias.to(test.y)
+            )
+    return found
+
+
+def representation_measures(z: Tensor, y: Tensor, bias: Tensor | None) -> dict[str, Tensor]:
+    """Measures of representations z (N x d) with class and bias labels."""
+    z = z.float()
+    active = metrics.active_neurons(z)
+    found = {
+        "activation_compressibility": metrics.compressibility(z).mean(),
+        "sparsity": metrics.sparsity(z).mean(),
+        "pq_index": metrics.pq_index(z).mean(),
+        "class_separation": metrics.class_separation(z, y),
+    }
+    for name, labels in (("csi", y), ("bsi", bias)):
+        if labels is not None:
+            index = metrics.class_selectivity(z, labels)
+            found |= {name: index[active].mean(), f"{name}_all": index.mean()}
+    return found
+
+
+def pruning_measures(
+    networks: Sequence[nn.Module],
+    split: Split,
+    methods: Iterable[str],
+    statistics: str = "running",
+    train: Split | None = None,
+    chance: Tensor | None = None,
+    before: Tensor | None = None,
+) -> dict[str, Tensor]:
+    """Pruning curves and prunabilities, a row a network; without suffix those of `column`.
+
+    train: for recalibrated statistics; chance: that of the test labels, default of the split's;
+    before: accuracies of the networks on the split, a row each, where they are known.
+    """
+    found = {}
+    level = metrics.chance(split.y) if chance is None else chance
+    for method in methods:
+        curve = functools.partial(
+            pruning.pruning_curves, networks, split, method=method, statistics=statistics,
+            recalibrate=train,
+        )  # fmt: skip
+        before = curve(kappas=(0.0,)) if before is None else before
+        name, after = PRUNABILITY[method], curve()
+        found[f"accuracy_pruned_{method}"] = after
+        found[name] = (after / before).mean(1)
+        found[f"{name}_corrected"] = metrics.chance_corrected(after, before, level).mean(1)
+    return found
+
+
+def attribution_measures(
+    model: nn.Module, split: Split, statistics: str = "running"
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Integrated Gradients and DeepLIFT of the true labels of a split, and what they say.
+
+    statistics: 'running', or 'batch', those of this split, which paths and references share.
+    Returns the measures, means over samples, and each method's maps (N x H x W, or N x d): signed,
+    each divided by its largest absolute value. Shares of regions only where the split has masks.
+    """
+    x = split.inputs(split.x[:])
+    if statistics == "batch" and models.batch_norms(model):
+        model = models.with_statistics_of(model, x)
+    found, maps = {}, {}
+    for name, method, prefix, suffix in (
+        ("integrated_gradients", attribution.integrated_gradients, "attribution", ""),
+        ("deeplift", attribution.deeplift, "deeplift", "_deeplift"),
+    ):
+        a = method(model, x, split.y)
+        found[f"{prefix}_entropy"] = attribution.entropy(a).nanmean()
+        for region, mask in split.regions.items():
+            found[f"{prefix}_{region}"] = attribution.share(a, mask).nanmean()
+        error = attribution.completeness_error(model, x, split.y, a)
+        found[f"completeness_error{suffix}"] = error.mean()
+        maps[name] = attribution.normalised_maps(a)
+    sizes = (a.flatten(1).abs() for a in maps.values())
+    found["attribution_agreement"] = metrics.rank_correlation(*sizes).nanmean()
+    return found, maps
+
+
+def as_dataset(measures: dict) -> xr.Dataset:
+    """Measures by name -> Dataset with units and long names."""
+    dims = {
+        "group_accuracy": ("class", "bias"),
+        "accuracy_pruned_column": ("kappa",),
+        "accuracy_pruned_magnitude": ("kappa",),
+    }
+    variables = {}
+    for name, value in measures.items():
+        units, long_name = VARIABLES[name]
+        array = np.asarray(value.cpu() if isinstance(value, Tensor) else value)
+        attrs = {"units": units, "long_name": long_name}
+        variables[name] = (dims.get(name, ()), array, attrs)
+    found = xr.Dataset(variables)
+    if "kappa" in found.dims:
+        about = {"units": "1", "long_name": "share of parameters set to zero"}
+        found = found.assign_coords(kappa=("kappa", np.array(pruning.KAPPAS), about))
+    return found
+
+
+def nothing() -> xr.Dataset:
+    """The measures of a network that diverged: all NaN, so that its run keeps its place."""
+    curve = torch.full((len(pruning.KAPPAS),), torch.nan)
+    found = {n: curve if n.startswith("accuracy_pruned") else torch.nan for n in VARIABLES}
+    for name in ("group_accuracy", *_OF_TRAINING):
+        del found[name]
+    return as_dataset(found)
