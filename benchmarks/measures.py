@@ -19,6 +19,7 @@ from report import arguments, median, show
 
 import lrsc
 from lrsc import sweep
+from lrsc.measures.result import prune_samples
 
 
 def main() -> None:
@@ -33,7 +34,7 @@ def main() -> None:
     cases = (("running",), ("running", "batch"), lrsc.models.STATISTICS)
     step, recalibration = [], []
     measures: dict[tuple, list[float]] = {names: [] for names in cases}
-    pruned_on = sweep.prune_samples(config, ds)
+    pruned_on = prune_samples(config, ds)
     for _ in range(options.rounds):
         step.append(sweep.step_seconds(config, ds, None))
         recalibration.append(timed(lambda: lrsc.models.recalibrate(net, ds.train)))

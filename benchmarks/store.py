@@ -25,6 +25,7 @@ from report import arguments, show
 from lrsc import RunConfig, TrainConfig, experiments, results, sweep
 from lrsc.experiments.rows import Plan, Row
 from lrsc.results import consolidated, netcdf
+from lrsc.runs import identify
 
 LRS = 100  # values of the experiment
 OPEN = """
@@ -77,7 +78,7 @@ def first_run(root: Path) -> Path:
 
 def put(source: Path, config: RunConfig, root: Path) -> Path:
     """The file copied under another run's name and configuration."""
-    name = sweep.identify(config)
+    name = identify(config)
     path = results.run_path(name, root)
     path.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, path)

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 from lrsc.datasets.standins import miniatures
-from lrsc.results import atomic
+from lrsc.files import atomic
 
 
 def main(argv: list[str] | None = None) -> int:

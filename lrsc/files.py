@@ -1,13 +1,88 @@
-"""Files of tensors: written whole or not at all, read without running code, damage noticed."""
+"""Files: written whole or not at all; tensors read without running code, damage noticed."""
 
+import contextlib
+import functools
+import hashlib
+import os
 import pickle
+import platform
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lrsc.results import atomic
+
+@contextlib.contextmanager
+def atomic(path: Path, replace: bool = True):
+    """Yield a temporary path in the same folder; sync and rename it into place at the end.
+
+    Another process sees the old file or the new one, never a part; a failure leaves no trace.
+    replace False: FileExistsError if the path exists by then.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{path.name}.{_machine()}-{os.getpid()}."
+    handle, name = tempfile.mkstemp(prefix=prefix, suffix=".part", dir=path.parent)
+    os.close(handle)
+    try:
+        yield Path(name)
+        with open(name, "rb+") as file:
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        if replace:
+            os.replace(name, path)
+        else:
+            _place(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _place(name: str, path: Path) -> None:
+    """Rename, unless the path exists: FileExistsError then."""
+    try:
+        os.link(name, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if path.exists():
+            raise FileExistsError(path) from None
+        os.replace(name, path)
+    else:
+        os.unlink(name)
+
+
+def left_behind(part: Path) -> bool:
+    """Whether a `.part` file is of a process of this machine that has ended."""
+    machine, _, process = part.name.split(".")[-3].partition("-")
+    if os.name != "posix" or machine != _machine() or not process.isdigit():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:  # of another user, and alive
+        return False
+    return False
+
+
+@functools.cache
+def _machine() -> str:
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
+def write(path: Path, content: bytes | memoryview) -> None:
+    """Write a file, atomically; OSError naming it if it does not fit."""
+    with atomic(path) as part:
+        try:
+            part.write_bytes(content)
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"{error.strerror}: is the disk full? What was there before is kept",
+                str(path),
+            ) from error
 
 
 def save(content: Any, path: Path) -> None:

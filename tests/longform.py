@@ -4,7 +4,9 @@ import numpy as np
 import torch
 import xarray as xr
 
+from lrsc import RunConfig, TrainConfig
 from lrsc.datasets import BiasedDataset, Split
+from lrsc.measures import as_dataset
 
 LRS = (0.01, 0.03, 0.1, 0.3)
 MEASURES = {
@@ -70,3 +72,43 @@ def bits() -> BiasedDataset:
     spurious[:, 4:6] = True
     split = Split(x, y, bias, core, spurious)
     return BiasedDataset("bits", split, split, 2, "generated")
+
+
+def stored(name="0123456789abcdef", lr=0.1, seed=0, accuracy=0.5, **attrs):
+    config = RunConfig("colored_mnist", "fcn", TrainConfig(lr=lr), seed=seed)
+    found = as_dataset({
+        "unbiased_accuracy": accuracy,
+        "accuracy_pruned_column": np.linspace(0.9, 0.1, 9),
+        "group_accuracy": np.eye(2),
+    })  # fmt: skip
+    found["representation"] = (("sample", "unit"), np.zeros((4, 3), np.float16))
+    found.attrs = {
+        "run_id": name, "config": config.to_json(), "status": "converged", "source_id": "digits",
+        "wall_seconds": 1.0, "n_train": 1200,
+    } | attrs  # fmt: skip
+    return found
+
+
+def draw(figure):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return canvas.get_renderer()
+
+
+def texts(figure) -> list[str]:
+    from matplotlib.text import Text
+
+    return [t.get_text() for t in figure.findobj(Text) if t.get_text() and t.get_visible()]
+
+
+def assert_nothing_clipped(figure):
+    from matplotlib.text import Text
+
+    drawn = figure.get_tightbbox(draw(figure))  # inches, over all that is drawn
+    width, height = figure.get_size_inches()
+    assert min(drawn.x0, drawn.y0) >= -0.01, drawn
+    assert drawn.x1 <= width + 0.01 and drawn.y1 <= height + 0.01, drawn
+    for text in figure.findobj(Text):
+        assert not text.get_text() or text.get_fontsize() >= 10, text

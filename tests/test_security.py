@@ -13,6 +13,7 @@ import torch
 import lrsc
 from lrsc import RunConfig, TrainConfig, cli, files, pages, results, sweep
 from lrsc.datasets.raw import archives
+from lrsc.runs import load_checkpoint
 from lrsc.sweep import care
 
 ROOT = Path(__file__).parents[1]
@@ -99,7 +100,7 @@ def test_a_checkpoint_with_code_is_refused_and_the_code_not_run(tmp_path, form, 
         files.load(path)
     config = RunConfig("parity", "fcn", data={"n_train": 100, "n_noise": 2, "n_core": 2})
     with pytest.raises(ValueError, match="does not hold weights of 'fcn'"):
-        sweep.load_checkpoint(path, config)
+        load_checkpoint(path, config)
     assert cli.main(["measure", str(path), "--dataset", "parity", "--model", "fcn"]) == 2
     said = capsys.readouterr().err
     assert "they can run code" in said and "weights_only" not in said

@@ -20,7 +20,8 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from lrsc import experiments, measures, models, pruning, results, sweep
+from lrsc import experiments, measures, models, pruning, results
+from lrsc.runs import identify, load_checkpoint
 
 SAMPLES = 1000
 RHO = 0.02
@@ -38,14 +39,14 @@ def main() -> None:
     for config in experiments.configs(
         "choices", "paper", dataset="colored_mnist", model="resnet18", hyperparameter="settings"
     ):
-        weights = results.weights_path(sweep.identify(config), args.results)
+        weights = results.weights_path(identify(config), args.results)
         if dict(config.data).get("rho") != RHO or not weights.is_file():
             continue
         init = dict(config.model_options).get("init", "torchvision")
         logging.info("%s initialisation, LR %g", init, config.train.lr)
         labels = {"init": [init], "lr": [config.train.lr]}
-        parts.append(tried(*sweep.load_checkpoint(weights, config)).expand_dims(labels))
-        runs.append(sweep.identify(config))
+        parts.append(tried(*load_checkpoint(weights, config)).expand_dims(labels))
+        runs.append(identify(config))
     table = xr.combine_by_coords(parts, combine_attrs="drop_conflicts")
     table.attrs = {
         "run_ids": " ".join(runs), "rho": RHO, "test_samples": SAMPLES, "n_train": 60_000,

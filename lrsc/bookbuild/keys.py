@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from lrsc import results
+from lrsc import files
 
 PACKAGE = Path(__file__).parent.parent  # the folder of lrsc
 EXECUTED_WITH = (
@@ -65,6 +65,6 @@ def read_state(output: Path) -> dict:
 def write_state(output: Path, state: dict) -> None:
     """Keep the keys, atomically."""
     output.mkdir(parents=True, exist_ok=True)
-    with results.atomic(output / "book.json") as part:
+    with files.atomic(output / "book.json") as part:
         text = json.dumps(state | {"runs": sorted(state["runs"])}, indent=1)
         part.write_text(text, encoding="utf-8")

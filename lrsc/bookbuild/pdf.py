@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from lrsc import results
+from lrsc import files, results
 from lrsc.bookbuild import contents
 from lrsc.errors import BuildFailed
 
@@ -32,7 +32,7 @@ def print_pdf(html: Path, root: str | Path | None = None) -> Path:
             _print(browser, source, part, Path(folder) / "profile")
             whole.append(part, outline_item=_title(source))
         path = html.parent / "book.pdf"
-        with results.atomic(path) as temporary:
+        with files.atomic(path) as temporary:
             whole.write(temporary)
     return path
 

@@ -7,7 +7,7 @@ import tarfile
 from pathlib import Path
 
 import lrsc
-from lrsc import results
+from lrsc import files
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def archive(html: Path, folder: Path) -> Path:
         raise ValueError(f"no book in {html}: build it first (lrsc book)")
     top = f"lrsc-book-{lrsc.__version__}"
     path = folder / f"{top}.tar.gz"
-    with results.atomic(path) as part, tarfile.open(part, "w:gz") as file:
+    with files.atomic(path) as part, tarfile.open(part, "w:gz") as file:
         file.add(html, top, filter=_anonymous)
     return path
 

@@ -1,3 +1,5 @@
-"""The command `lrsc`: data | run | sweep | measure | repro | status | score | results | book."""
+"""The command `lrsc`: one file for each group of its commands."""
 
-from lrsc.cli.main import *  # noqa: F403
+from lrsc.cli.main import data_script, main
+
+__all__ = ["data_script", "main"]

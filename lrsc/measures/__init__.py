@@ -1,3 +1,23 @@
-"""All measures of one model in one call: `lrsc.measure(model, dataset) -> xr.Dataset`."""
+"""A trained network -> variables of its result: `lrsc.measure(model, dataset) -> xr.Dataset`."""
 
-from lrsc.measures.measure import *  # noqa: F403
+from lrsc.measures.measure import (
+    SAMPLES,
+    Observed,
+    accuracy_measures,
+    as_dataset,
+    attribution_measures,
+    by_statistics,
+    fixed_samples,
+    measure,
+    measure_each,
+    nothing,
+    observe,
+    representation_measures,
+)
+from lrsc.measures.variables import OF_NETWORK, OF_TRAINING, PRUNABILITY, VARIABLES
+
+__all__ = [
+    "OF_NETWORK", "OF_TRAINING", "PRUNABILITY", "SAMPLES", "VARIABLES", "Observed",
+    "accuracy_measures", "as_dataset", "attribution_measures", "by_statistics", "fixed_samples",
+    "measure", "measure_each", "nothing", "observe", "representation_measures",
+]  # fmt: skip

@@ -12,51 +12,9 @@ from torch.nn import functional as F
 
 from lrsc import attribution, metrics, models, pruning
 from lrsc.datasets import BiasedDataset, Split
+from lrsc.measures.variables import OF_NETWORK, PRUNABILITY, SINGLE, VARIABLES
 
 SAMPLES = 1000  # random test inputs on which representations are measured (paper, supplement C)
-
-# name -> (units, long name): every variable of a result
-VARIABLES = {
-    "unbiased_accuracy": ("1", "accuracy on the unbiased test set"),
-    "worst_group_accuracy": ("1", "lowest accuracy of a (class, bias) group of the test set"),
-    "adjusted_average": ("1", "group accuracies weighted by the training shares of the groups"),
-    "group_accuracy": ("1", "accuracy of each (class, bias) group of the test set"),
-    "test_loss": ("nat", "mean cross-entropy on the unbiased test set"),
-    "activation_compressibility": ("1", "mean (2, 0.1)-compressibility of the representation"),
-    "sparsity": ("1", "mean share of exact zeros in the representation"),
-    "pq_index": ("1", "mean PQ-index (p = 0.5, q = 1) of the representation"),
-    "class_separation": ("1", "class separation R2 of the representation"),
-    "csi": ("1", "class-selectivity index, mean over active neurons"),
-    "csi_all": ("1", "class-selectivity index, mean over all neurons"),
-    "bsi": ("1", "bias-selectivity index, mean over active neurons"),
-    "bsi_all": ("1", "bias-selectivity index, mean over all neurons"),
-    "prunability": ("1", "mean over kappa of accuracy after / before column pruning"),
-    "prunability_magnitude": ("1", "mean over kappa of accuracy after / before magnitude pruning"),
-    "prunability_corrected": ("1", "prunability by columns with chance taken off accuracies"),
-    "prunability_magnitude_corrected": ("1", "prunability by magnitude, chance taken off"),
-    "chance": ("1", "chance level: share of the most frequent class of the test labels"),
-    "accuracy_pruned_column": ("1", "unbiased accuracy after column pruning of a share kappa"),
-    "accuracy_pruned_magnitude": ("1", "unbiased accuracy after magnitude pruning"),
-    "attribution_entropy": ("nat", "entropy of the Integrated Gradients map, mean over samples"),
-    "attribution_core": ("1", "share of Integrated Gradients on the core region"),
-    "attribution_spurious": ("1", "share of Integrated Gradients on the spurious region"),
-    "attribution_noise": ("1", "share of Integrated Gradients outside both regions"),
-    "deeplift_entropy": ("nat", "entropy of the DeepLIFT map, mean over samples"),
-    "deeplift_core": ("1", "share of DeepLIFT on the core region"),
-    "deeplift_spurious": ("1", "share of DeepLIFT on the spurious region"),
-    "deeplift_noise": ("1", "share of DeepLIFT outside both regions"),
-    "completeness_error": ("1", "mean |sum of Integrated Gradients - logit difference|, in logits"),
-    "completeness_error_deeplift": ("1", "mean |sum of DeepLIFT - logit difference|, in logits"),
-    "attribution_agreement": ("1", "rank correlation of the maps of both methods, mean"),
-    "train_accuracy": ("1", "accuracy on the training set, eval mode"),
-    "max_loss_ratio": ("1", "largest bias-conflicting share of a mini-batch's loss in training"),
-    "max_loss_ratio_fixed": ("1", "the same on 1000 fixed training samples, every 200 steps"),
-    "epochs": ("1", "epochs trained"),
-    "steps": ("1", "steps trained"),
-}
-PRUNABILITY = {"column": "prunability", "magnitude": "prunability_magnitude"}  # by method
-_OF_TRAINING = ("train_accuracy", "max_loss_ratio", "max_loss_ratio_fixed", "epochs", "steps")
-_SINGLE = (*_OF_TRAINING, "chance")  # the same whatever the statistics of batch normalisation
 
 
 def measure(
@@ -155,7 +113,7 @@ def by_statistics(measures: Mapping[str, dict], names: Sequence[str] | None) -> 
     if names is None and len(parts) == 1:
         return first
     names = list(names or parts)
-    shared = [name for name in _SINGLE if name in first]
+    shared = [name for name in SINGLE if name in first]
     found = [parts.get(name, first) for name in names]
     apart = xr.concat([part.drop_vars(shared) for part in found], "statistics", join="outer")
     about = {"units": "1", "long_name": "statistics of batch normalisation"}
@@ -300,28 +258,20 @@ def attribution_measures(
 
 def as_dataset(measures: dict) -> xr.Dataset:
     """Measures by name -> Dataset with units and long names."""
-    dims = {
-        "group_accuracy": ("class", "bias"),
-        "accuracy_pruned_column": ("kappa",),
-        "accuracy_pruned_magnitude": ("kappa",),
-    }
     variables = {}
     for name, value in measures.items():
-        units, long_name = VARIABLES[name]
+        about = VARIABLES[name]
         array = np.asarray(value.cpu() if isinstance(value, Tensor) else value)
-        attrs = {"units": units, "long_name": long_name}
-        variables[name] = (dims.get(name, ()), array, attrs)
+        variables[name] = about.dims, array, about.attrs
     found = xr.Dataset(variables)
     if "kappa" in found.dims:
-        about = {"units": "1", "long_name": "share of parameters set to zero"}
-        found = found.assign_coords(kappa=("kappa", np.array(pruning.KAPPAS), about))
+        zeroed = {"units": "1", "long_name": "share of parameters set to zero"}
+        found = found.assign_coords(kappa=("kappa", np.array(pruning.KAPPAS), zeroed))
     return found
 
 
 def nothing() -> xr.Dataset:
     """The measures of a network that diverged: all NaN, so that its run keeps its place."""
     curve = torch.full((len(pruning.KAPPAS),), torch.nan)
-    found = {n: curve if n.startswith("accuracy_pruned") else torch.nan for n in VARIABLES}
-    for name in ("group_accuracy", *_OF_TRAINING):
-        del found[name]
-    return as_dataset(found)
+    names = (name for name in OF_NETWORK if name != "group_accuracy")
+    return as_dataset({n: curve if VARIABLES[n].dims else torch.nan for n in names})

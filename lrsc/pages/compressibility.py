@@ -4,10 +4,11 @@ from collections.abc import Callable, Sequence
 
 import xarray as xr
 
-from lrsc import measures, plots, pruning, results, sweep
+from lrsc import measures, plots, pruning, results
 from lrsc.config import RunConfig
 from lrsc.pages.display import caption_of, html_table, say_unmeasured, say_unusable, show
 from lrsc.pages.sections import measured_rows, show_curves, show_pruning
+from lrsc.runs import identify, load_checkpoint
 from lrsc.studies import compressibilities
 
 OF_ACTIVATIONS = ("activation_compressibility", "sparsity", "pq_index")
@@ -55,12 +56,12 @@ def show_shrinking(config: RunConfig, kappas: Sequence[float] = (0.3, 0.5, 0.7, 
     """
     from IPython.display import HTML, Markdown, display
 
-    path = results.weights_path(sweep.identify(config))
+    path = results.weights_path(identify(config))
     if not path.is_file():
         return display(Markdown(
             "*The weights of this run are not here: they stay on the machine that trained it.*"
         ))  # fmt: skip
-    network, dataset = sweep.load_checkpoint(path, config)
+    network, dataset = load_checkpoint(path, config)
     inputs = dataset.test.inputs(dataset.test.x[:100])
     rows: list[list[str]] = []
     for kappa in kappas:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from lrsc import experiments, measures, plots, results, sweep
+from lrsc import experiments, measures, plots, results
 from lrsc.config import RunConfig
 from lrsc.experiments import paper
 from lrsc.pages.display import (
@@ -20,6 +20,7 @@ from lrsc.pages.display import (
     show,
 )
 from lrsc.pages.sections import show_curves, with_measures
+from lrsc.runs import identify, load_checkpoint
 from lrsc.studies import soups
 from lrsc.training import uniform_soup
 
@@ -115,12 +116,12 @@ def show_soup(runs: Sequence[RunConfig]) -> None:
     """
     from IPython.display import HTML, Markdown, display
 
-    paths = [results.weights_path(sweep.identify(config)) for config in runs]
+    paths = [results.weights_path(identify(config)) for config in runs]
     if not all(path.is_file() for path in paths):
         return display(Markdown(
             "*The weights of these runs are not here: they stay on the machine that trained them.*"
         ))  # fmt: skip
-    loaded = [sweep.load_checkpoint(path, config) for path, config in zip(paths, runs, strict=True)]
+    loaded = [load_checkpoint(path, config) for path, config in zip(paths, runs, strict=True)]
     dataset = loaded[0][1]
     mixed = uniform_soup([network for network, _ in loaded], dataset.train)
     names = [f"learning rate {config.train.lr:g}" for config in runs]

@@ -56,9 +56,9 @@ def evidence(
 def with_measures(found: xr.Dataset) -> xr.Dataset:
     """With all measures of a run, empty where the version that wrote the file had others."""
     empty, missing = np.full(found.sizes["run"], np.nan), {}
-    for name, (units, about) in measures.VARIABLES.items():
-        if name not in found and not name.startswith(("group_accuracy", "accuracy_pruned")):
-            missing[name] = ("run", empty, {"units": units, "long_name": about})
+    for name, about in measures.VARIABLES.items():
+        if name not in found and not about.dims and about.of != "filters":
+            missing[name] = ("run", empty, about.attrs)
     return found.assign(missing)
 
 

@@ -6,34 +6,36 @@ import numpy as np
 import xarray as xr
 
 from lrsc import datasets, errors
+from lrsc.measures.variables import VARIABLES
 
 MAIN = ("unbiased_accuracy", "prunability", "activation_compressibility")
 
-# name -> (label, colour of Okabe and Ito's colour-blind-safe set, marker)
-STYLES = {
-    "unbiased_accuracy": ("Unbiased accuracy", "#0072B2", "o"),
-    "prunability": ("Prunability", "#D55E00", "s"),
-    "activation_compressibility": ("Activation compressibility", "#009E73", "^"),
-    "csi": ("Class selectivity", "#CC79A7", "D"),
-    "class_separation": ("Class separation", "#E69F00", "v"),
-    "worst_group_accuracy": ("Worst-group accuracy", "#56B4E9", "P"),
-    "adjusted_average": ("Adjusted average accuracy", "#332288", "X"),
-    "train_accuracy": ("Training accuracy", "#999933", "h"),
-    "prunability_magnitude": ("Prunability (magnitude)", "#882255", "p"),
-    "prunability_corrected": ("Prunability, chance taken off", "#A6611A", "8"),
-    "sparsity": ("Sparsity", "#117733", "<"),
-    "pq_index": ("PQ-index", "#AA4499", ">"),
-    "bsi": ("Bias selectivity", "#555555", "d"),
-    "max_loss_ratio": ("Largest loss ratio (mini-batch)", "#44AA99", "*"),
-    "max_loss_ratio_fixed": ("Largest loss ratio (fixed sample)", "#661100", "H"),
-    "filter_pq_index": ("PQ-index of the filter norms", "#AA4499", ">"),
-    "filter_compressibility": ("Compressibility of the filter norms", "#009E73", "^"),
-    "filter_sparsity": ("Share of filters that are zero", "#117733", "<"),
-    "attribution_entropy": ("Entropy of the map, IG (nat)", "#0072B2", "o"),
-    "deeplift_entropy": ("Entropy of the map, DeepLIFT (nat)", "#D55E00", "s"),
-    "attribution_core": ("Share on the core region, IG", "#0072B2", "o"),
-    "deeplift_core": ("Share on the core region, DeepLIFT", "#D55E00", "s"),
+# name -> (colour of Okabe and Ito's colour-blind-safe set, marker)
+_LOOKS = {
+    "unbiased_accuracy": ("#0072B2", "o"),
+    "prunability": ("#D55E00", "s"),
+    "activation_compressibility": ("#009E73", "^"),
+    "csi": ("#CC79A7", "D"),
+    "class_separation": ("#E69F00", "v"),
+    "worst_group_accuracy": ("#56B4E9", "P"),
+    "adjusted_average": ("#332288", "X"),
+    "train_accuracy": ("#999933", "h"),
+    "prunability_magnitude": ("#882255", "p"),
+    "prunability_corrected": ("#A6611A", "8"),
+    "sparsity": ("#117733", "<"),
+    "pq_index": ("#AA4499", ">"),
+    "bsi": ("#555555", "d"),
+    "max_loss_ratio": ("#44AA99", "*"),
+    "max_loss_ratio_fixed": ("#661100", "H"),
+    "filter_pq_index": ("#AA4499", ">"),
+    "filter_compressibility": ("#009E73", "^"),
+    "filter_sparsity": ("#117733", "<"),
+    "attribution_entropy": ("#0072B2", "o"),
+    "deeplift_entropy": ("#D55E00", "s"),
+    "attribution_core": ("#0072B2", "o"),
+    "deeplift_core": ("#D55E00", "s"),
 }
+STYLES = {name: (VARIABLES[name].label, *look) for name, look in _LOOKS.items()}
 REGIONS = {"core": "#0072B2", "spurious": "#D55E00", "noise": "#666666"}
 NAMES = {
     "parity": "Parity", "moon_star": "Moon-Star", "colored_mnist": "Colored MNIST",
@@ -140,7 +142,7 @@ def style(ds: xr.Dataset, name: str) -> tuple[str, str, str]:
 
 def is_percent(name: str) -> bool:
     """Whether a variable, stored as a fraction, is shown in percent: accuracies are."""
-    return "accuracy" in name or name == "adjusted_average"
+    return VARIABLES[name].percent if name in VARIABLES else "accuracy" in name
 
 
 def by_lr(ds: xr.Dataset, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lrsc import results
+from lrsc import files, results
 from lrsc.config import RunConfig
 
 
@@ -113,7 +113,7 @@ def note_failure(
         "host": socket.gethostname(),
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    with contextlib.suppress(OSError), results.atomic(failure_path(run_id, root)) as part:
+    with contextlib.suppress(OSError), files.atomic(failure_path(run_id, root)) as part:
         part.write_text(json.dumps(found))
 
 

@@ -11,22 +11,14 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from lrsc import datasets, results
+from lrsc import datasets, measures, results
 from lrsc.metrics import compressibility, pq_index, sparsity
 
 NAME = "compressibility"  # of the file, book/results/<NAME>.nc
 QS = (1.0, 2.0)
 KEPT = (0.05, 0.1, 0.2, 0.5)  # the shares kappa of entries that are kept
-# name -> long name; those of filters are of L2 norms, once a layer (mean) and once over all layers
-VARIABLES = {
-    "activation_compressibility_at": "mean (q, kappa)-compressibility of the representation",
-    "filter_compressibility": "compressibility of the filter norms, mean over layers",
-    "filter_compressibility_network": "compressibility of all filter norms together",
-    "filter_sparsity": "share of filters that are zero, mean over layers",
-    "filter_pq_index": "PQ-index of the filter norms, mean over layers",
-    "filter_pq_index_network": "PQ-index of all filter norms together",
-    "filter_norm_spread": "standard deviation over mean of the filter norms, mean over layers",
-}
+# those of filters are of L2 norms, once a layer (mean) and once over all layers
+VARIABLES = {n: about.long_name for n, about in measures.VARIABLES.items() if about.of == "filters"}
 _NEEDS = ("representation", "filter_norm", "filter_weight")
 
 

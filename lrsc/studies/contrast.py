@@ -12,10 +12,11 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from lrsc import attribution, datasets, experiments, models, results, significance, sweep
+from lrsc import attribution, datasets, experiments, models, results, significance
 from lrsc.config import RunConfig
 from lrsc.datasets import cifar10
 from lrsc.results import consolidated
+from lrsc.runs import load, load_checkpoint
 
 AT_LEAST, AT_MOST = 0.8, 0.2  # shares of the high- and low-LR networks that are right
 SAMPLES = 100  # of each kind on which attributions are compared
@@ -77,7 +78,7 @@ def compare(
     """
     done = [runs_of(dataset, model, lr, profile, root) for lr in lrs]
     runs = [_fine(of_lr) for of_lr in done]
-    data = sweep.load(_config(runs[0][0]), data_root)
+    data = load(_config(runs[0][0]), data_root)
     right = [np.stack([_right(run, data) for run in of_lr]) for of_lr in runs]
     chosen = only_high(right[0], right[1], at_least, at_most)
     rng = np.random.default_rng(seed)
@@ -263,7 +264,7 @@ def _predicted(net: nn.Module, split: datasets.Split) -> np.ndarray:
 def network_of(run: xr.Dataset, root: str | Path | None, data_root: str | Path | None) -> nn.Module:
     """The network of a run that is done here, from its weights; ValueError where they are not."""
     path = results.weights_path(run.attrs["run_id"], root)
-    return sweep.load_checkpoint(path, _config(run), data_root)[0]
+    return load_checkpoint(path, _config(run), data_root)[0]
 
 
 def _regions(split: datasets.Split, dataset: str) -> tuple[dict[str, Tensor], str]:

@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from lrsc import measures, results, sweep
+from lrsc import measures, results
 from lrsc.config import RunConfig
+from lrsc.measures.result import prune_samples
+from lrsc.runs import load
 from lrsc.studies.contrast import network_of, runs_of
 from lrsc.training import uniform_soup
 
-NAMES = tuple(name for name in measures.VARIABLES if name != "group_accuracy")
+NAMES = tuple(n for n in (*measures.OF_NETWORK, *measures.OF_TRAINING) if n != "group_accuracy")
 _HELD = (
     "kind", "lr", "seed", "dataset", "model", "profile", "source_id", "status", "n_train", "device",
     "made_by", "unbiased_accuracy", "prunability", "activation_compressibility",
@@ -52,9 +54,9 @@ def compare(
     for seed in seeds:
         runs = [of_one[seed] for of_one in of_lr]
         config = RunConfig.from_json(runs[0].attrs["config"])
-        data = sweep.load(config, data_root)
+        data = load(config, data_root)
         soup = uniform_soup([network_of(run, root, data_root) for run in runs], data.train)
-        measured = measures.measure(soup, data, prune_samples=sweep.prune_samples(config, data))
+        measured = measures.measure(soup, data, prune_samples=prune_samples(config, data))
         parts += [_labelled(results.running(run), "network", lr, seed, run.attrs["run_id"])
                   for run, lr in zip(runs, lrs, strict=True)]  # fmt: skip
         parts.append(_labelled(measured, "soup", np.nan, seed, ""))
@@ -79,7 +81,7 @@ def compare(
 def shipped() -> dict[str, xr.Dataset | str]:
     """Every comparison that ships with the book by its file, or why the file cannot be used."""
     found: dict[str, xr.Dataset | str] = {}
-    for path in sorted(results.shipped_path("x").parent.glob("soup_*.nc")):
+    for path in sorted(results.shipped_folder().glob("soup_*.nc")):
         try:
             one = results.shipped(path.stem, _HELD)
         except ValueError as error:

@@ -1,3 +1,17 @@
-"""A list of runs -> results on disk, with resume: what is done is never trained again."""
+"""Sweeps: a list of runs -> results on disk, with resume; estimates, campaigns, care of results."""
 
-from lrsc.sweep.run import *  # noqa: F403
+from lrsc.measures.result import prune_samples
+from lrsc.sweep.again import measure_again
+from lrsc.sweep.estimate import estimate, step_seconds
+from lrsc.sweep.run import EXECUTORS, WRITERS, Report, run
+
+__all__ = [
+    "EXECUTORS",
+    "WRITERS",
+    "Report",
+    "estimate",
+    "measure_again",
+    "prune_samples",
+    "run",
+    "step_seconds",
+]

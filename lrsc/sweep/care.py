@@ -15,10 +15,12 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from lrsc import datasets, models, results, sweep
+from lrsc import datasets, files, models, results
 from lrsc.config import run_id
 from lrsc.errors import shown
+from lrsc.experiments import shipped_ids
 from lrsc.results import locks
+from lrsc.runs import without_defaults
 from lrsc.sweep import packs
 
 DAY, HOUR = 86400.0, 3600.0  # seconds
@@ -50,7 +52,7 @@ def verify(root: str | Path | None = None, shipped: bool = True) -> Iterator[Fin
         yield _verified_run(path)
     yield from _beside(folder)
     if shipped:
-        for path in _files(results.shipped_path("x").parent, "*.nc"):
+        for path in _files(results.shipped_folder(), "*.nc"):
             yield _verified(path, _of_experiment)
 
 
@@ -176,7 +178,7 @@ def _name(name: str, text: str, source_id: str, checksum: str) -> Iterator[str]:
 
     Under no version of the data set's and the model's code so far, that is.
     """
-    config = sweep.without_defaults(results.parsed(text))
+    config = without_defaults(results.parsed(text))
     versions = itertools.product(
         range(datasets.version(config.dataset), 0, -1), range(models.VERSIONS[config.model], 0, -1)
     )
@@ -200,7 +202,7 @@ def _merged(path: Path, source: Path, folder: Path) -> Finding:
         return Finding(path, "same" if same else "different", detail)
     try:
         weights = _bring_weights(name, source, folder)
-        with results.atomic(target, replace=False) as part:
+        with files.atomic(target, replace=False) as part:
             shutil.copyfile(path, part)
             results.check_run(
                 results.load(part).attrs, target
@@ -218,7 +220,7 @@ def _bring_weights(name: str, source: Path, folder: Path) -> bool:
     if target.is_file() or not _is_whole(path):
         return target.is_file()
     try:
-        with results.atomic(target, replace=False) as part:
+        with files.atomic(target, replace=False) as part:
             shutil.copyfile(path, part)
             if not _is_whole(part):
                 raise ValueError(f"the copy of {path} is damaged")
@@ -233,7 +235,7 @@ def _checkpoint(path: Path, folder: Path) -> Finding:
     target = results.checkpoints_path(name, folder) / path.name
     if results.run_path(name, folder).is_file() or target.is_file():
         return Finding(path, "same", "the run is further here")
-    with results.atomic(target, replace=False) as part:
+    with files.atomic(target, replace=False) as part:
         shutil.copyfile(path, part)
     return Finding(path, "taken", "checkpoint")
 
@@ -250,7 +252,7 @@ def _is_whole(path: Path) -> bool:
 def _beside(folder: Path) -> Iterator[Finding]:
     """Files of a results folder that are no results."""
     done = {path.stem for path in _files(folder / "runs", "*.nc")}
-    shipped = sweep.shipped_ids()
+    shipped = shipped_ids()
     for path in _files(folder / "runs", "*.damaged"):
         again = path.name.partition(".")[0] in done
         detail = "set aside; the run was done again" if again else "set aside; the run is not done"
@@ -277,7 +279,7 @@ def _beside(folder: Path) -> Iterator[Finding]:
 def _part(path: Path) -> Finding:
     with contextlib.suppress(FileNotFoundError):
         age = time.time() - path.stat().st_mtime
-        if age > DAY or (age > HOUR and results.left_behind(path)):
+        if age > DAY or (age > HOUR and files.left_behind(path)):
             return Finding(path, "left over", f"temporary, {age / HOUR:.0f} hours old")
     return Finding(path, "in use", "temporary, perhaps being written")
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from lrsc import results
 from lrsc.errors import shown
+from lrsc.files import atomic
 
 FILES, FILE_BYTES, ALL_BYTES = 5, 16 * 2**20, 60 * 2**20
 MANIFEST = "manifest.json"
@@ -79,7 +80,7 @@ def write(
     files = bins.close()
     manifest["files"] = {path.name: _digest(path.read_bytes()) for path in files}
     path = folder / MANIFEST
-    with results.atomic(path) as part:
+    with atomic(path) as part:
         part.write_text(json.dumps(manifest, indent=1))
     return [*files, path]
 

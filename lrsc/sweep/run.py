@@ -2,11 +2,8 @@
 
 import contextlib
 import dataclasses
-import functools
 import logging
-import math
 import shutil
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,17 +11,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 import xarray as xr
-from torch import nn
 
-from lrsc import datasets, experiments, files, measures, models, results
-from lrsc.config import RunConfig, run_id
+from lrsc import datasets, experiments, files, results
+from lrsc.config import RunConfig
 from lrsc.errors import check_names, shown
-from lrsc.models.weights import read as read_weights
+from lrsc.experiments.status import is_done, shipped_ids
+from lrsc.measures.result import prune_samples, result_each
 from lrsc.results import locks
+from lrsc.runs import identify, load
 from lrsc.sweep import cluster, workers
+from lrsc.sweep.estimate import expected_steps
 from lrsc.training import (
     ENGINES,
     PROBES,
@@ -36,16 +33,11 @@ from lrsc.training import (
     fit_each,
     fixed_loss_ratio,
 )
-from lrsc.training import step_seconds as seconds_of_a_step
 from lrsc.training.checkpoint import Refused
 from lrsc.training.progress import Progress
 
 EXECUTORS = ("serial", "dask")
 WRITERS = ("worker", "client")
-ATTRIBUTED = 100  # of the fixed test inputs, on which attributions are computed
-FEW_PRUNED = 2000  # unbiased test images on which most networks are pruned
-# the same in the quick profile, which is no evidence; training images for recalibration as well
-QUICK_PRUNED, QUICK_ATTRIBUTED = 100, 20
 _log = logging.getLogger(__name__)
 _writing = threading.Lock()
 
@@ -137,7 +129,7 @@ def run(
             tuple(n for n in named if n in of("elsewhere")),
             failed,
         )
-    expected, bound = _expected_steps(to_do, root, data_root)
+    expected, bound = expected_steps(to_do, root, data_root)
     images = sum(steps * batch for steps, batch in expected.values())
     with contextlib.closing(progress or Progress(len(to_do), images, bound)) as display:
         sweep = _Sweep(asked, root, data_root, on_result, expected, display, wanted)
@@ -354,241 +346,9 @@ def _on_worker(
     return {n: (kind, workers.answer(n, kind, told, root, options)) for n, kind in found.items()}
 
 
-def _expected_steps(
-    named: dict[str, RunConfig], root: str | Path | None, data_root: str | Path | None
-) -> tuple[dict[str, tuple[float, int]], bool]:
-    """Steps that each run is likely to need, and its batch size; whether some are the run's cap.
-
-    For the time left: looked up only where someone sees it.
-    """
-    if not sys.stderr.isatty():
-        return {}, True
-    known, bound = experiments.known_runs(root), False
-    lengths: dict[tuple, int] = {}
-    found: dict[str, tuple[float, int]] = {}
-    for name, config in named.items():
-        key = config.dataset, config.data, config.source
-        if key not in lengths:
-            lengths[key] = len(load(config, data_root).train)
-        batch = min(config.train.batch_size, lengths[key])
-        epochs = experiments.estimate_epochs(config, known)
-        bound |= epochs == config.train.max_epochs
-        found[name] = epochs * (lengths[key] // batch), batch
-    return found, bound
-
-
-def result_each(
-    trained: Sequence[Trained], dataset: datasets.BiasedDataset, prune_samples: int
-) -> list[xr.Dataset]:
-    """Measures and raw material of trained runs of one model, their pruning curves together.
-
-    A diverged one has no measures of its network; a run whose network gives NaN or infinity on the
-    test split has diverged as well.
-    """
-    fine, seen = [], []
-    for run in (run for run in trained if run.status != "diverged"):
-        what = measures.observe(run.model, dataset)
-        if bool(what.z.isfinite().all() & what.logits.isfinite().all()):
-            fine.append(run)
-            seen.append(what)
-        else:
-            run.status, run.train_accuracy = "diverged", math.nan
-    measured = of_networks([run.model for run in fine], dataset, prune_samples, seen)
-    of_network = {id(run): found for run, found in zip(fine, measured, strict=True)}
-    return [
-        xr.merge([of_training(run), of_network.get(id(run), measures.nothing())]) for run in trained
-    ]
-
-
-def of_networks(
-    networks: Sequence[nn.Module], dataset: datasets.BiasedDataset, prune_samples: int,
-    seen: Sequence[measures.Observed],
-) -> list[xr.Dataset]:  # fmt: skip
-    """Measures, attributions and raw material of networks of one model."""
-    train, attributed = dataset.train, ATTRIBUTED
-    if prune_samples == QUICK_PRUNED:
-        train, attributed = measures.fixed_samples(train, QUICK_PRUNED), QUICK_ATTRIBUTED
-    measured = measures.measure_each(
-        networks, dataset, prune_samples=prune_samples, seen=seen, train=train
-    )
-    return [
-        xr.merge([found, raw_material(net, what), attributions(net, what, train, attributed)])
-        for net, found, what in zip(networks, measured, seen, strict=True)
-    ]
-
-
-def of_training(trained: Trained) -> xr.Dataset:
-    """What is known of a run from its training alone."""
-    values: dict[str, float] = {"epochs": trained.epochs, "steps": trained.steps}
-    values["train_accuracy"] = trained.train_accuracy
-    for curve in ("loss_ratio", "loss_ratio_fixed"):
-        if curve in trained.curves:
-            values[f"max_{curve}"] = float(np.nanmax(trained.curves[curve].numpy(), initial=0.0))
-    return xr.merge([measures.as_dataset(values), sampled_curves(trained)])
-
-
-def raw_material(model: nn.Module, seen: measures.Observed) -> xr.Dataset:
-    """What a changed metric needs: representation, logits, labels, norms of the filters."""
-    chosen = seen.chosen
-    weights = [(n, p) for n, p in model.named_parameters() if p.dim() >= 2]
-    variables = {
-        "representation": (
-            ("sample", "unit"),
-            # in half the space, where its numbers reach so far
-            seen.z.half() if float(seen.z.abs().max()) < 65504 else seen.z,
-            "representation of fixed test inputs",
-        ),
-        "sample_label": (("sample",), chosen.y, "class label of the fixed test inputs"),
-        "logits": (
-            ("test_sample", "logit"),
-            seen.logits,
-            "logits of the test set",
-        ),
-        "filter_norm": (
-            ("filter",),
-            torch.cat([p.detach().flatten(1).norm(dim=1) for _, p in weights]),
-            "L2 norm of each filter or neuron of each weight",
-        ),
-        "filter_weight": (
-            ("filter",),
-            torch.cat([torch.full((len(p),), i) for i, (_, p) in enumerate(weights)]),
-            "number of the weight, of: " + " ".join(n for n, _ in weights),
-        ),
-    }
-    if chosen.bias is not None:
-        variables["sample_bias"] = (("sample",), chosen.bias, "bias label of the fixed test inputs")
-    return xr.Dataset({
-        name: (dims, value.cpu().numpy(), {"units": "1", "long_name": about})
-        for name, (dims, value, about) in variables.items()
-    })  # fmt: skip
-
-
-def attributions(
-    model: nn.Module, seen: measures.Observed, train: datasets.Split, n: int
-) -> xr.Dataset:
-    """What the network looks at on n fixed test samples, and the maps themselves.
-
-    In all statistics of batch normalisation; the maps are those in running ones. train: samples
-    from which they are estimated anew.
-    """
-    chosen = seen.chosen.take(torch.arange(min(n, len(seen.chosen))))
-    found, maps = measures.attribution_measures(model, chosen)
-    measured = {"running": found}
-    if models.batch_norms(model):
-        measured["batch"], _ = measures.attribution_measures(model, chosen, "batch")
-        renewed, _ = models.settled(model, "recalibrated", train)
-        measured["recalibrated"], _ = measures.attribution_measures(renewed, chosen)
-    about = "signed attribution map of fixed test inputs, divided by its largest value, "
-    dims = ("attributed", *("row", "column")[: maps["integrated_gradients"].dim() - 1])
-    variables = {
-        f"map_{method}": (
-            dims, a.half().cpu().numpy(), {"units": "1", "long_name": about + method}
-        )
-        for method, a in maps.items()
-    }  # fmt: skip
-    return measures.by_statistics(measured, None).assign(variables)
-
-
-def sampled_curves(trained: Trained) -> xr.Dataset:
-    """Curves of the training at fixed iterations: means since the one before, and the probes."""
-    curves = trained.curves
-    steps = len(curves["loss"])
-    early = [s for s in (1, 2, 5, 10, 20, 50, 100, 150) if s < steps]
-    marks = np.unique([*early, *range(200, steps, 200), steps])
-    parts = np.split(np.arange(steps), marks[:-1])
-    about = {"units": "1", "long_name": "steps done"}
-    found = xr.Dataset(coords={"iteration": ("iteration", marks, about)})
-    for name, units in (("loss", "nat"), ("loss_ratio", "1")):
-        if name in curves:
-            values = curves[name].numpy()
-            text = f"mean mini-batch {name.replace('_', ' ')} since the iteration before"
-            found[f"curve_{name}"] = (
-                "iteration", np.array([values[p].mean() for p in parts], np.float32),
-                {"units": units, "long_name": text},
-            )  # fmt: skip
-    accuracy = {"units": "1", "long_name": "running training accuracy of each epoch"}
-    found["curve_accuracy"] = ("epoch", curves["accuracy"].numpy(), accuracy)
-    if "validation_accuracy" in curves:
-        about_val = {"units": "1", "long_name": "accuracy on the validation split"}
-        found["curve_validation_accuracy"] = (
-            "epoch", curves["validation_accuracy"].numpy(), about_val)  # fmt: skip
-    for probe in [name.removesuffix("_step") for name in curves if name.endswith("_step")]:
-        found[f"{probe}_step"] = (f"{probe}_call", curves[f"{probe}_step"].numpy(), about)
-        for name in curves:
-            if name == probe or (name.startswith(f"{probe}_") and name != f"{probe}_step"):
-                values = curves[name].numpy()
-                dims = [f"{probe}_call", *(f"{name}_{i}" for i in range(1, values.ndim))]
-                text = f"{name.replace('_', ' ')} at the probe's iterations"
-                found[f"curve_{name}"] = (dims, values, {"units": "1", "long_name": text})
-    return found
-
-
-def identify(config: RunConfig, data_root: str | Path | None = None) -> str:
-    """The run's name: `config.run_id` with the resolved source and the versions of the code.
-
-    Options that only repeat a default are dropped first, so that they name no other run.
-    Raises ValueError for options that do not exist, before any work.
-    """
-    plain = without_defaults(config)
-    source = datasets.resolve(config.dataset, data_root, config.source)
-    versions = {"data": datasets.version(config.dataset), "model": models.VERSIONS[config.model]}
-    return run_id(plain, source.key, versions)
-
-
-def without_defaults(config: RunConfig) -> RunConfig:
-    """The run without options that repeat a default; ValueError for options that do not exist."""
-    known = datasets.options(config.dataset)
-    datasets.check_options(config.dataset, dict(config.data))
-    check_names("model", [config.model], models.BUILDERS)
-    usual = models.BUILDERS[config.model][1] | models.options_for(config.model, config.dataset)
-    check_names(f"option of model {config.model!r}", dict(config.model_options), usual)
-    return dataclasses.replace(
-        config,
-        data={k: v for k, v in config.data if v != known[k]},
-        model_options={k: v for k, v in config.model_options if v != usual[k]},
-    )
-
-
-def load(config: RunConfig, data_root: str | Path | None = None) -> datasets.BiasedDataset:
-    """The data set of a run; the last one is kept, as the runs of a sweep mostly share it."""
-    return _load(config.dataset, config.data, config.source, data_root)
-
-
-@functools.lru_cache(maxsize=1)
-def _load(name, data, source, data_root) -> datasets.BiasedDataset:
-    return datasets.load(name, root=data_root, source=source, **dict(data))
-
-
-def prune_samples(config: RunConfig, dataset: datasets.BiasedDataset) -> int:
-    """Test samples that pruning is evaluated on: a fixed subset, or all where that costs little.
-
-    All of them in the paper profile, for networks without batch normalisation; the others are
-    pruned three times, once for each of its statistics.
-    """
-    few = "n_train" in dict(config.data) or config.model in models.NORMALISED
-    most = QUICK_PRUNED if config.source == "embedded" else FEW_PRUNED
-    return min(most, len(dataset.test)) if few else len(dataset.test)
-
-
 def _is_done(name: str, root: str | Path | None, probes: Iterable[str]) -> bool:
     """`is_done` as the first process of a run sees it: it alone sets damaged files aside."""
     return distributed.rank() == 0 and is_done(name, root, probes)
-
-
-def is_done(name: str, root: str | Path | None = None, probes: Iterable[str] = ()) -> bool:
-    """Whether a run's result stands and can be read, and holds the curves of these probes."""
-    found = results.load_run(results.run_path(name, root))
-    return found is not None and all(f"{probe}_step" in found for probe in probes)
-
-
-@functools.cache
-def shipped_ids() -> frozenset[str]:
-    """Names of the runs that ship with the book: they count as done."""
-    ids: set[str] = set()
-    for experiment in experiments.names():
-        if (found := experiments.shipped(experiment)) is not None:
-            ids |= set(found["run_id"].values.tolist())
-    return frozenset(ids)
 
 
 def summary(found: xr.Dataset) -> str:
@@ -607,119 +367,9 @@ def summary(found: xr.Dataset) -> str:
     return f"{text}, {found.attrs['wall_seconds']:.0f} s"
 
 
-def estimate(
-    configs: Iterable[RunConfig],
-    *,
-    root: str | Path | None = None,
-    data_root: str | Path | None = None,
-    device: str | None = None,
-) -> list[dict]:
-    """Time a sweep will take, before it starts: one row for each data set and model.
-
-    Step times are measured here; the number of epochs is that of the done run nearest in LR,
-    and where there is none, the cap (`seconds` is then an upper bound: `bounded` is False).
-    """
-    known_runs = experiments.known_runs(root)
-    shipped = shipped_ids()
-    rows: dict[tuple, dict] = {}
-    for config in configs:
-        row = rows.setdefault((config.dataset, config.model), {
-            "dataset": config.dataset, "model": config.model, "runs": 0, "to_do": 0,
-            "step_ms": float("nan"), "seconds": 0.0, "at_most_seconds": 0.0,
-        })  # fmt: skip
-        row["runs"] += 1
-        name = identify(config, data_root)
-        if name in shipped or is_done(name, root):
-            continue
-        dataset = load(config, data_root)
-        if row["to_do"] == 0:
-            row["step_ms"] = 1000 * step_seconds(config, dataset, device)
-        row["to_do"] += 1
-        epoch = len(dataset.train) // min(config.train.batch_size, len(dataset.train))
-        seconds = epoch * row["step_ms"] / 1000
-        row["seconds"] += seconds * experiments.estimate_epochs(config, known_runs)
-        row["at_most_seconds"] += seconds * config.train.max_epochs
-    return list(rows.values())
-
-
-def step_seconds(
-    config: RunConfig, dataset: datasets.BiasedDataset, device: str | None, runs: int = 1
-) -> float:
-    """Median seconds of a training step of so many runs side by side, as far as they go so."""
-    few = dataclasses.replace(dataset, train=measures.fixed_samples(dataset.train, 2000))
-    return seconds_of_a_step(
-        config.model, few, config.train, runs, dict(config.model_options), device
-    )
-
-
 @contextlib.contextmanager
 def _claim(name: str, root: str | Path | None, config: RunConfig):
     """`states.claim`; of the processes of one run (torchrun) the first holds it for all."""
     first = distributed.rank() == 0
     with locks.claim(name, root, config) if first else contextlib.nullcontext() as mine:
         yield distributed.first_says(mine)
-
-
-def load_checkpoint(
-    path: str | Path, config: RunConfig, data_root: str | Path | None = None
-) -> tuple[nn.Module, datasets.BiasedDataset]:
-    """A model with the weights of a state_dict file, and the data set of its run.
-
-    Only tensors are read (`weights_only`). Raises ValueError for a file that is missing, damaged
-    or of another model.
-    """
-    dataset = load(config, data_root)
-    options = models.options_for(config.model, config.dataset) | dict(config.model_options)
-    options.pop("weights", None)  # all weights are in the checkpoint
-    net = models.build(config.model, dataset.input_shape, dataset.n_classes, **options)
-    try:
-        net.load_state_dict(read_weights(Path(path)))
-    except (ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"{path} does not hold weights of {config.model!r} for {config.dataset!r}: {error}"
-        ) from error
-    return net, dataset
-
-
-def measure_again(
-    *, root: str | Path | None = None, data_root: str | Path | None = None
-) -> Iterable[str]:
-    """Recompute the measures of all stored local runs; yields one line a run.
-
-    From the weights where they are kept; else all but pruning, from the raw material.
-    """
-    for old in results.local_runs(root):
-        name, config = old.attrs["run_id"], RunConfig.from_json(old.attrs["config"])
-        if old.attrs["status"] == "diverged":
-            continue
-        weights = results.weights_path(name, root)
-        if weights.is_file():
-            net, dataset = load_checkpoint(weights, config, data_root)
-            pruned_on = prune_samples(config, dataset)
-            seen = measures.observe(net, dataset)
-            (fresh,) = of_networks([net], dataset, pruned_on, [seen])
-            old, source = old.assign_attrs(prune_samples=pruned_on), "weights"
-        else:
-            fresh = _from_raw_material(old, load(config, data_root))
-            source = "raw material; pruning, and other than running statistics, as they were"
-        found = old.drop_vars([n for n in fresh.variables if n in old]).merge(fresh)
-        found = found.assign_attrs(old.attrs | {"measured_commit": results.commit()})
-        results.save(found, results.run_path(name, root))
-        yield f"{name} measured again from {source}"
-
-
-def _from_raw_material(old: xr.Dataset, dataset: datasets.BiasedDataset) -> xr.Dataset:
-    tensor = lambda name: torch.from_numpy(old[name].values)  # noqa: E731
-    bias = tensor("sample_bias") if "sample_bias" in old else None
-    found = measures.accuracy_measures(tensor("logits"), dataset.test, dataset.train)
-    z = tensor("representation")
-    if bool(z.isfinite().all()):  # older versions kept numbers beyond 65 504 as infinity
-        found |= measures.representation_measures(z, tensor("sample_label"), bias)
-    fresh = measures.as_dataset(found)
-    for name in [n for n in fresh if n in old and "statistics" in old[n].dims]:
-        # raw material is of running statistics; without batch normalisation all are the same
-        alike = RunConfig.from_json(old.attrs["config"]).model not in models.NORMALISED
-        kept = old[name].copy()
-        kept.loc[{"statistics": slice(None) if alike else "running"}] = fresh[name]
-        fresh[name] = kept
-    return fresh

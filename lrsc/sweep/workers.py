@@ -18,6 +18,7 @@ import xarray as xr
 from lrsc import experiments, results
 from lrsc.config import RunConfig
 from lrsc.datasets.raw import cache
+from lrsc.files import atomic
 from lrsc.results import locks
 from lrsc.sweep import cluster
 from lrsc.sweep.cluster import Task
@@ -175,7 +176,7 @@ class _Client:
         for where, (content, digest) in files.items():
             if hashlib.sha256(content).hexdigest() != digest:
                 raise OSError(f"run {name} was damaged on its way from the worker")
-            with results.atomic(_paths(name, self.folder)[where]) as part:
+            with atomic(_paths(name, self.folder)[where]) as part:
                 part.write_bytes(content)
         locks.forget_failure(name, self.folder)
 

@@ -3,13 +3,16 @@
 import ast
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import lrsc
-from lrsc import experiments, plots, results
+from lrsc import experiments, plots
 from lrsc.bookbuild import explore, layout, modules, reference
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_map_sees_imports_at_the_top_and_in_functions(tmp_path):
@@ -43,17 +46,30 @@ def test_the_layout_page_has_every_part_with_its_sentence():
     text = layout.page()
     for name in modules.parts(modules.read()):
         assert f"[`{name}`](#api-lrsc-{name})" in text
-    assert "`sources.py`: " in text
+    assert "`raw/sources.py`: " in text
+
+
+def test_the_layout_page_answers_with_files_that_are_there():
+    text = (ROOT / "book" / "layout.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\| (.+\?) \| `(.+?)` \|$", text, re.M)
+    assert len(table) == 10
+    for name in re.findall(r"`(lrsc/[\w/]*(?:\.py|/))`", text):
+        assert (ROOT / name).exists(), name
+
+
+def test_the_library_has_no_other_rooms_at_its_top():
+    names = {path.stem for path in (ROOT / "lrsc").iterdir() if not path.name.startswith("_")}
+    assert names - set(lrsc._SUBMODULES) == set()
 
 
 def test_the_reference_has_what_users_rely_on_and_nothing_private():
     text = reference.page()
     for name in (
         "datasets.load", "models.build", "models.representation", "training.fit",
-        "config.TrainConfig", "measure.measure",
+        "config.TrainConfig", "measures.measure",
         "metrics.compressibility", "pruning.prunability", "pruning.shrink",
         "attribution.integrated_gradients", "results.to_grid", "experiments.open_experiment",
-        "sweep.run", "book.build",
+        "sweep.run", "bookbuild.build",
     ):  # fmt: skip
         assert f"### `lrsc.{name}`" in text, name
         item = lrsc
@@ -106,7 +122,7 @@ def test_the_explore_page_holds_every_shipped_series_as_the_library_opens_it(tmp
 
 
 def test_absent_and_foreign_results_leave_the_explore_page_empty(tmp_path, monkeypatch):
-    monkeypatch.setattr(results, "shipped_path", lambda name: tmp_path / f"{name}.nc")
+    monkeypatch.setattr("lrsc.results.path.shipped_folder", lambda: tmp_path)
     (tmp_path / "synthetic.nc").write_bytes(b"from elsewhere")
     assert explore.everything() == {"measures": {}, "series": []}
     page = explore.page(tmp_path)

@@ -70,7 +70,7 @@ def _unpack_archive(folder: Path) -> None:
 
 
 def _write_table(folder: Path) -> None:
-    with results.atomic(folder / "checksums.json") as part:
+    with files.atomic(folder / "checksums.json") as part:
         part.write_text("0" * 100_000)
 
 

@@ -24,7 +24,7 @@ import refused
 import torch
 from injection import Counts
 
-from lrsc import results
+from lrsc import files, results
 
 CLUSTER = Path(__file__).parent / "test_cluster_faults.py"
 
@@ -100,7 +100,7 @@ def _write(output: Path, found: dict[str, Counts], **about) -> None:
         "rows": [_row(kind, counts) for kind, counts in found.items()],
         "problems": [f"{kind}: {text}" for kind, c in found.items() for text in c.wrong][:100],
     }  # fmt: skip
-    results.write(output, (json.dumps(whole, indent=1) + "\n").encode())
+    files.write(output, (json.dumps(whole, indent=1) + "\n").encode())
 
 
 def _once(kind: str, seed: str) -> Counts:

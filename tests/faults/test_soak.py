@@ -6,14 +6,13 @@ import pytest
 import soak
 from injection import Counts
 
-from lrsc import results
 from lrsc.bookbuild import faults
 
 
 @pytest.fixture
 def soaked(tmp_path, monkeypatch):
     """Runs the soak with stand-ins for its kinds, for a moment; its exit code and its file."""
-    monkeypatch.setattr(results, "shipped_path", lambda name: tmp_path / f"{name}.nc")
+    monkeypatch.setattr("lrsc.results.path.shipped_folder", lambda: tmp_path)
 
     def run(**kinds):
         clock = iter(range(10**6))  # a second a look
@@ -47,7 +46,7 @@ def test_harm_is_told_with_its_seed(soaked, capsys):
 
 
 def test_a_page_without_counts_says_how_to_make_them(tmp_path, monkeypatch):
-    monkeypatch.setattr(results, "shipped_path", lambda name: tmp_path / f"{name}.nc")
+    monkeypatch.setattr("lrsc.results.path.shipped_folder", lambda: tmp_path)
     assert "Not measured yet" in faults.page() and "make soak" in faults.page()
     (tmp_path / "faults.json").write_text('{"rows": [1]}')
     assert "cannot be read" in faults.page() and "make soak" in faults.page()

@@ -86,8 +86,8 @@ def folder(request, tmp_path_factory) -> tuple[str, Path]:
 def kind(folder, monkeypatch) -> str:
     """A results folder in place of the book's, and no local results."""
     kind, made = folder
-    monkeypatch.setattr(results, "shipped_path", lambda name: made / f"{name}.nc")
-    monkeypatch.setattr(results, "results_root", lambda root=None: made / "local")
+    monkeypatch.setattr("lrsc.results.path.shipped_folder", lambda: made)
+    monkeypatch.setattr("lrsc.results.path.default_root", lambda: made / "local")
     return kind
 
 

@@ -6,7 +6,8 @@ import torch
 import xarray as xr
 from longform import experiment
 
-from lrsc import experiments, models, pages, results, sweep
+from lrsc import experiments, models, pages, results
+from lrsc.runs import identify, load
 from lrsc.studies import compressibilities
 
 
@@ -89,8 +90,8 @@ def test_a_network_is_shrunk_and_measured(tmp_path, monkeypatch, displayed_texts
     pages.show_shrinking(config)
     assert "weights of this run are not here" in displayed_texts.pop()
     options = models.options_for("fcn", "parity")
-    network = models.build("fcn", sweep.load(config).input_shape, 2, **options)
-    torch.save(network.state_dict(), tmp_path / f"{sweep.identify(config)}.pt")
+    network = models.build("fcn", load(config).input_shape, 2, **options)
+    torch.save(network.state_dict(), tmp_path / f"{identify(config)}.pt")
     pages.show_shrinking(config, (0.5,))
     table, caption = displayed_texts
     cells = [row.split("<td>")[1] for row in table.split("<tr>")[2:]]

@@ -5,9 +5,9 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
-from longform import LRS, experiment
+from longform import LRS, assert_nothing_clipped, experiment
 
-from lrsc import claims, pages, plots, results
+from lrsc import claims, pages, plots
 from lrsc.claims import evidence
 from lrsc.pages import front
 
@@ -48,7 +48,7 @@ def test_what_is_shown_has_a_line_and_a_table_row_for_each_row(displayed_texts):
 
 
 def test_without_evidence_the_page_says_how_to_make_some(displayed_texts, monkeypatch, tmp_path):
-    monkeypatch.setattr(results, "shipped_path", lambda name: tmp_path / f"{name}.nc")
+    monkeypatch.setattr("lrsc.results.path.shipped_folder", lambda: tmp_path)
     rows = pages.finding(tmp_path)
     pages.show_finding(rows)
     assert rows == [] and "lrsc sweep synthetic --profile desk" in displayed_texts[0]
@@ -77,8 +77,6 @@ NAMES = [(d, m) for d in ("corrupted_cifar10", "mnist_cifar", "colored_mnist")
     ],
 )
 def test_the_figure_fits_however_many_rows(rows):
-    from test_plots import assert_nothing_clipped
-
     figure = plots.finding(rows)
     assert_nothing_clipped(figure)
     assert len(figure.axes) == 3 and figure.get_label().endswith(".")

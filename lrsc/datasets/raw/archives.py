@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from lrsc.results import atomic
+from lrsc.files import atomic
 
 _BLOCK = 2**16
 

@@ -23,7 +23,7 @@ from typing import Any
 from lrsc import __version__
 from lrsc.datasets.raw import archives
 from lrsc.errors import DataMissing
-from lrsc.results import atomic
+from lrsc.files import atomic
 
 CHECKSUMS = "checksums.json"  # in the data root: path -> SHA-256 at the first verified download
 _BLOCK = 2**16

@@ -240,7 +240,7 @@ def test_ctrl_c_of_data_get_says_what_is_kept(tmp_path, monkeypatch, capsys):
     "name", ["mnist", "cifar10", "cifar100", "celeba", "waterbirds", "imagenet"]
 )
 def test_every_data_script_checks_its_own_set(tmp_path, capsys, name):
-    script = Path(__file__).parent.parent / "data_scripts" / f"{name}.py"
+    script = Path(__file__).parents[2] / "data_scripts" / f"{name}.py"
     spec = importlib.util.spec_from_file_location(f"{name}_script", script)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

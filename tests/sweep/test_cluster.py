@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import importlib
 import re
 import warnings
 
@@ -13,8 +14,11 @@ from distributed import Client, LocalCluster
 
 from lrsc import RunConfig, TrainConfig, cli, experiments, results, sweep
 from lrsc.results import locks
+from lrsc.runs import identify
 from lrsc.sweep import cluster
 from lrsc.sweep.cluster import Task
+
+RUN = importlib.import_module("lrsc.sweep.run")  # `lrsc.sweep.run` is its function
 
 ENDLESS = {"max_epochs": 10**6, "stop_at_accuracy": None}
 calls: list[str] = []  # of functions that a worker calls: they are sent by name
@@ -205,7 +209,7 @@ def test_a_run_at_its_time_limit_fails_keeps_its_checkpoint_and_goes_on_later(
 
 def test_failed_and_running_runs_are_in_the_status(client, tmp_path, monkeypatch, capsys):
     config = experiments.configs("synthetic", "quick")[0]
-    name = sweep.identify(config)
+    name = identify(config)
     locks.note_failure(name, config, "the machine is on fire", 3, tmp_path)
     arguments = ["status", "--profile", "quick", "--results", str(tmp_path)]
     row = experiments.status("quick", tmp_path)[0]
@@ -228,7 +232,7 @@ def test_an_error_of_a_serial_sweep_is_noted_for_the_runs_under_way(tmp_path, mo
         for request in args[3]:
             raise RuntimeError(f"no {request.name}")
 
-    monkeypatch.setattr(sweep, "fit_each", fails)
+    monkeypatch.setattr(RUN, "fit_each", fails)
     with pytest.raises(RuntimeError):
         sweep.run([tiny(0), tiny(1)], root=tmp_path)
     (noted,) = locks.failures(tmp_path)
@@ -239,10 +243,10 @@ def test_a_worker_with_other_data_or_without_the_folder_says_so(tmp_path):
     config = tiny()
     options = {"token": "", "data_root": None}
     with pytest.raises(ValueError, match="parity on this worker is other data than on the client"):
-        sweep._on_worker({"0" * 16: config.to_json()}, {}, options)
+        RUN._on_worker({"0" * 16: config.to_json()}, {}, options)
     options["token"], options["root"] = str(tmp_path / "not-here"), "/results"
     with pytest.raises(ValueError, match="does not see the client's results folder /results"):
-        sweep._on_worker({sweep.identify(config): config.to_json()}, {}, options)
+        RUN._on_worker({identify(config): config.to_json()}, {}, options)
 
 
 @pytest.mark.parametrize(

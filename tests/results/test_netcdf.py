@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 import xarray as xr
-from test_results import run as stored
+from longform import stored
 
 from lrsc import results
 from lrsc.results import netcdf

@@ -10,13 +10,14 @@ import zipfile
 
 import numpy as np
 import pytest
-from test_store import put, result
+from test_care import put, result
 
 from lrsc import results
 from lrsc.cli import main
 from lrsc.sweep import campaign, care, packs
+from lrsc.sweep.plan import COLUMNS, read_plan
 
-HEAD = ",".join(campaign.COLUMNS)
+HEAD = ",".join(COLUMNS)
 
 
 def plan(path, *rows):
@@ -28,7 +29,7 @@ def plan(path, *rows):
 
 
 def test_the_plan_that_ships_names_rows_that_exist_the_paper_s_first():
-    items = campaign.read_plan()
+    items = read_plan()
     assert items[0].name == "colored_mnist resnet18 lr paper"
     assert [item.weight for item in items] == sorted((i.weight for i in items), reverse=True)
     runs = items[0].runs
@@ -46,7 +47,7 @@ def test_values_and_seeds_of_a_plan_replace_or_restrict_the_row_s(tmp_path):
         "1,synthetic,parity,fcn,lr,quick,0.3 0.02,4 5",
         "2,hyperparameters,colored_mnist,resnet18,batch_size,paper,0.01,0",
     )
-    sizes, lrs = campaign.read_plan(file)
+    sizes, lrs = read_plan(file)
     assert [(c.train.lr, c.seed) for c in lrs.runs] == [(0.3, 4), (0.02, 4), (0.3, 5), (0.02, 5)]
     assert [c.train.batch_size for c in sizes.runs] == [100]
 
@@ -63,15 +64,15 @@ def test_values_and_seeds_of_a_plan_replace_or_restrict_the_row_s(tmp_path):
 ])  # fmt: skip
 def test_a_plan_that_cannot_be_used_is_named_with_its_line(tmp_path, row, said):
     with pytest.raises(ValueError, match=said):
-        campaign.read_plan(plan(tmp_path / "plan.csv", *([row] if row else [])))
+        read_plan(plan(tmp_path / "plan.csv", *([row] if row else [])))
 
 
 def test_what_is_no_plan_is_refused(tmp_path):
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match="lacks the columns weight"):
-        campaign.read_plan(tmp_path / "other.csv")
+        read_plan(tmp_path / "other.csv")
     with pytest.raises(ValueError, match="cannot read the plan"):
-        campaign.read_plan(tmp_path / "none.csv")
+        read_plan(tmp_path / "none.csv")
 
 
 @pytest.mark.parametrize(("options", "said"), [

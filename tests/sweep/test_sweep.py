@@ -1,6 +1,7 @@
 """Sweeps: resume, kill, two processes, damaged results, measures from stored material."""
 
 import dataclasses
+import importlib
 import os
 import signal
 import subprocess
@@ -14,6 +15,9 @@ import torch
 import lrsc
 from lrsc import RunConfig, TrainConfig, attribution, experiments, measures, results, sweep
 from lrsc.errors import DataMissing
+from lrsc.runs import identify, load_checkpoint
+
+RUN = importlib.import_module("lrsc.sweep.run")  # `lrsc.sweep.run` is its function
 
 FAST = TrainConfig(lr=0.3, max_epochs=3)
 
@@ -29,7 +33,7 @@ def tiny(seed=0, **train):
 def calls(monkeypatch):
     """Counts trainings."""
     seen = []
-    real = sweep.fit_each
+    real = RUN.fit_each
 
     def counting(model, dataset, configs, requests, *args, **kwargs):
         def counted():
@@ -39,7 +43,7 @@ def calls(monkeypatch):
 
         return real(model, dataset, configs, counted(), *args, **kwargs)
 
-    monkeypatch.setattr(sweep, "fit_each", counting)
+    monkeypatch.setattr(RUN, "fit_each", counting)
     return seen
 
 
@@ -97,8 +101,8 @@ def test_a_truncated_result_is_set_aside_and_run_again(tmp_path, calls, caplog):
 def test_repeated_defaults_name_the_same_run():
     plain = RunConfig("parity", "fcn")
     said = RunConfig("parity", "fcn", data={"rho": 0.1}, model_options={"hidden": (200, 200)})
-    assert sweep.identify(plain) == sweep.identify(said)
-    assert sweep.identify(RunConfig("parity", "fcn", data={"rho": 0.2})) != sweep.identify(plain)
+    assert identify(plain) == identify(said)
+    assert identify(RunConfig("parity", "fcn", data={"rho": 0.2})) != identify(plain)
 
 
 def test_a_diverged_run_is_a_result_without_measures(tmp_path):
@@ -140,6 +144,7 @@ def test_no_runs_and_unknown_executor():
 SCRIPT = """
 import sys, torch
 torch.set_num_threads(1)
+from lrsc.runs import identify, load_checkpoint
 from lrsc import RunConfig, TrainConfig, sweep
 data = {"n_train": 500, "n_noise": 5, "n_core": 3}
 runs = [RunConfig("parity", "fcn", TrainConfig(lr=0.3, max_epochs=3), s, data=data)
@@ -175,7 +180,7 @@ def test_two_processes_share_a_sweep_and_train_nothing_twice(tmp_path):
 
 def test_a_run_another_process_is_at_is_left_to_it(tmp_path, calls):
     fcntl = pytest.importorskip("fcntl", reason="file locks of this kind do not exist here")
-    path = results.run_path(sweep.identify(tiny()), tmp_path)
+    path = results.run_path(identify(tiny()), tmp_path)
     path.parent.mkdir(parents=True)
     with open(path.with_name(f".{path.stem}.lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -184,7 +189,7 @@ def test_a_run_another_process_is_at_is_left_to_it(tmp_path, calls):
 
 
 def test_shipped_runs_count_as_done_unless_raw_is_asked_for(tmp_path, monkeypatch, calls):
-    monkeypatch.setattr(sweep, "shipped_ids", lambda: frozenset({sweep.identify(tiny())}))
+    monkeypatch.setattr(RUN, "shipped_ids", lambda: frozenset({identify(tiny())}))
     assert len(sweep.run([tiny()], root=tmp_path).done_before) == 1 and not calls
     assert len(sweep.run([tiny()], root=tmp_path, raw=True).trained) == 1
 
@@ -213,10 +218,10 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     path = tmp_path / "weights.pt"
     torch.save({"a": torch.zeros(1)}, path)
     with pytest.raises(ValueError, match="does not hold weights of 'fcn'"):
-        sweep.load_checkpoint(path, tiny())
+        load_checkpoint(path, tiny())
     path.write_bytes(b"x")
     with pytest.raises(ValueError, match="does not hold weights"):
-        sweep.load_checkpoint(path, tiny())
+        load_checkpoint(path, tiny())
 
 
 def test_estimate_uses_done_runs_and_the_cap(tmp_path):
@@ -266,7 +271,7 @@ def test_runs_of_one_model_train_together_and_others_in_groups_of_their_own(tmp_
     runs = [tiny(s, lr=lr) for lr in (0.1, 0.3) for s in (0, 1)]
     runs += [tiny(0, optimizer="adam", lr=1e-3), tiny(0, batch_size=50), tiny(5, momentum=0.5)]
     report = sweep.run(runs, root=tmp_path)
-    names = [sweep.identify(run) for run in runs]
+    names = [identify(run) for run in runs]
     assert report.trained == tuple(names) and len(calls) == len(runs)
     found = {name: results.load(results.run_path(name, tmp_path)) for name in names}
     engines = [found[name].attrs["engine"] for name in names]
@@ -292,6 +297,7 @@ def test_an_unknown_engine_is_refused_before_any_work(tmp_path, calls):
 GROUP = """
 import sys, torch
 torch.set_num_threads(2)
+from lrsc.runs import identify, load_checkpoint
 from lrsc import RunConfig, TrainConfig, sweep
 data = {"n_train": 500, "n_noise": 5, "n_core": 3}
 runs = [RunConfig("parity", "fcn", TrainConfig(lr=1e-3, max_epochs=n, stop_at_accuracy=None), s,
@@ -377,7 +383,7 @@ def test_a_quick_run_records_what_quick_rows_ask_for_only():
 def test_attributions_in_a_result_are_those_of_the_methods(tmp_path):
     (name,) = sweep.run([tiny()], root=tmp_path).trained
     found = results.load(results.run_path(name, tmp_path))
-    net, dataset = sweep.load_checkpoint(results.weights_path(name, tmp_path), tiny())
+    net, dataset = load_checkpoint(results.weights_path(name, tmp_path), tiny())
     split = measures.fixed_samples(dataset.test, 100)
     a = attribution.integrated_gradients(net, split.inputs(split.x), split.y)
     assert float(found["attribution_entropy"]) == pytest.approx(

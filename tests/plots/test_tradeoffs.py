@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import xarray as xr
-from longform import LRS, experiment
-from test_plots import assert_nothing_clipped, texts
+from longform import LRS, assert_nothing_clipped, experiment, texts
 
 from lrsc import pages, plots
 

@@ -11,6 +11,7 @@ import xarray as xr
 from lrsc import experiments, plots, results, sweep
 from lrsc.datasets import cifar10
 from lrsc.pages import mechanism
+from lrsc.runs import load
 from lrsc.studies import contrast
 from lrsc.training.probes import fixed_indices
 
@@ -60,7 +61,7 @@ def test_a_comparison_holds_measures_and_maps_of_each_run(done):
     shares = [found[f"deeplift_{r}"].values for r in ("core", "spurious", "noise")]
     np.testing.assert_allclose(np.sum(shares, 0), 1, atol=1e-5)
     # the share of the first run, computed anew
-    dataset = sweep.load(experiments.run_config("double_mnist", "fcn", 0.001, 0, "quick", 3))
+    dataset = load(experiments.run_config("double_mnist", "fcn", 0.001, 0, "quick", 3))
     net = contrast.network_of(
         contrast.runs_of("double_mnist", "fcn", 0.001, "quick", done)[0], done, None
     )

@@ -39,7 +39,7 @@ def notebook(path: Path, *cells: str) -> None:
 @pytest.fixture
 def root(tmp_path, monkeypatch) -> Path:
     """Folder of the small book; local results are looked for beside it."""
-    monkeypatch.setattr(bookbuild.results, "results_root", lambda root=None: tmp_path / "results")
+    monkeypatch.setattr("lrsc.results.path.default_root", lambda: tmp_path / "results")
     root = tmp_path / "small"
     (root / "book").mkdir(parents=True)
     (root / "notebooks").mkdir()

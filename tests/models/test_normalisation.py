@@ -1,6 +1,7 @@
 """The statistics of batch normalisation in which networks are evaluated."""
 
 import copy
+import importlib
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import lrsc
 from lrsc import attribution, experiments, measures, models, pruning, results, sweep
 from lrsc.datasets import BiasedDataset, Split
 from lrsc.models import normalisation
+from lrsc.runs import identify, load_checkpoint
 
 CLASSES = 3
 
@@ -271,7 +273,7 @@ def test_a_network_at_chance_has_no_corrected_prunability(done):
     accuracy = float(whole["chance"].values[0])
     whole["accuracy_pruned_column"][:] = accuracy
     whole["prunability"][:] = 1.0
-    assert np.isnan(experiments._corrected(whole)["prunability_corrected"]).all()
+    assert np.isnan(experiments.open._corrected(whole)["prunability_corrected"]).all()
 
 
 def test_attributions_with_batch_statistics_are_complete():
@@ -327,6 +329,7 @@ def config(model="resnet18", seed=0, **model_options):
     )  # fmt: skip
 
 
+RUN = importlib.import_module("lrsc.sweep.run")  # `lrsc.sweep.run` is its function
 PRUNED = 60
 
 
@@ -334,26 +337,24 @@ PRUNED = 60
 def done(tmp_path_factory):
     root = tmp_path_factory.mktemp("results")
     with pytest.MonkeyPatch.context() as patch:  # seconds, not a minute
-        patch.setattr(sweep, "prune_samples", lambda config, dataset: PRUNED)
-        patch.setattr(sweep, "ATTRIBUTED", 10)
+        patch.setattr(RUN, "prune_samples", lambda config, dataset: PRUNED)
+        patch.setattr("lrsc.measures.result.ATTRIBUTED", 10)
         sweep.run([config(), config("fcn", hidden=(8, 8))], root=root)
     return root
 
 
 def test_new_runs_carry_all_statistics_and_others_no_dimension(done):
     found = {run.attrs["run_id"]: run for run in results.local_runs(done)}
-    deep = found[sweep.identify(config())]
+    deep = found[identify(config())]
     assert deep["statistics"].values.tolist() == list(models.STATISTICS)
     for name in ("unbiased_accuracy", "prunability", "csi", "prunability_magnitude"):
         assert deep[name].dims == ("statistics",) and np.isfinite(deep[name]).all(), name
     assert np.isfinite(deep["attribution_entropy"]).all()
-    net, data = sweep.load_checkpoint(
-        results.weights_path(sweep.identify(config()), done), config()
-    )
+    net, data = load_checkpoint(results.weights_path(identify(config()), done), config())
     again = lrsc.measure(net, data, statistics=models.STATISTICS, prune_samples=PRUNED)
     for name in again.data_vars:
         np.testing.assert_allclose(again[name], deep[name], 1e-3, 0.01, err_msg=str(name))
-    assert "statistics" not in found[sweep.identify(config("fcn", hidden=(8, 8)))].dims
+    assert "statistics" not in found[identify(config("fcn", hidden=(8, 8)))].dims
 
 
 def test_a_file_without_the_dimension_opens_as_running(done, tmp_path):
@@ -393,9 +394,9 @@ def test_old_and_new_files_stand_in_one_table(done, tmp_path):
 
 
 def test_measuring_again_from_weights_fills_what_an_old_file_lacks(done, tmp_path, monkeypatch):
-    monkeypatch.setattr(sweep, "prune_samples", lambda config, dataset: PRUNED)
-    monkeypatch.setattr(sweep, "ATTRIBUTED", 10)
-    name = sweep.identify(config())
+    monkeypatch.setattr(RUN, "prune_samples", lambda config, dataset: PRUNED)
+    monkeypatch.setattr("lrsc.measures.result.ATTRIBUTED", 10)
+    name = identify(config())
     (run,) = [r for r in results.local_runs(done) if r.attrs["run_id"] == name]
     results.save(results.running(run), results.run_path(name, tmp_path))
     weights = results.weights_path(name, tmp_path)
@@ -409,8 +410,8 @@ def test_measuring_again_from_weights_fills_what_an_old_file_lacks(done, tmp_pat
 
 def test_corrected_prunability_is_computed_of_stored_accuracies(done):
     whole = experiments.open_runs([config()], done)
-    again = experiments._corrected(whole.drop_vars("prunability_corrected"))
-    stored = [r for r in results.local_runs(done) if r.attrs["run_id"] == sweep.identify(config())]
+    again = experiments.open._corrected(whole.drop_vars("prunability_corrected"))
+    stored = [r for r in results.local_runs(done) if r.attrs["run_id"] == identify(config())]
     mode = str(whole["statistics"].values[0])
     np.testing.assert_allclose(
         again["prunability_corrected"].values,
@@ -422,9 +423,9 @@ def test_corrected_prunability_is_computed_of_stored_accuracies(done):
 
 
 def test_initialisation_is_an_option_that_names_the_run():
-    names = {sweep.identify(c) for c in (config(), config(init="torch"))}
+    names = {identify(c) for c in (config(), config(init="torch"))}
     assert len(names) == 2
-    assert sweep.identify(config(init="torchvision")) == sweep.identify(config())
+    assert identify(config(init="torchvision")) == identify(config())
 
 
 @pytest.mark.parametrize(

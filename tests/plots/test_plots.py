@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from longform import LRS, MEASURES, bits, experiment, images
+from longform import LRS, MEASURES, assert_nothing_clipped, bits, draw, experiment, images, texts
 
 from lrsc import plots
 
@@ -29,31 +29,6 @@ CASES = {
     "collapsed": experiment(collapsed=((0.3, 1),)),
     "all diverged": experiment(diverged=tuple((lr, s) for lr in LRS for s in (0, 1, 2))),
 }
-
-
-def draw(figure):
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return canvas.get_renderer()
-
-
-def texts(figure) -> list[str]:
-    from matplotlib.text import Text
-
-    return [t.get_text() for t in figure.findobj(Text) if t.get_text() and t.get_visible()]
-
-
-def assert_nothing_clipped(figure):
-    from matplotlib.text import Text
-
-    drawn = figure.get_tightbbox(draw(figure))  # inches, over all that is drawn
-    width, height = figure.get_size_inches()
-    assert min(drawn.x0, drawn.y0) >= -0.01, drawn
-    assert drawn.x1 <= width + 0.01 and drawn.y1 <= height + 0.01, drawn
-    for text in figure.findobj(Text):
-        assert not text.get_text() or text.get_fontsize() >= 10, text
 
 
 @pytest.mark.parametrize("case", CASES)

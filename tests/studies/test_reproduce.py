@@ -92,7 +92,7 @@ def test_other_data_are_refused_before_any_training(folder, tmp_path, monkeypatc
 
 @pytest.mark.parametrize("name", ["0123456789abcdef", "nowhere.nc"])
 def test_what_is_not_there_is_named(tmp_path, monkeypatch, name):
-    monkeypatch.setattr(results, "shipped_path", lambda name: tmp_path / f"{name}.nc")
+    monkeypatch.setattr("lrsc.results.path.shipped_folder", lambda: tmp_path)
     with pytest.raises(ValueError, match=f"{name}.* is no file, no run in .* and none that ships"):
         reproduce.reproduce(name, root=tmp_path)
 
@@ -112,7 +112,7 @@ def test_a_shipped_run_is_found_without_the_padding_of_others(folder, tmp_path, 
     wide = run.copy()
     wide.attrs["run_id"] = "f" * 16
     wide["group_accuracy"] = (("class", "bias"), np.ones((5, 5)))
-    monkeypatch.setattr(results, "shipped_path", lambda name: tmp_path / f"{name}.nc")
+    monkeypatch.setattr("lrsc.results.path.shipped_folder", lambda: tmp_path)
     results.save(results.combine([run, wide]), results.shipped_path(experiments.names()[0]))
     found = reproduce.reproduce(path.stem, root=tmp_path)
     assert found.ok and not found.differences and "equal bit for bit" in found.verdict

@@ -85,7 +85,7 @@ def test_a_run_without_raw_material_is_named():
 @pytest.fixture
 def shipped(tmp_path, monkeypatch):
     path = tmp_path / "book" / "compressibility.nc"
-    monkeypatch.setattr(results, "shipped_path", lambda name: path)
+    monkeypatch.setattr("lrsc.results.path.shipped_folder", lambda: path.parent)
     return path
 
 

@@ -5,25 +5,10 @@ import logging
 import numpy as np
 import pytest
 import xarray as xr
+from longform import stored as run
 
-from lrsc import RunConfig, TrainConfig, results
-from lrsc.measures import as_dataset
+from lrsc import files, results
 from lrsc.results import units
-
-
-def run(name="0123456789abcdef", lr=0.1, seed=0, accuracy=0.5, **attrs):
-    config = RunConfig("colored_mnist", "fcn", TrainConfig(lr=lr), seed=seed)
-    found = as_dataset({
-        "unbiased_accuracy": accuracy,
-        "accuracy_pruned_column": np.linspace(0.9, 0.1, 9),
-        "group_accuracy": np.eye(2),
-    })  # fmt: skip
-    found["representation"] = (("sample", "unit"), np.zeros((4, 3), np.float16))
-    found.attrs = {
-        "run_id": name, "config": config.to_json(), "status": "converged", "source_id": "digits",
-        "wall_seconds": 1.0, "n_train": 1200,
-    } | attrs  # fmt: skip
-    return found
 
 
 def test_a_saved_run_comes_back_equal(tmp_path):
@@ -43,7 +28,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_trace(tmp_path):
     path = tmp_path / "a.nc"
     results.save(run(), path)
     before = path.read_bytes()
-    with pytest.raises(RuntimeError), results.atomic(path) as part:
+    with pytest.raises(RuntimeError), files.atomic(path) as part:
         part.write_bytes(b"half")
         raise RuntimeError
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
@@ -78,7 +63,7 @@ def test_a_run_of_another_version_is_left_where_it_is(tmp_path, caplog):
 
 
 def test_what_ships_is_named_as_readers_know_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(results, "shipped_path", lambda name: tmp_path / f"{name}.nc")
+    monkeypatch.setattr("lrsc.results.path.shipped_folder", lambda: tmp_path)
     assert results.shipped("a") is None
     results.save(run(), tmp_path / "a.nc")
     found = results.shipped("a", ["kappa", "config"])

@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 import xarray as xr
-from test_results import run as stored
+from longform import stored
 
 from lrsc import experiments, results
 from lrsc.results import consolidated, netcdf, units
@@ -181,7 +181,7 @@ def test_readers_and_writers_at_the_same_time(tmp_path, monkeypatch):
 
 
 def test_curves_of_the_runs_that_are_opened_come_through(tmp_path, monkeypatch, forgotten):
-    monkeypatch.setattr(results, "shipped_path", lambda name: tmp_path / "shipped" / f"{name}.nc")
+    monkeypatch.setattr("lrsc.results.path.shipped_folder", lambda: tmp_path / "shipped")
     configs = experiments.configs("mechanism", "quick")[:2]
     assert {"dynamics"} <= set(experiments.recording(configs[0]))
     for n, config in enumerate(configs):

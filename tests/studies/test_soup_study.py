@@ -6,6 +6,7 @@ import torch
 
 from lrsc import cli, experiments, measures, pages, results, sweep
 from lrsc.claims import settings
+from lrsc.runs import load_checkpoint
 from lrsc.studies import soups
 
 LRS = (0.05, 0.2)
@@ -31,7 +32,7 @@ def compared(done):
 @pytest.fixture
 def book(tmp_path, monkeypatch):
     """A folder in place of book/results."""
-    monkeypatch.setattr(results, "shipped_path", lambda name: tmp_path / f"{name}.nc")
+    monkeypatch.setattr("lrsc.results.path.shipped_folder", lambda: tmp_path)
     return tmp_path
 
 
@@ -48,7 +49,7 @@ def test_a_soup_a_seed_beside_its_networks_as_they_were_measured(done, compared)
     states = [torch.load(results.weights_path(str(compared["run_id"].values[i]), done))
               for i in (3, 4)]  # fmt: skip
     config = experiments.run_config("parity", "fcn", LRS[0], 1, "quick", 1)
-    net, data = sweep.load_checkpoint(
+    net, data = load_checkpoint(
         results.weights_path(str(compared["run_id"].values[3]), done), config
     )
     net.load_state_dict({k: (states[0][k] + states[1][k]) / 2 for k in states[0]})

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import xarray as xr
-from test_results import run as stored
+from longform import stored
 
 from lrsc import experiments, results
 from lrsc.experiments import paper
@@ -23,7 +23,7 @@ def quick(number, lr, seed=0, accuracy=0.5, **attrs):
 
 @pytest.fixture(autouse=True)
 def nothing_shipped(monkeypatch, tmp_path):
-    monkeypatch.setattr(results, "shipped_path", lambda name: tmp_path / "shipped" / f"{name}.nc")
+    monkeypatch.setattr("lrsc.results.path.shipped_folder", lambda: tmp_path / "shipped")
 
 
 PLANNED = [
@@ -203,7 +203,7 @@ def test_a_row_without_a_plan_says_which_profiles_it_has():
 def test_runs_stand_under_every_row_they_are_of_and_no_other():
     runs = experiments.configs("hyperparameters", "quick")
     found = xr.Dataset(coords={"config": ("run", [config.to_json() for config in runs])})
-    labelled = experiments._in_rows(found, "hyperparameters")
+    labelled = experiments.open._in_rows(found, "hyperparameters")
     names = labelled["hyperparameter"].values.tolist()
     rows = [r for r in experiments.EXPERIMENTS["hyperparameters"] if "quick" in r.plans]
     planned = {r.hyperparameter: len(r.plans["quick"].values) for r in rows}
@@ -215,7 +215,7 @@ def test_runs_stand_under_every_row_they_are_of_and_no_other():
 def test_a_run_at_an_lr_of_ones_own_is_of_the_rows_that_sweep_it():
     runs = experiments.configs("optimizers_schedules", "quick", hyperparameter="adam", lrs=[0.05])
     found = xr.Dataset(coords={"config": ("run", [config.to_json() for config in runs])})
-    labelled = experiments._in_rows(found, "optimizers_schedules")
+    labelled = experiments.open._in_rows(found, "optimizers_schedules")
     assert labelled["hyperparameter"].values.tolist() == ["adam"]
     assert labelled["value"].values.tolist() == [0.05]
 

@@ -251,7 +251,7 @@ def test_choices_show_a_row_for_each_option(monkeypatch):
 
 
 def test_norm_spread_is_shown_of_shipped_runs_that_have_one(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("lrsc.results.shipped_path", lambda name: tmp_path / f"{name}.nc")
+    monkeypatch.setattr("lrsc.results.path.shipped_folder", lambda: tmp_path)
     pages.show_norm_spread("fcn")
     assert "Markdown" in capsys.readouterr().out  # nothing measured
     ds = experiment(lrs=(0.1, 0.3), seeds=(0,))
@@ -272,7 +272,7 @@ def test_norm_spread_is_shown_of_shipped_runs_that_have_one(tmp_path, monkeypatc
 
 def test_pruning_criteria_are_ratios_to_the_unpruned_accuracy(tmp_path, monkeypatch, capsys):
     path, shown = tmp_path / "pruning_criteria.nc", []
-    monkeypatch.setattr("lrsc.results.shipped_path", lambda name: path)
+    monkeypatch.setattr("lrsc.results.path.shipped_folder", lambda: tmp_path)
     pages.show_pruning_criteria()
     assert "Markdown" in capsys.readouterr().out  # nothing measured
     kappas = [k / 10 for k in range(10)]
@@ -306,8 +306,8 @@ def test_settings_are_shown_where_they_are_measured(monkeypatch, tmp_path, displ
     assert "FCN, S1" in table and "ResNet18, S2" in table and "rho = 0.02" in table
     assert "mnist" in text and "lrsc sweep choices" in text and "LR 0.15" in sentence
     displayed_texts.clear()
-    monkeypatch.setattr("lrsc.results.shipped_path", lambda name: tmp_path / f"{name}.nc")
-    monkeypatch.setattr("lrsc.results.results_root", lambda root=None: tmp_path)
+    monkeypatch.setattr("lrsc.results.path.shipped_folder", lambda: tmp_path)
+    monkeypatch.setattr("lrsc.results.path.default_root", lambda: tmp_path)
     pages.show_settings()
     pages.show_statistics()
     assert len(displayed_texts) == 1 and "Not measured" in displayed_texts[0]
@@ -332,7 +332,7 @@ def test_a_card_says_where_a_data_set_is_from(name, options, says, monkeypatch):
 
 
 def test_a_benchmark_is_shown_as_measured(tmp_path, monkeypatch, displayed):
-    monkeypatch.setattr("lrsc.results.shipped_path", lambda name: tmp_path / f"{name}.nc")
+    monkeypatch.setattr("lrsc.results.path.shipped_folder", lambda: tmp_path)
     columns = {"model": "Model", "ms": "Step (ms)", "share": "Of the peak (%)"}
     pages.show_benchmark("times", columns)
     assert "Not measured yet" in displayed[0][-1]
@@ -346,7 +346,7 @@ def test_a_benchmark_is_shown_as_measured(tmp_path, monkeypatch, displayed):
 
 
 def test_rows_of_a_benchmark_can_be_chosen_and_gaps_are_said(tmp_path, monkeypatch, displayed):
-    monkeypatch.setattr("lrsc.results.shipped_path", lambda name: tmp_path / f"{name}.nc")
+    monkeypatch.setattr("lrsc.results.path.shipped_folder", lambda: tmp_path)
     rows = [{"table": "a", "rate": 3.0}, {"table": "a", "rate": None}, {"table": "b", "rate": 7.0}]
     found = {"machine": {"cores": 2, "device": "a CPU"}, "made_by": "python a.py", "rows": rows}
     (tmp_path / "times.json").write_text(json.dumps(found))
@@ -359,7 +359,7 @@ def test_rows_of_a_benchmark_can_be_chosen_and_gaps_are_said(tmp_path, monkeypat
 
 
 def test_throughput_is_shown_with_machine_and_maker(tmp_path, monkeypatch, displayed):
-    monkeypatch.setattr("lrsc.results.shipped_path", lambda name: tmp_path / f"{name}.nc")
+    monkeypatch.setattr("lrsc.results.path.shipped_folder", lambda: tmp_path)
     pages.show_throughput("times", table="growth")
     assert "Not measured yet" in displayed[0][-1]
     row = {

@@ -8,11 +8,12 @@ import zipfile
 
 import numpy as np
 import pytest
-from test_results import run as stored
+from longform import stored
 
-from lrsc import RunConfig, TrainConfig, results, sweep
+from lrsc import RunConfig, TrainConfig, files, results
 from lrsc.cli import main
 from lrsc.results import locks, netcdf
+from lrsc.runs import identify
 from lrsc.sweep import care
 
 OLD = 3 * care.DAY
@@ -20,14 +21,14 @@ OLD = 3 * care.DAY
 
 @pytest.fixture(autouse=True)
 def nothing_shipped(monkeypatch, tmp_path):
-    monkeypatch.setattr(results, "shipped_path", lambda name: tmp_path / "shipped" / f"{name}.nc")
-    monkeypatch.setattr(sweep, "shipped_ids", frozenset)
+    monkeypatch.setattr("lrsc.results.path.shipped_folder", lambda: tmp_path / "shipped")
+    monkeypatch.setattr(care, "shipped_ids", frozenset)
 
 
 def result(seed=0, accuracy=0.5, **attrs):
     """A result under its own name."""
     config = RunConfig("parity", "fcn", TrainConfig(lr=0.2), seed, source="embedded")
-    found = stored(sweep.identify(config), accuracy=accuracy, config=config.to_json(), **attrs)
+    found = stored(identify(config), accuracy=accuracy, config=config.to_json(), **attrs)
     about = {"units": "1", "long_name": "for a test"}
     for name in ("epochs", "steps", "train_accuracy", "prunability"):
         found[name] = ((), 1.0, about)
@@ -250,9 +251,9 @@ def test_a_checkpoint_stays_where_the_result_is_damaged(littered):
 
 def test_parts_of_processes_that_ended_go_after_an_hour(tmp_path):
     path = tmp_path / "runs" / "a.nc"
-    with results.atomic(path) as part:
+    with files.atomic(path) as part:
         mine = part.name
-        assert not results.left_behind(part)
+        assert not files.left_behind(part)
     folder, other = path.parent, mine.replace(f"-{os.getpid()}.", "-4194305.")
     for name in (mine, other, mine.replace(mine.split(".")[-3], "0-4194305")):
         (folder / name).write_bytes(b"")

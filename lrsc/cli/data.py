@@ -1,0 +1,98 @@
+"""lrsc data: list, get and check the data sets."""
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from lrsc.cli.options import EPILOG, table
+
+
+def add(commands) -> None:
+    """The command and its options."""
+    parser = commands.add_parser("data", help="list, get and check the data sets")
+    actions = parser.add_subparsers(required=True, metavar="action")
+    for action, text in (
+        ("list", "what there is: present, size, licence, source"),
+        ("get", "fetch, verify and lay out a data set; resumes"),
+        ("check", "verify a data set, or all that is there"),
+        ("path", "where data and caches are looked for"),
+    ):
+        add = actions.add_parser(action, help=text, epilog=EPILOG)
+        if action in ("get", "check"):
+            add.add_argument("name", nargs="?" if action == "check" else None)
+        if action == "list":
+            add.add_argument("--json", action="store_true", help="the same rows for programs")
+        add.add_argument("--data-root", "--root", type=Path, help="data root (default $LRSC_DATA)")
+        add.set_defaults(command=_data, action=action, kept="What was fetched is kept")
+
+
+def _data(args) -> int | None:
+    from lrsc import datasets
+    from lrsc.datasets.raw import on_disk
+
+    root = datasets.data_root(args.data_root)
+    if getattr(args, "name", None) is not None and not on_disk.raw_sets(args.name, root):
+        print(f"{args.name} is generated: there is nothing to {args.action}")
+        return 0
+    action = {"list": _data_list, "get": _data_get, "check": _data_check, "path": _data_path}
+    try:
+        return action[args.action](args, root)
+    except BrokenPipeError:
+        raise
+    except (ValueError, OSError) as error:  # a file, the network, a folder not to be written
+        print(f"lrsc: {error}", file=sys.stderr)
+        return 1
+
+
+def _data_path(args, root: Path) -> None:
+    from lrsc.datasets.raw import cache
+
+    print(f"data root     {root}{'' if root.is_dir() else ' (not there yet)'}")
+    print(f"cache folder  {cache.folder()}")
+
+
+def _data_list(args, root: Path) -> None:
+    from lrsc.datasets.raw import on_disk
+
+    rows = on_disk.listing(root)
+    if args.json:
+        print(json.dumps({"rows": rows}))
+        return
+    columns = ("name", "present", "size", "licence", "source", "needs")
+    shown = [row | {"size": _bytes(row["size"]), "needs": ", ".join(row["needs"])} for row in rows]
+    print(table(columns, [tuple(row[c] or "-" for c in columns) for row in shown]))
+    print(f"present: in {root}, not verified (lrsc data check); size: to fetch, where published")
+
+
+def _data_get(args, root: Path) -> int:
+    from lrsc.datasets.raw import on_disk
+
+    return _findings(on_disk.get(args.name, root), complete=True)
+
+
+def _data_check(args, root: Path) -> int:
+    from lrsc.datasets.raw import on_disk
+
+    if args.name is not None:
+        return _findings(on_disk.check(args.name, root), complete=True)
+    failed = 0
+    for row in on_disk.listing(root):
+        if row["present"] in ("yes", "partly") and not row["needs"]:
+            failed |= _findings(on_disk.check(row["name"], root), complete=False)
+        elif row["present"] == "no" and not row["needs"]:
+            print(f"{row['name']}: not here")
+    return failed
+
+
+def _findings(findings: Iterable, complete: bool) -> int:
+    """Print them as they come; 1 if one is wrong or, where all must be complete, missing."""
+    states = set()
+    for found in findings:
+        print(f"{found.path}: {found.state} ({found.detail})", flush=True)
+        states.add(found.state)
+    return int("wrong" in states or (complete and "missing" in states))
+
+
+def _bytes(n: int | None) -> str:
+    return "" if n is None else f"{n / 1e9:.1f} GB" if n >= 1e9 else f"{n / 1e6:.0f} MB"

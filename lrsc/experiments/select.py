@@ -1,0 +1,211 @@
+"""The runs of an experiment in a profile, chosen from its rows."""
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from lrsc import datasets, models, results
+from lrsc.config import RunConfig, TrainConfig
+from lrsc.errors import check_names
+from lrsc.experiments.rows import EXPERIMENTS as EXPERIMENTS
+from lrsc.experiments.rows import Row
+
+PROFILES = ("quick", "desk", "paper")  # from the smallest to the paper's own settings
+DESK_TRAIN = 10_000  # training samples of the desk profile
+LARGE_IMAGES = ("celeba", "waterbirds", "imagenet")  # trained with batches of 16
+LR = 0.1  # where a row does not say
+
+
+def names() -> list[str]:
+    """Names of the experiments."""
+    return list(EXPERIMENTS)
+
+
+def configs(
+    name: str,
+    profile: str = "quick",
+    dataset: str | None = None,
+    model: str | None = None,
+    lrs: Iterable[float] | None = None,
+    seeds: Iterable[int] | None = None,
+    hyperparameter: str | None = None,
+) -> list[RunConfig]:
+    """The runs of an experiment in a profile, restricted to a data set or model where given.
+
+    lrs: replace the plan's own, and leave out rows that sweep something else; seeds: replace the
+    plan's own. hyperparameter: only the row of this name ('lr', 'l2', 'adam', ...). Each run comes
+    once, also where it stands in several rows. Raises ValueError for unknown names, for a data
+    set, model and hyperparameter that are no row of the experiment, and for an empty list.
+    """
+    check_names("experiment", [name], EXPERIMENTS)
+    check_names("profile", [profile], PROFILES)
+    rows = EXPERIMENTS[name]
+    given = {"dataset": dataset, "model": model, "hyperparameter": hyperparameter}
+    for field, value in given.items():
+        if value is not None:
+            kind = "data set" if field == "dataset" else field
+            check_names(f"{kind} of {name!r}", [value], dict.fromkeys(
+                getattr(r, field) for r in rows))  # fmt: skip
+            rows = tuple(r for r in rows if getattr(r, field) == value)
+    asked = " ".join([f"experiment {name!r}", *filter(None, given.values())])
+    has = [p for p in PROFILES if any(p in r.plans for r in rows)]
+    rows = tuple(r for r in rows if profile in r.plans)
+    if not rows:
+        raise ValueError(f"{asked} has no runs in profile {profile!r}, only in {' and '.join(has)}")
+    if lrs is not None:
+        lrs = tuple(lrs)
+        rows = tuple(r for r in rows if r.knob == "lr")
+        if not rows:
+            raise ValueError(f"lrs: {asked} sweeps something else than the LR; leave lrs out")
+    if seeds is not None:
+        seeds = tuple(seeds)
+    return list(dict.fromkeys(c for r in rows for c in runs_of_row(r, profile, lrs, seeds)))
+
+
+def runs_of_row(
+    row: Row,
+    profile: str,
+    values: Sequence[float] | None = None,
+    seeds: Sequence[int] | None = None,
+) -> list[RunConfig]:
+    """The runs of one row, value by value; values and seeds: instead of the plan's."""
+    plan = row.plans[profile]
+    values = plan.values if values is None else values
+    seeds = plan.seeds if seeds is None else seeds
+    if not values or not seeds:
+        raise ValueError("lrs and seeds must not be empty: give at least one value of each")
+    return [
+        run_config(
+            row.dataset, row.model, LR, seed, profile, plan.max_epochs, row.data,
+            row.train | row.setting(value), row.model_options,
+        )
+        for value in values
+        for seed in seeds
+    ]  # fmt: skip
+
+
+def knob(name: str, dataset: str, model: str, hyperparameter: str) -> str:
+    """The field of TrainConfig that a row of an experiment sweeps."""
+    return rows_of(name, (dataset, model, hyperparameter))[0].knob
+
+
+def recording(config: RunConfig) -> dict[str, int]:
+    """Probes that a sweep records of a run, and the iterations between two calls.
+
+    All that any experiment with a row of this data set, model and settings asks for in the run's
+    profile: one run serves several figures.
+    """
+    return dict(_recording(dataclasses.replace(config, seed=0)))
+
+
+@functools.lru_cache(maxsize=10_000)
+def _recording(config: RunConfig) -> dict[str, int]:
+    found: dict[str, int] = {}
+    profile = profile_of(config)
+    for row in itertools.chain.from_iterable(EXPERIMENTS.values()):
+        if row.record and profile in row.plans and is_of_row(config, row):
+            found |= row.record
+    if config.source == "embedded":
+        found = {probe: max(1, every // 10) for probe, every in found.items()}
+    return found
+
+
+def is_of_row(config: RunConfig, row: Row) -> bool:
+    """Whether a run differs from those of a row in knob, seed, cap and size of data only."""
+    if (config.dataset, config.model) != (row.dataset, row.model):
+        return False
+    if dict(config.model_options) != row.model_options:
+        return False
+    batch = 16 if config.dataset in LARGE_IMAGES else 100
+    usual: dict = {"lr": LR, "max_epochs": config.train.max_epochs}
+    data = {k: v for k, v in config.data if k != "n_train"}
+    knob = {row.knob: getattr(config.train, row.knob)}
+    train = TrainConfig(**(usual | {"batch_size": batch} | row.train | knob))
+    return data == row.data and config.train == train
+
+
+def run_config(
+    dataset: str,
+    model: str,
+    lr: float,
+    seed: int,
+    profile: str,
+    max_epochs: int = 1000,
+    data: Mapping | None = None,
+    train: Mapping | None = None,
+    model_options: Mapping | None = None,
+) -> RunConfig:
+    """One run in a profile: its data source, batch size and number of training samples.
+
+    data: further options of the data set; those that repeat a default are dropped, and n_train
+    stands in place of the profile's. train: further fields of TrainConfig; model_options: options
+    of the model.
+    """
+    check_names("data set", [dataset], datasets.names())
+    check_names("model", [model], models.BUILDERS)
+    check_names("profile", [profile], PROFILES)
+    known = datasets.options(dataset)
+    options = {k: v for k, v in (data or {}).items() if v != known.get(k)}
+    if profile == "desk" and dataset != "parity":  # which has 10 000 in every profile
+        options.setdefault("n_train", DESK_TRAIN)
+    batch = 16 if dataset in LARGE_IMAGES else 100  # as the paper has it
+    usual: dict = {"lr": lr, "max_epochs": max_epochs, "batch_size": batch}
+    return RunConfig(
+        dataset,
+        model,
+        TrainConfig(**(usual | dict(train or {}))),
+        seed,
+        data=options,
+        model_options=model_options or {},
+        source="embedded" if profile == "quick" else "real",
+    )
+
+
+def usual_data(dataset: str, model: str) -> Mapping:
+    """Options of a data set in this model's row of the LR alone: rho, where it has its own."""
+    for row in itertools.chain.from_iterable(EXPERIMENTS.values()):
+        if (row.dataset, row.model, row.knob, row.train) == (dataset, model, "lr", {}):
+            return row.data
+    return {}
+
+
+def is_planned(config: RunConfig, row: Row) -> bool:
+    """Whether a run is one of a row: of its values of the knob, or of any LR where that is it."""
+    planned = [value for plan in row.plans.values() for value in plan.values]
+    value = results.value_of(config, row.knob)
+    return is_of_row(config, row) and (
+        row.knob == "lr" or bool(np.isclose(value, planned, rtol=0.02).any())
+    )
+
+
+def profile_of(config: RunConfig) -> str:
+    """The profile a run's data settings belong to."""
+    if config.source == "embedded":
+        return "quick"
+    return "desk" if "n_train" in dict(config.data) else "paper"
+
+
+def row_keys(name: str) -> list[tuple[str, str, str]]:
+    """Data sets, models and hyperparameters of an experiment's rows, in its order."""
+    return list(dict.fromkeys((r.dataset, r.model, r.hyperparameter) for r in EXPERIMENTS[name]))
+
+
+def rows_of(name: str, key: tuple[str, str, str]) -> list[Row]:
+    return [r for r in EXPERIMENTS[name] if (r.dataset, r.model, r.hyperparameter) == key]
+
+
+def planned_runs(
+    name: str, profile: str, dataset: str, model: str, hyperparameter: str
+) -> list[RunConfig]:
+    """The runs of rows of one key, none where the profile has no plan for them."""
+    rows = rows_of(name, (dataset, model, hyperparameter))
+    found = (c for row in rows if profile in row.plans for c in runs_of_row(row, profile))
+    return list(dict.fromkeys(found))
+
+
+def recorded(name: str) -> tuple[str, ...]:
+    """Probes whose curves belong to an experiment."""
+    return tuple(dict.fromkeys(probe for row in EXPERIMENTS[name] for probe in row.record))

@@ -1,0 +1,125 @@
+"""What is done of the experiments, what is missing, and what that is likely to take."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from lrsc import results
+from lrsc.config import RunConfig
+from lrsc.errors import check_names
+from lrsc.experiments.found import find_places, key_of, local_runs, shipped
+from lrsc.experiments.rows import EXPERIMENTS as EXPERIMENTS
+from lrsc.experiments.select import PROFILES, names, planned_runs, profile_of, row_keys
+from lrsc.results import locks
+
+
+def known_runs(root: str | Path | None = None) -> xr.Dataset | None:
+    """Epochs of all runs that are done, local or shipped, in long form; None if there are none."""
+    of_book = (shipped(name) for name in EXPERIMENTS)
+    found = [f for f in (*local_runs(root), *of_book) if f is not None]
+    keys = ["dataset", "model", "data", "lr", "epochs", "train_seconds"]
+    return xr.concat([f.reset_coords()[keys] for f in found], "run") if found else None
+
+
+def estimate_epochs(config: RunConfig, known: xr.Dataset | None) -> float:
+    """Epochs a run is likely to need: those of the done run nearest in LR, else its cap.
+
+    Of runs on as much and the same data, where there are some.
+    """
+    if known is not None:
+        chosen = _alike(config, known)
+        epochs, lr = chosen["epochs"].values, chosen["lr"].values
+        if len(epochs):
+            nearest = np.abs(np.log(lr / config.train.lr)).argmin()
+            return float(min(epochs[nearest], config.train.max_epochs))
+    return float(config.train.max_epochs) if math.isfinite(config.train.max_epochs) else 0.0
+
+
+def _alike(config: RunConfig, known: xr.Dataset) -> xr.Dataset:
+    """Runs of a run's data set and model; of those only the ones with its data options, if any."""
+    same = (known["dataset"] == config.dataset) & (known["model"] == config.model)
+    alike = same & (known["data"] == results.options_text(config.data))
+    return known.isel(run=(alike if alike.any() else same).values)
+
+
+def expected_seconds(config: RunConfig, known: xr.Dataset | None) -> float:
+    """Seconds that a run is likely to train, by done runs of its data set and model.
+
+    Infinity where there are none: nobody knows.
+    """
+    if known is None:
+        return math.inf
+    chosen = _alike(config, known)
+    epochs, seconds = chosen["epochs"].values, chosen["train_seconds"].values
+    fine = (epochs > 0) & np.isfinite(seconds)
+    if not fine.any():
+        return math.inf
+    return estimate_epochs(config, known) * float(np.median(seconds[fine] / epochs[fine]))
+
+
+def status(profile: str | None = None, root: str | Path | None = None) -> list[dict]:
+    """What is done of every experiment: one row for each profile and row of its table.
+
+    missing: neither done nor running now; of those, failed ones have been tried. seconds: that one
+    process needs for what is not done, by the done runs of the same data set and model; None where
+    there are none.
+    """
+    if profile is not None:
+        check_names("profile", [profile], PROFILES)
+    of_book = (shipped(other) for other in EXPERIMENTS)
+    sources = [*local_runs(root), *(s for s in of_book if s is not None)]
+    diverged = [(source["status"].values == "diverged").tolist() for source in sources]
+    known = known_runs(root)
+    running, failed = (
+        {
+            (profile_of(c), key_of(c))
+            for note in notes
+            for c in [RunConfig.from_json(note["config"])]
+        }
+        for notes in (locks.running(root), locks.failures(root))
+    )
+    # seeds make no difference
+    seconds_of = functools.cache(lambda config: expected_seconds(config, known))
+    rows = []
+    for candidate in [profile] if profile else PROFILES:
+        for name in EXPERIMENTS:
+            for key in row_keys(name):
+                wanted = planned_runs(name, candidate, *key)
+                if not wanted:
+                    continue
+                places = find_places(sources, wanted, candidate)
+                ended = {sources[number]["key"].values[row] for number, row in places}
+                to_do = {(candidate, key_of(c)): c for c in wanted if key_of(c) not in ended}
+                now = len(running & set(to_do))
+                seconds = sum(seconds_of(dataclasses.replace(c, seed=0)) for c in to_do.values())
+                rows.append({
+                    "profile": candidate, "experiment": name, "dataset": key[0],
+                    "model": key[1], "hyperparameter": key[2],
+                    "runs": len(wanted), "done": len(places),
+                    "diverged": sum(diverged[number][row] for number, row in places),
+                    "running": now, "failed": len(failed & set(to_do)),
+                    "missing": len(wanted) - len(places) - now,
+                    "seconds": seconds if math.isfinite(seconds) else None,
+                })  # fmt: skip
+    return rows
+
+
+def is_done(name: str, root: str | Path | None = None, probes: Iterable[str] = ()) -> bool:
+    """Whether a run's result stands and can be read, and holds the curves of these probes."""
+    found = results.load_run(results.run_path(name, root))
+    return found is not None and all(f"{probe}_step" in found for probe in probes)
+
+
+@functools.cache
+def shipped_ids() -> frozenset[str]:
+    """Names of the runs that ship with the book: they count as done."""
+    ids: set[str] = set()
+    for experiment in names():
+        if (found := shipped(experiment)) is not None:
+            ids |= set(found["run_id"].values.tolist())
+    return frozenset(ids)

@@ -1,0 +1,175 @@
+"""What a trained run's result holds: measures, curves of training, attributions, raw material."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import nn
+
+from lrsc import datasets, measures, models
+from lrsc.config import RunConfig
+from lrsc.training import Trained
+
+ATTRIBUTED = 100  # of the fixed test inputs, on which attributions are computed
+FEW_PRUNED = 2000  # unbiased test images on which most networks are pruned
+# the same in the quick profile, which is no evidence; training images for recalibration as well
+QUICK_PRUNED, QUICK_ATTRIBUTED = 100, 20
+
+
+def result_each(
+    trained: Sequence[Trained], dataset: datasets.BiasedDataset, prune_samples: int
+) -> list[xr.Dataset]:
+    """Measures and raw material of trained runs of one model, their pruning curves together.
+
+    A diverged one has no measures of its network; a run whose network gives NaN or infinity on the
+    test split has diverged as well.
+    """
+    fine, seen = [], []
+    for run in (run for run in trained if run.status != "diverged"):
+        what = measures.observe(run.model, dataset)
+        if bool(what.z.isfinite().all() & what.logits.isfinite().all()):
+            fine.append(run)
+            seen.append(what)
+        else:
+            run.status, run.train_accuracy = "diverged", math.nan
+    measured = of_networks([run.model for run in fine], dataset, prune_samples, seen)
+    of_network = {id(run): found for run, found in zip(fine, measured, strict=True)}
+    return [
+        xr.merge([of_training(run), of_network.get(id(run), measures.nothing())]) for run in trained
+    ]
+
+
+def of_networks(
+    networks: Sequence[nn.Module], dataset: datasets.BiasedDataset, prune_samples: int,
+    seen: Sequence[measures.Observed],
+) -> list[xr.Dataset]:  # fmt: skip
+    """Measures, attributions and raw material of networks of one model."""
+    train, attributed = dataset.train, ATTRIBUTED
+    if prune_samples == QUICK_PRUNED:
+        train, attributed = measures.fixed_samples(train, QUICK_PRUNED), QUICK_ATTRIBUTED
+    measured = measures.measure_each(
+        networks, dataset, prune_samples=prune_samples, seen=seen, train=train
+    )
+    return [
+        xr.merge([found, raw_material(net, what), attributions(net, what, train, attributed)])
+        for net, found, what in zip(networks, measured, seen, strict=True)
+    ]
+
+
+def of_training(trained: Trained) -> xr.Dataset:
+    """What is known of a run from its training alone."""
+    values: dict[str, float] = {"epochs": trained.epochs, "steps": trained.steps}
+    values["train_accuracy"] = trained.train_accuracy
+    for curve in ("loss_ratio", "loss_ratio_fixed"):
+        if curve in trained.curves:
+            values[f"max_{curve}"] = float(np.nanmax(trained.curves[curve].numpy(), initial=0.0))
+    return xr.merge([measures.as_dataset(values), sampled_curves(trained)])
+
+
+def raw_material(model: nn.Module, seen: measures.Observed) -> xr.Dataset:
+    """What a changed metric needs: representation, logits, labels, norms of the filters."""
+    chosen = seen.chosen
+    weights = [(n, p) for n, p in model.named_parameters() if p.dim() >= 2]
+    variables = {
+        "representation": (
+            ("sample", "unit"),
+            # in half the space, where its numbers reach so far
+            seen.z.half() if float(seen.z.abs().max()) < 65504 else seen.z,
+            "representation of fixed test inputs",
+        ),
+        "sample_label": (("sample",), chosen.y, "class label of the fixed test inputs"),
+        "logits": (
+            ("test_sample", "logit"),
+            seen.logits,
+            "logits of the test set",
+        ),
+        "filter_norm": (
+            ("filter",),
+            torch.cat([p.detach().flatten(1).norm(dim=1) for _, p in weights]),
+            "L2 norm of each filter or neuron of each weight",
+        ),
+        "filter_weight": (
+            ("filter",),
+            torch.cat([torch.full((len(p),), i) for i, (_, p) in enumerate(weights)]),
+            "number of the weight, of: " + " ".join(n for n, _ in weights),
+        ),
+    }
+    if chosen.bias is not None:
+        variables["sample_bias"] = (("sample",), chosen.bias, "bias label of the fixed test inputs")
+    return xr.Dataset({
+        name: (dims, value.cpu().numpy(), {"units": "1", "long_name": about})
+        for name, (dims, value, about) in variables.items()
+    })  # fmt: skip
+
+
+def attributions(
+    model: nn.Module, seen: measures.Observed, train: datasets.Split, n: int
+) -> xr.Dataset:
+    """What the network looks at on n fixed test samples, and the maps themselves.
+
+    In all statistics of batch normalisation; the maps are those in running ones. train: samples
+    from which they are estimated anew.
+    """
+    chosen = seen.chosen.take(torch.arange(min(n, len(seen.chosen))))
+    found, maps = measures.attribution_measures(model, chosen)
+    measured = {"running": found}
+    if models.batch_norms(model):
+        measured["batch"], _ = measures.attribution_measures(model, chosen, "batch")
+        renewed, _ = models.settled(model, "recalibrated", train)
+        measured["recalibrated"], _ = measures.attribution_measures(renewed, chosen)
+    about = "signed attribution map of fixed test inputs, divided by its largest value, "
+    dims = ("attributed", *("row", "column")[: maps["integrated_gradients"].dim() - 1])
+    variables = {
+        f"map_{method}": (
+            dims, a.half().cpu().numpy(), {"units": "1", "long_name": about + method}
+        )
+        for method, a in maps.items()
+    }  # fmt: skip
+    return measures.by_statistics(measured, None).assign(variables)
+
+
+def sampled_curves(trained: Trained) -> xr.Dataset:
+    """Curves of the training at fixed iterations: means since the one before, and the probes."""
+    curves = trained.curves
+    steps = len(curves["loss"])
+    early = [s for s in (1, 2, 5, 10, 20, 50, 100, 150) if s < steps]
+    marks = np.unique([*early, *range(200, steps, 200), steps])
+    parts = np.split(np.arange(steps), marks[:-1])
+    about = {"units": "1", "long_name": "steps done"}
+    found = xr.Dataset(coords={"iteration": ("iteration", marks, about)})
+    for name, units in (("loss", "nat"), ("loss_ratio", "1")):
+        if name in curves:
+            values = curves[name].numpy()
+            text = f"mean mini-batch {name.replace('_', ' ')} since the iteration before"
+            found[f"curve_{name}"] = (
+                "iteration", np.array([values[p].mean() for p in parts], np.float32),
+                {"units": units, "long_name": text},
+            )  # fmt: skip
+    accuracy = {"units": "1", "long_name": "running training accuracy of each epoch"}
+    found["curve_accuracy"] = ("epoch", curves["accuracy"].numpy(), accuracy)
+    if "validation_accuracy" in curves:
+        about_val = {"units": "1", "long_name": "accuracy on the validation split"}
+        found["curve_validation_accuracy"] = (
+            "epoch", curves["validation_accuracy"].numpy(), about_val)  # fmt: skip
+    for probe in [name.removesuffix("_step") for name in curves if name.endswith("_step")]:
+        found[f"{probe}_step"] = (f"{probe}_call", curves[f"{probe}_step"].numpy(), about)
+        for name in curves:
+            if name == probe or (name.startswith(f"{probe}_") and name != f"{probe}_step"):
+                values = curves[name].numpy()
+                dims = [f"{probe}_call", *(f"{name}_{i}" for i in range(1, values.ndim))]
+                text = f"{name.replace('_', ' ')} at the probe's iterations"
+                found[f"curve_{name}"] = (dims, values, {"units": "1", "long_name": text})
+    return found
+
+
+def prune_samples(config: RunConfig, dataset: datasets.BiasedDataset) -> int:
+    """Test samples that pruning is evaluated on: a fixed subset, or all where that costs little.
+
+    All of them in the paper profile, for networks without batch normalisation; the others are
+    pruned three times, once for each of its statistics.
+    """
+    few = "n_train" in dict(config.data) or config.model in models.NORMALISED
+    most = QUICK_PRUNED if config.source == "embedded" else FEW_PRUNED
+    return min(most, len(dataset.test)) if few else len(dataset.test)

@@ -1,0 +1,298 @@
+"""Workers of a campaign: processes that train what can still end in time, and what they cost."""
+
+import contextlib
+import dataclasses
+import functools
+import logging
+import math
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from lrsc import datasets, experiments, files, measures, models, pruning, results, sweep
+from lrsc.config import RunConfig
+from lrsc.errors import DataMissing
+from lrsc.measures.result import prune_samples
+from lrsc.runs import identify, load
+from lrsc.sweep.plan import Item, read_plan
+from lrsc.training import arguments
+from lrsc.training.progress import Progress
+
+EVERY = 10.0  # seconds between two lines of the log
+# what a worker tells of itself, in this order
+_IMAGES, _OPERATIONS, _RUNNING, _DIVERGED, _PEAK, _ITEM, _CHEAPEST = range(7)
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What all workers are told."""
+
+    plan: Path | None
+    root: Path
+    data_root: Path | None
+    device: str | None
+    engine: str
+    raw: bool
+    threads: int
+    end: float  # of the training, by the clock that all processes share
+
+
+def stands(name: str, options: Options) -> bool:
+    return results.run_path(name, options.root).is_file() or (
+        not options.raw and name in _shipped()
+    )
+
+
+@functools.cache
+def _shipped() -> frozenset[str]:
+    """Shipped runs that are measured in all that their network can be measured in."""
+    names: set[str] = set()
+    for experiment in experiments.names():
+        if (found := experiments.shipped(experiment)) is not None:
+            whole = ~np.isin(found["model"].values, models.NORMALISED)
+            accuracy = found["unbiased_accuracy"]
+            if "statistics" in accuracy.dims:
+                whole |= np.isfinite(accuracy.transpose("run", ...).values).all(1)
+            names |= set(found["run_id"].values[whole].tolist())
+    return frozenset(names)
+
+
+class Crew:
+    """The workers: started, started again without what failed, and stopped on time."""
+
+    def __init__(self, options: Options, workers: int, items: int) -> None:
+        self.options, self.failures = options, [0] * items
+        self.context = multiprocessing.get_context("spawn")
+        self.boards = [self.context.Array("d", 7, lock=False) for _ in range(workers)]
+        self.before = np.zeros(3)  # images, operations, diverged of workers that are gone
+        self.workers = [self._start(board) for board in self.boards]
+        self.logged = np.zeros(3)
+
+    def _start(self, board: Any) -> Any:
+        board[:] = [0.0] * _ITEM + [-1.0, math.inf]
+        worker = self.context.Process(
+            target=_work, args=(self.options, tuple(self.failures), board), daemon=True
+        )
+        worker.start()
+        return worker
+
+    def watch(self, report: Callable[[], None]) -> None:
+        """Until the end of the training, or until there is nothing left to start."""
+        reported = time.monotonic()
+        while time.monotonic() < self.options.end and any(self.workers):
+            for k, worker in enumerate(self.workers):
+                if worker is not None and worker.exitcode is not None:
+                    self.workers[k] = self._again(self.boards[k]) if worker.exitcode else None
+            if time.monotonic() - reported >= EVERY:
+                reported = time.monotonic()
+                report()
+            time.sleep(0.1)
+
+    def _again(self, board: Any) -> Any:
+        """Another worker in the place of one that failed; None if that had not even begun."""
+        if board[_ITEM] < 0:
+            return None
+        self.failures[int(board[_ITEM])] += 1
+        self.before += self._told(board)
+        return self._start(board)
+
+    def _told(self, board: Any) -> np.ndarray:
+        return np.array([board[_IMAGES], board[_OPERATIONS], board[_DIVERGED]])
+
+    def told(self) -> str:
+        """What they do, for a line of the log."""
+        now = self.before + sum(self._told(board) for board in self.boards)
+        images, operations, diverged = now - [*self.logged[:2], 0]
+        self.logged = now
+        peak = sum(board[_PEAK] for board in self.boards) or math.inf
+        running = sum(board[_RUNNING] for board in self.boards)
+        return (
+            f"{running:.0f} running, {diverged:.0f} diverged, {images / EVERY:.0f} images/s, "
+            f"{operations / EVERY / peak:.0%} of peak"
+        )
+
+    @property
+    def cheapest(self) -> float:
+        """Seconds of the shortest run that they looked at."""
+        return min(board[_CHEAPEST] for board in self.boards)
+
+    def stop(self, end: float) -> None:
+        """Ask the workers to keep what they have, and end those that do not by then."""
+        left = [worker for worker in self.workers if worker is not None]
+        for worker in left:
+            worker.terminate()
+        for worker in left:
+            worker.join(max(0.0, end - time.monotonic()))
+            if worker.exitcode is None:
+                worker.kill()
+                worker.join()
+
+
+def _work(options: Options, failures: Sequence[int], board: Any) -> None:
+    """A worker's life: once through the plan, row by row, starting what can still end."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that keeps the time says when
+    torch.set_num_threads(options.threads)
+    board[_PEAK] = _peak(arguments.device(options.device))
+    display = Progress(0, 0.0, bound=False, show=False)
+    costs = _Costs(options, board[_PEAK])
+    teller = _Teller(board, display, costs)
+    threading.Thread(target=teller.go_on, daemon=True).start()
+    for number, item in enumerate(read_plan(options.plan)):
+        if failures[number] > 1:
+            continue
+        board[_ITEM] = number
+        engine = "reference" if failures[number] else options.engine
+        with contextlib.suppress(DataMissing):
+            costs.look_at(item)
+            if costs.to_do:
+                sweep.run(
+                    costs.to_do, root=options.root, data_root=options.data_root,
+                    device=options.device, engine=engine, raw=True, wanted=costs.fits,
+                    progress=display, on_result=costs.learn,
+                )  # fmt: skip
+        teller.tell()
+
+
+class _Teller:
+    """Tells the process that keeps the time what is done, and stops where it is gone."""
+
+    def __init__(self, board: Any, display: Progress, costs: "_Costs") -> None:
+        self.board, self.display, self.costs = board, display, costs
+        self.parent, self.images = os.getppid(), 0
+        self.lock = threading.Lock()
+
+    def go_on(self) -> None:
+        """Every half second, to the end of the worker."""
+        while True:
+            self.tell()
+            if os.getppid() != self.parent:
+                os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.5)
+
+    def tell(self) -> None:
+        """Once."""
+        with self.lock:
+            board, images = self.board, self.display.images
+            board[_OPERATIONS] += (images - self.images) * self.costs.operations
+            self.images = board[_IMAGES] = images
+            board[_RUNNING], board[_DIVERGED] = self.display.running, self.display.diverged
+            board[_CHEAPEST] = self.costs.cheapest
+
+
+class _Costs:
+    """Seconds that runs take here, from steps and passes measured in a few seconds for each row."""
+
+    def __init__(self, options: Options, peak: float) -> None:
+        self.options, self.device, self.peak = options, arguments.device(options.device), peak
+        self.known = experiments.known_runs(options.root)
+        self.measured: dict[tuple, tuple[float, float, float]] = {}
+        self.to_do: list[RunConfig] = []
+        self.operations, self.cheapest = 0.0, math.inf
+        self.expected: dict[str, float] = {}
+        self.key: tuple = ()
+
+    def look_at(self, item: Item) -> None:
+        """The item's runs that are to be done, and what a step of them takes."""
+        options = self.options
+        self.to_do = [c for c in item.runs if not stands(identify(c, options.data_root), options)]
+        if self.to_do:
+            first = self.to_do[0]
+            t = first.train
+            self.key = (
+                first.dataset, first.data, first.model, first.model_options, t.batch_size,
+                t.optimizer, t.sam_rho > 0, t.asam_rho > 0,
+            )  # fmt: skip
+            if self.key not in self.measured:
+                self.measured[self.key] = self._measure(first)
+            self.operations = self.measured[self.key][2]
+            self.to_do = [c for c in self.to_do if self.fits(c)]
+
+    def _measure(self, config: RunConfig) -> tuple[float, float, float]:
+        """Seconds of a step of one run and of its measures; operations an image in training.
+
+        Nothing is tried of runs for which there is not time enough even at the device's peak.
+        """
+        dataset = load(config, self.options.data_root)
+        net = arguments.factory(config.model, dataset, dict(config.model_options))()
+        with FlopCounterMode(display=False) as counter:
+            x = dataset.train.inputs(dataset.train.x[:2])
+            F.cross_entropy(net(x), dataset.train.y[:2]).backward()
+        operations = counter.get_total_flops() / 2
+        step = operations * config.train.batch_size / self.peak
+        shortest = min(self._steps(c, dataset) for c in self.to_do) * step
+        if time.monotonic() + shortest > self.options.end:
+            return step, 0.0, operations
+        together = self.device.type == "cuda" or config.model == "fcn"
+        runs = min(len(self.to_do) if together else self.options.threads, len(self.to_do))
+        step = sweep.step_seconds(config, dataset, self.options.device, runs)
+        few = measures.fixed_samples(dataset.test, 100).to(self.device)
+        models.predict(net.to(self.device), few).sum().item()
+        started = time.perf_counter()
+        models.predict(net, few).sum().item()
+        a_pass = (time.perf_counter() - started) / len(few)
+        modes = 3 if config.model in models.NORMALISED else 1
+        pruned = 2 * len(pruning.KAPPAS)  # networks: two methods
+        passes = modes * (len(dataset.test) + pruned * prune_samples(config, dataset))
+        passes += pruned * models.normalisation.SAMPLES if modes > 1 else 0
+        # 50 points of a path, of as many samples as a batch, and DeepLIFT
+        seconds = passes * a_pass + modes * 60 * step / runs
+        # on a GPU one lane measures all its runs in turn, while none is trained
+        return step, seconds * (runs if self.device.type == "cuda" else 1), operations
+
+    def _steps(self, config: RunConfig, dataset: datasets.BiasedDataset) -> float:
+        """Steps that a run is still to take, an epoch at least."""
+        epoch = len(dataset.train) // min(config.train.batch_size, len(dataset.train))
+        steps = experiments.estimate_epochs(config, self.known) * epoch
+        return max(epoch, min(steps, config.train.max_steps or math.inf) - self._done(config))
+
+    def of(self, config: RunConfig) -> float:
+        """Seconds from a run's start to its result."""
+        step, seconds, _ = self.measured[self.key]
+        return self._steps(config, load(config, self.options.data_root)) * step + seconds
+
+    def _done(self, config: RunConfig) -> int:
+        """Steps that an earlier campaign did of a run that was cut off."""
+        name = identify(config, self.options.data_root)
+        for path in results.checkpoints_path(name, self.options.root).glob("*.pt"):
+            with contextlib.suppress(ValueError, OSError, LookupError):  # then it starts over
+                return int(files.load(path)["state"]["done"])
+        return 0
+
+    def fits(self, config: RunConfig) -> bool:
+        """Whether a run can end before the training must."""
+        self.expected[config.to_json()] = seconds = self.of(config)
+        self.cheapest = min(self.cheapest, seconds)
+        return time.monotonic() + seconds <= self.options.end
+
+    def learn(self, number: int, of: int, found: xr.Dataset) -> None:
+        """What a run that has ended took is what the others of its row are expected to take."""
+        trained, whole = found.attrs["train_seconds"], found.attrs["wall_seconds"]
+        expected = self.expected.get(found.attrs["config"], math.nan)
+        _log.info("  took %.0f s, expected %.0f s", whole, expected)
+        if trained < whole and found["steps"] > 0:  # not one that went on from a checkpoint
+            step = trained / float(found["steps"])
+            self.measured[self.key] = (step, whole - trained, self.operations)
+
+
+def _peak(device: torch.device) -> float:
+    """Operations a second of the quickest of some matrix products in fp32, as it is set."""
+    n = 8192 if device.type == "cuda" else 1024
+    a, seconds = torch.randn(n, n, device=device), []
+    for _ in range(12):
+        started = time.perf_counter()
+        (a @ a)[0, 0].item()
+        seconds.append(time.perf_counter() - started)
+    return 2 * n**3 / min(seconds)

@@ -1,0 +1,80 @@
+"""What a sweep will take, before it starts: from steps measured here and epochs of done runs."""
+
+import dataclasses
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from lrsc import datasets, experiments, measures
+from lrsc.config import RunConfig
+from lrsc.experiments.status import is_done, shipped_ids
+from lrsc.runs import identify, load
+from lrsc.training import step_seconds as seconds_of_a_step
+
+
+def expected_steps(
+    named: dict[str, RunConfig], root: str | Path | None, data_root: str | Path | None
+) -> tuple[dict[str, tuple[float, int]], bool]:
+    """Steps that each run is likely to need, and its batch size; whether some are the run's cap.
+
+    For the time left: looked up only where someone sees it.
+    """
+    if not sys.stderr.isatty():
+        return {}, True
+    known, bound = experiments.known_runs(root), False
+    lengths: dict[tuple, int] = {}
+    found: dict[str, tuple[float, int]] = {}
+    for name, config in named.items():
+        key = config.dataset, config.data, config.source
+        if key not in lengths:
+            lengths[key] = len(load(config, data_root).train)
+        batch = min(config.train.batch_size, lengths[key])
+        epochs = experiments.estimate_epochs(config, known)
+        bound |= epochs == config.train.max_epochs
+        found[name] = epochs * (lengths[key] // batch), batch
+    return found, bound
+
+
+def estimate(
+    configs: Iterable[RunConfig],
+    *,
+    root: str | Path | None = None,
+    data_root: str | Path | None = None,
+    device: str | None = None,
+) -> list[dict]:
+    """Time a sweep will take, before it starts: one row for each data set and model.
+
+    Step times are measured here; the number of epochs is that of the done run nearest in LR,
+    and where there is none, the cap (`seconds` is then an upper bound: `bounded` is False).
+    """
+    known_runs = experiments.known_runs(root)
+    shipped = shipped_ids()
+    rows: dict[tuple, dict] = {}
+    for config in configs:
+        row = rows.setdefault((config.dataset, config.model), {
+            "dataset": config.dataset, "model": config.model, "runs": 0, "to_do": 0,
+            "step_ms": float("nan"), "seconds": 0.0, "at_most_seconds": 0.0,
+        })  # fmt: skip
+        row["runs"] += 1
+        name = identify(config, data_root)
+        if name in shipped or is_done(name, root):
+            continue
+        dataset = load(config, data_root)
+        if row["to_do"] == 0:
+            row["step_ms"] = 1000 * step_seconds(config, dataset, device)
+        row["to_do"] += 1
+        epoch = len(dataset.train) // min(config.train.batch_size, len(dataset.train))
+        seconds = epoch * row["step_ms"] / 1000
+        row["seconds"] += seconds * experiments.estimate_epochs(config, known_runs)
+        row["at_most_seconds"] += seconds * config.train.max_epochs
+    return list(rows.values())
+
+
+def step_seconds(
+    config: RunConfig, dataset: datasets.BiasedDataset, device: str | None, runs: int = 1
+) -> float:
+    """Median seconds of a training step of so many runs side by side, as far as they go so."""
+    few = dataclasses.replace(dataset, train=measures.fixed_samples(dataset.train, 2000))
+    return seconds_of_a_step(
+        config.model, few, config.train, runs, dict(config.model_options), device
+    )
