@@ -67,7 +67,8 @@ def test_a_run_goes_on_from_its_checkpoint(few, model, tmp_path):
 
 
 def test_measures_on_the_device_equal_those_on_the_cpu(few):
-    (run,) = lrsc.fit("resnet18", few, CONFIG, device=DEVICE, progress=False)
+    config = dataclasses.replace(CONFIG, precision="fp32")
+    (run,) = lrsc.fit("resnet18", few, config, device=DEVICE, progress=False)
     options = {"prune_samples": 50, "methods": ["column"], "statistics": lrsc.models.STATISTICS}
     there = lrsc.measure(run.model, few, device=DEVICE, **options)
     here = lrsc.measure(run.model, few, device="cpu", **options)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -89,6 +90,16 @@ class Split:
             return t.take(indices) if isinstance(t, Images) else t[indices.to(t.device)]
 
         return self._map(chosen, lambda t: t)
+
+    def loaded(self, most: int = 2**29) -> "Split":
+        """With its images in memory, where they lie on disk and take so many bytes at most.
+
+        For samples that are looked at many times: processes that decode are started once.
+        """
+        if not isinstance(self.x, Images) or math.prod(self.x.shape) > most:
+            return self
+        parts = torch.arange(len(self)).split(256)
+        return dataclasses.replace(self, x=torch.cat([*batches(self.x, parts)]))
 
     def to(self, device: torch.device | str) -> "Split":
         """The split on another device."""

@@ -1,7 +1,6 @@
 """All measures of one model in one call: `lrsc.measure(model, dataset) -> xr.Dataset`."""
 
 import dataclasses
-import functools
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -77,6 +76,7 @@ def measure_each(
         return []
     methods = list(methods)
     train = dataset.train if train is None else train
+    dataset = dataclasses.replace(dataset, test=dataset.test.loaded())  # read once for all
     # a network without batch normalisation is the same in all of them
     apart = (statistics or models.STATISTICS)[: None if models.batch_norms(networks[0]) else 1]
     found: list[list[dict]] = []
@@ -146,7 +146,7 @@ def observe(
     device = torch.device(device or next(model.parameters()).device)
     models.check(model.to(device), dataset)
     net, mode = models.settled(model, statistics, dataset.train)
-    test = dataset.test.to(device)
+    test = dataset.test.to(device).loaded()
     chosen = fixed_samples(test, samples)
     by_batch = mode == "batch" and models.batch_norms(net)
     size = len(chosen) if by_batch else models.pass_size(chosen.x.shape[1:])
@@ -215,12 +215,13 @@ def pruning_measures(
     found = {}
     level = metrics.chance(split.y) if chance is None else chance
     for method in methods:
-        curve = functools.partial(
-            pruning.pruning_curves, networks, split, method=method, statistics=statistics,
-            recalibrate=train,
-        )  # fmt: skip
-        before = curve(kappas=(0.0,)) if before is None else before
-        name, after = PRUNABILITY[method], curve()
+        kappas = pruning.KAPPAS if before is not None else (0.0, *pruning.KAPPAS)
+        after = pruning.pruning_curves(
+            networks, split, kappas, method, statistics=statistics, recalibrate=train
+        )
+        if before is None:
+            before, after = after[:, :1], after[:, 1:]
+        name = PRUNABILITY[method]
         found[f"accuracy_pruned_{method}"] = after
         found[name] = (after / before).mean(1)
         found[f"{name}_corrected"] = metrics.chance_corrected(after, before, level).mean(1)

@@ -1,5 +1,6 @@
 """What a trained run's result holds: measures, curves of training, attributions, raw material."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -26,6 +27,8 @@ def result_each(
     A diverged one has no measures of its network; a run whose network gives NaN or infinity on the
     test split has diverged as well.
     """
+    # read once for all networks
+    dataset = dataclasses.replace(dataset, test=dataset.test.loaded())
     fine, seen = [], []
     for run in (run for run in trained if run.status != "diverged"):
         what = measures.observe(run.model, dataset)

@@ -21,6 +21,7 @@ from lrsc.models.normalisation import (
     input_errors,
     modes_kept,
     recalibrate,
+    recalibration,
     settled,
     with_statistics_of,
 )
@@ -31,8 +32,8 @@ __all__ = [
     "BATCH", "BUILDERS", "NORMALISED", "STATISTICS", "VERSIONS", "SmallMapConv2d", "Stack",
     "as_taken", "batch_norms", "build", "check", "check_statistics", "classifier", "evaluate",
     "evaluating", "feeding", "input_errors", "linear_layers", "matmul_precision", "modes_kept",
-    "options_for", "pass_size", "penultimate", "predict", "recalibrate", "representation",
-    "settled", "unbind", "with_statistics_of",
+    "options_for", "pass_size", "penultimate", "predict", "recalibrate", "recalibration",
+    "representation", "settled", "unbind", "with_statistics_of",
 ]  # fmt: skip
 
 VERSIONS = {  # raised when the code changes what a seed trains

@@ -8,6 +8,7 @@ training. A network without batch normalisation is the same in all three.
 
 import contextlib
 import copy
+import functools
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -96,7 +97,6 @@ def in_batches(outputs: Callable[[Sequence[Tensor]], list[Tensor]], n: int) -> T
     return found[torch.cat(parts).argsort().to(found.device)]
 
 
-@torch.no_grad()
 def recalibrate(
     net: nn.Module, split: Split, samples: int = SAMPLES, batch: int = BATCH
 ) -> nn.Module:
@@ -109,20 +109,32 @@ def recalibrate(
     the network. Raises ValueError for fewer than two samples, inputs that the network does not
     take, and where a layer keeps no running statistics.
     """
+    return recalibration(net, split, samples, batch)(net)
+
+
+def recalibration(
+    net: nn.Module, split: Split, samples: int = SAMPLES, batch: int = BATCH
+) -> Callable[[nn.Module], nn.Module]:
+    """What `recalibrate` does to a network of this architecture, its samples read once for many."""
     if not isinstance(samples, int) or isinstance(samples, bool) or samples < 2:
         raise ValueError(f"samples must be a whole number >= 2, found {shown(samples)}")
     own = batch_norms(net)
     _check_running(own)
     if not own:
-        return net
+        return lambda net: net
     if len(split) < 2:
         raise ValueError(f"split holds {len(split)} samples, expected training samples")
-    device = next(net.parameters()).device
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:samples]
-    chosen = split.take(order).to(device)
+    chosen = split.take(order).loaded().to(next(net.parameters()).device)
+    return functools.partial(_estimate, chosen=chosen, batch=batch)
+
+
+@torch.no_grad()
+def _estimate(net: nn.Module, chosen: Split, batch: int) -> nn.Module:
+    own = batch_norms(net)
     momenta = [layer.momentum for layer in own]
     before = copy.deepcopy([dict(layer.named_buffers()) for layer in own])
-    with modes_kept(net), matmul_precision("fp32", device):
+    with modes_kept(net), matmul_precision("fp32", chosen.y.device):
         net.eval()
         for layer in own:
             layer.reset_running_stats()

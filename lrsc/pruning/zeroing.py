@@ -8,7 +8,7 @@ single weights, over all layers together (scope "global") or the same share in e
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from lrsc.models import (
     modes_kept,
     pass_size,
     predict,
+    recalibration,
 )
 from lrsc.models import recalibrate as renewed
 
@@ -133,7 +134,10 @@ def pruning_curves(
     if len(split) == 0:
         raise ValueError("split holds 0 samples, expected at least 1")
     check_statistics(statistics, recalibrate)
-    split = split.to(next(networks[0].parameters()).device)
+    split = split.to(next(networks[0].parameters()).device).loaded()
+    renew: Callable[[nn.Module], nn.Module] | None = None
+    if statistics == "recalibrated" and recalibrate is not None:
+        renew = recalibration(networks[0], recalibrate)
     todo = [(k, kappa) for k in range(len(networks)) for kappa in kappas]
     rankings = [_rankings(net, method, scope) for net in networks]
     at_once = _at_once(networks[0])
@@ -147,8 +151,8 @@ def pruning_curves(
             with torch.no_grad():
                 _copy(networks[k], place)
                 _set_to_zero(place, networks[k], kappa, method, rankings[k])
-            if statistics == "recalibrated" and recalibrate is not None:
-                renewed(place, recalibrate)
+            if renew is not None:
+                renew(place)
         found.append(_accuracies(used, split, "batch" if statistics == "batch" else "running"))
     return torch.cat(found).view(len(networks), len(kappas))
 

@@ -393,7 +393,8 @@ def test_old_and_new_files_stand_in_one_table(done, tmp_path):
         assert np.isfinite(found["csi"].values[fcn]).all()
 
 
-def test_measuring_again_from_weights_fills_what_an_old_file_lacks(done, tmp_path, monkeypatch):
+    for module in (RUN, sweep.again):
+        monkeypatch.setattr(module, "prune_samples", lambda config, dataset: PRUNED)
     monkeypatch.setattr(RUN, "prune_samples", lambda config, dataset: PRUNED)
     monkeypatch.setattr("lrsc.measures.result.ATTRIBUTED", 10)
     name = identify(config())
