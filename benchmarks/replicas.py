@@ -37,8 +37,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import lrsc
 from lrsc.datasets import BiasedDataset, Split
-from lrsc.training import Request, fit
+from lrsc.training import Request
 from lrsc.training.engines import choose
+from lrsc.training.fit import _job
 from lrsc.training.noise import seeded
 from lrsc.training.run import Run
 
@@ -154,7 +155,7 @@ def engine(
     replicas: side by side, None as the engine's plan has it.
     """
     config = lrsc.TrainConfig(lr=LR, batch_size=BATCH, precision=precision)
-    job = fit._job(model, ds, [config], {}, {}, 200, None, None, device)
+    job = _job(model, ds, [config], {}, {}, 200, None, None, device)
     plan = choose.plan(job, [config] * runs, name, replicas)
     lanes = []
     for k in range(plan.lanes):

@@ -2,7 +2,7 @@
 
 from lrsc.metrics.compressibility import compressibility, pq_index, sparsity
 from lrsc.metrics.dominance import dominance_persistence, update_response
-from lrsc.metrics.mechanism import aligned_to_conflicting, loss_entropy, loss_ratio
+from lrsc.metrics.mechanism import loss_entropy, loss_ratio
 from lrsc.metrics.ranks import rank_correlation, rank_correlation_interval
 from lrsc.metrics.representation import active_neurons, class_selectivity, class_separation
 from lrsc.metrics.robustness import (
@@ -15,7 +15,7 @@ from lrsc.metrics.robustness import (
 )
 
 __all__ = [
-    "accuracy", "active_neurons", "adjusted_average", "aligned_to_conflicting",
+    "accuracy", "active_neurons", "adjusted_average",
     "chance", "chance_corrected", "class_selectivity", "class_separation", "compressibility",
     "dominance_persistence", "group_accuracies", "loss_entropy", "loss_ratio", "pq_index",
     "rank_correlation", "rank_correlation_interval", "sparsity", "update_response",

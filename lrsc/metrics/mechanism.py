@@ -19,16 +19,6 @@ def loss_ratio(losses: Tensor, conflicting: Tensor) -> Tensor:
     return torch.where(total == 0, 0.0, torch.where(conflicting, losses, 0.0).sum(-1) / total)
 
 
-def aligned_to_conflicting(losses: Tensor, conflicting: Tensor) -> Tensor:
-    """Mean BA loss / mean BC loss; NaN where a row has no BA or no BC sample.
-
-    Where the mean BC loss is 0 the value is infinite, or NaN if both means are 0.
-    """
-    losses, conflicting = _checked(losses, conflicting)
-    aligned = torch.where(conflicting, 0.0, losses).sum(-1) / (~conflicting).sum(-1)
-    return aligned / (torch.where(conflicting, losses, 0.0).sum(-1) / conflicting.sum(-1))
-
-
 def loss_entropy(losses: Tensor) -> Tensor:
     """Entropy in nats of the losses of a row divided by their sum: 0 to log(batch).
 

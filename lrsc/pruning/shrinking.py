@@ -3,6 +3,12 @@
 What can go is every channel that is the same constant for every input wherever a layer reads it;
 channels that residual sums couple go together or not at all. Outputs stay equal up to roundoff
 (how: lrsc.pruning.surgery), and no BatchNorm is changed.
+
+Why not the package torch-pruning: version 1.6.1 was tried on networks that `prune` had made
+half zero. Where zero filters send zeros on (fresh weights) it leaves the same outputs in the FCN,
+the CNN, the ResNets, VGG11, MobileNetV2 and DenseNet121. Where BatchNorm makes other constants of
+them, as after training, outputs change by 19 to 78 % of the largest. On Swin-T it was stopped after
+280 s, and it removes what a softmax over channels or a LayerNorm reads (ConvNeXt: 0.9 %).
 """
 
 import copy

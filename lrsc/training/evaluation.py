@@ -72,13 +72,6 @@ def forward_all(nets: Sequence[nn.Module]) -> Forward:
     return lambda x: torch.stack([net(models.as_taken(net, x)) for net in nets])
 
 
-def training_accuracy(
-    net: nn.Module, split: Split, enough: float = 0.0, poll: Callable[[], None] = lambda: None
-) -> float:
-    """Accuracy on all samples, eval mode; stops early, with an upper bound, below `enough`."""
-    return training_accuracies(lambda which: forward_all([net]), split, [enough], poll)[0]
-
-
 @torch.inference_mode()
 def training_accuracies(
     forward_of: Callable[[list[int]], Forward],

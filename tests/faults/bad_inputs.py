@@ -182,7 +182,7 @@ def _refused(call: Callable, name: str, value) -> Counts:
 
 OF_VALUES = ("sparsity", "compressibility", "pq_index", "active_neurons")
 OF_CLASSES = ("class_separation", "class_selectivity")
-OF_LOSSES = ("loss_ratio", "aligned_to_conflicting", "loss_entropy")
+OF_LOSSES = ("loss_ratio", "loss_entropy")
 OF_LABELS = ("accuracy", "group_accuracies", "worst_group_accuracy", "adjusted_average")
 OF_PAIRS = ("rank_correlation", "rank_correlation_interval")
 OF_TABLES = ("dominance_persistence", "update_response")

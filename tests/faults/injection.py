@@ -8,6 +8,7 @@ import dataclasses
 import multiprocessing
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 import torch
 
 from lrsc import RunConfig, TrainConfig, files, results, sweep
-from lrsc.training import checkpoint, fit
+from lrsc.training import checkpoint
 from lrsc.training.progress import Progress
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -120,6 +121,7 @@ def runs(n: int, steps: int = 400) -> list[RunConfig]:
 
 def sweeping(root: Path, configs: list[RunConfig], engine: str, often: float = 0.02) -> None:
     """In a child: the sweep, with a checkpoint every so many seconds; notes what happens when."""
+    fit = sys.modules["lrsc.training.fit"]  # lrsc.training.fit is the function
     make_job = fit._job
     fit._job = lambda *a: dataclasses.replace(make_job(*a), checkpoint_seconds=often)
     checkpoint.LEAST_SHARE = 1

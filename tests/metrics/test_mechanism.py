@@ -8,10 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrsc.metrics import aligned_to_conflicting, loss_entropy, loss_ratio
+from lrsc.metrics import loss_entropy, loss_ratio
 
 few = settings(deadline=None, max_examples=30)
-BOTH = [loss_ratio, aligned_to_conflicting]
 LOSSES = torch.tensor([1.0, 2.0, 3.0, 6.0])
 CONFLICTING = torch.tensor([False, False, False, True])
 
@@ -36,49 +35,26 @@ def test_loss_ratio_is_that_of_a_slow_loop(sample):
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-12)
 
 
-@few
-@given(batches())
-def test_aligned_to_conflicting_is_that_of_a_slow_loop(sample):
-    losses, conflicting = sample
-    found = aligned_to_conflicting(torch.from_numpy(losses), torch.from_numpy(conflicting))
-    for value, row, flags in zip(found.tolist(), losses, conflicting, strict=True):
-        ba = [v for v, c in zip(row, flags, strict=True) if not c]
-        bc = [v for v, c in zip(row, flags, strict=True) if c]
-        if not ba or not bc or not sum(ba) + sum(bc):
-            assert math.isnan(value)
-        elif not sum(bc):
-            assert value == math.inf
-        else:
-            assert value == pytest.approx(np.mean(ba) / np.mean(bc))
-
-
 def test_loss_ratio_by_hand():
     assert loss_ratio(LOSSES, CONFLICTING).item() == pytest.approx(0.5)
-
-
-def test_aligned_to_conflicting_by_hand():
-    assert aligned_to_conflicting(LOSSES, CONFLICTING).item() == pytest.approx(2 / 6)
 
 
 @pytest.mark.parametrize(("flag", "expected"), [(True, 1.0), (False, 0.0)])
 def test_one_kind_of_sample_carries_all_or_nothing(flag, expected):
     conflicting = torch.full((4,), flag)
     assert loss_ratio(LOSSES, conflicting).item() == expected
-    assert aligned_to_conflicting(LOSSES, conflicting).isnan()
 
 
 @pytest.mark.parametrize("conflicting", [CONFLICTING, ~CONFLICTING])
 def test_a_total_of_0_gives_0(conflicting):
     assert loss_ratio(torch.zeros(4), conflicting).item() == 0.0
-    assert aligned_to_conflicting(torch.zeros(4), conflicting).isnan()
 
 
 def test_flags_of_one_batch_serve_every_row():
     losses = torch.rand(3, 2, 4)
     many = CONFLICTING.expand(3, 2, 4)
-    for metric in BOTH:
-        assert metric(losses, CONFLICTING).shape == (3, 2)
-        assert torch.equal(metric(losses, CONFLICTING), metric(losses, many))
+    assert loss_ratio(losses, CONFLICTING).shape == (3, 2)
+    assert torch.equal(loss_ratio(losses, CONFLICTING), loss_ratio(losses, many))
 
 
 def test_rows_are_independent():
@@ -87,12 +63,11 @@ def test_rows_are_independent():
     torch.testing.assert_close(loss_ratio(losses, conflicting), alone)
 
 
-@pytest.mark.parametrize("metric", BOTH)
 @pytest.mark.parametrize("place", [0, 3])
-def test_nan_stays_in_its_row(metric, place):
+def test_nan_stays_in_its_row(place):
     losses = LOSSES.repeat(2, 1)
     losses[1, place] = math.nan
-    found = metric(losses, CONFLICTING)
+    found = loss_ratio(losses, CONFLICTING)
     assert found.isnan().tolist() == [False, True]
 
 
@@ -102,16 +77,14 @@ def test_infinite_losses_give_what_the_quotient_gives():
     assert loss_ratio(infinite, torch.tensor([True, False])).item() == 0.0
 
 
-@pytest.mark.parametrize("metric", BOTH)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_sums_are_in_float32_or_better(metric, dtype):
+def test_sums_are_in_float32_or_better(dtype):
     losses = torch.full((4096,), 20.0, dtype=dtype)  # the sum overflows float16
-    found = metric(losses, torch.arange(4096) % 4 == 0)
+    found = loss_ratio(losses, torch.arange(4096) % 4 == 0)
     assert found.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
-    assert found.item() == pytest.approx({loss_ratio: 0.25, aligned_to_conflicting: 1.0}[metric])
+    assert found.item() == pytest.approx(0.25)
 
 
-@pytest.mark.parametrize("metric", BOTH)
 @pytest.mark.parametrize(
     ("losses", "conflicting", "says"),
     [
@@ -126,9 +99,9 @@ def test_sums_are_in_float32_or_better(metric, dtype):
         ([1.0, 2.0], CONFLICTING[:2], "losses is a list"),
     ],
 )
-def test_input_of_another_kind_is_refused(metric, losses, conflicting, says):
+def test_input_of_another_kind_is_refused(losses, conflicting, says):
     with pytest.raises(ValueError, match=says):
-        metric(losses, conflicting)
+        loss_ratio(losses, conflicting)
 
 
 @few

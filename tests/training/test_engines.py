@@ -22,6 +22,7 @@ from lrsc.training import Request, fixed_loss_ratio
 from lrsc.training.engines import choose, stacked
 from lrsc.training.engines.graphs import Graphs
 from lrsc.training.engines.static import Static
+from lrsc.training.fit import _job
 from lrsc.training.progress import Progress
 from lrsc.training.run import Run
 
@@ -313,40 +314,6 @@ def test_a_place_that_is_free_is_given_to_the_next_run(parity):
         )
 
 
-@pytest.fixture
-def two_lanes(monkeypatch):
-    """Stacks in two lanes, as large networks have them."""
-    plan = choose.plan
-
-    def planned(*args):
-        found = plan(*args)
-        return dataclasses.replace(found, lanes=2, width=-(-found.width // 2), single=True)
-
-    monkeypatch.setattr(choose, "plan", planned)
-
-
-def test_an_idle_lane_is_given_runs_of_another(parity, two_lanes):
-    """One lane's runs end at once, the other's go on: both lanes finish the rest."""
-    config = TrainConfig(lr=0.01, max_epochs=60, stop_at_accuracy=None)
-    configs = [dataclasses.replace(config, max_epochs=n) for n in (60, 60, 60, 60, 1, 1, 1, 1)]
-    seen = {}
-
-    def finish(ended):
-        for request, _ in ended:
-            seen[request.name] = threading.current_thread().name
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        lrsc.training.fit_each(
-            "fcn", parity, configs, [Request(c, i, name=i) for i, c in enumerate(configs)], finish,
-            engine="stacked", replicas=8, keep=False,
-        )  # fmt: skip
-    finally:
-        torch.set_num_threads(threads)
-    assert set(seen) == set(range(8)) and len({seen[i] for i in range(4)}) == 2
-
-
 class Full(torch.OutOfMemoryError):
     pass
 
@@ -593,7 +560,7 @@ def test_models_that_come_back_own_their_weights(own_dataset):
 def test_what_auto_chooses(own_dataset):
     def chosen(model=chain, engine="auto", replicas=None, dataset=own_dataset, n=4, **settings):
         config = dataclasses.replace(LONG, **settings)
-        job = lrsc.training.fit._job(model, dataset, [config], {}, {}, 200, None, None, "cpu")
+        job = _job(model, dataset, [config], {}, {}, 200, None, None, "cpu")
         return choose.plan(job, [config] * n, engine, replicas)
 
     threads = torch.get_num_threads()
@@ -616,7 +583,7 @@ def test_what_auto_chooses(own_dataset):
 
 def test_fewer_replicas_where_memory_is_short(own_dataset, monkeypatch):
     monkeypatch.setattr(choose, "free_memory", lambda device: 10_000)
-    job = lrsc.training.fit._job(chain, own_dataset, [LONG], {}, {}, 200, None, None, "cpu")
+    job = _job(chain, own_dataset, [LONG], {}, {}, 200, None, None, "cpu")
     assert choose.plan(job, [LONG] * 8) == choose.Plan("stacked", 1, 1, False)
 
 

@@ -11,7 +11,7 @@ import lrsc
 from lrsc import TrainConfig
 from lrsc.datasets import Split
 from lrsc.training import fixed_loss_ratio
-from lrsc.training.evaluation import training_accuracy
+from lrsc.training.evaluation import forward_all, training_accuracies
 from lrsc.training.noise import seeded
 
 SHORT = TrainConfig(lr=0.1, max_epochs=2, stop_at_accuracy=None)
@@ -145,6 +145,10 @@ def test_fixed_loss_ratio_probe_against_its_definition(parity):
     )
     expected = losses[parity.train.conflicting].sum() / losses.sum()
     assert float(run.curves["r"][-1]) == pytest.approx(float(expected), rel=1e-5)
+
+
+def training_accuracy(net: torch.nn.Module, split: Split, enough: float = 0.0) -> float:
+    return training_accuracies(lambda which: forward_all([net]), split, [enough])[0]
 
 
 def test_training_accuracy_stops_early_with_an_upper_bound(digits):

@@ -75,9 +75,6 @@ class Trainer:
             self.queue.close()
             pool.shutdown()
             torch.set_num_threads(threads)
-            for item in self.queue.handed:  # a run between two lanes
-                if isinstance(item, Run):
-                    item.keeper.save()
         errors = [error for f in futures if (error := f.exception()) is not None]
         for error in sorted(errors, key=lambda e: isinstance(e, Stopped)):
             raise error
@@ -99,7 +96,7 @@ class Trainer:
                     raise
                 full = str(error)
             if full:  # not inside the handler: the traceback holds what is to be freed
-                waiting = [i.request if isinstance(i, Run) else i for i in [*runs, *taken]]
+                waiting = [*(run.request for run in runs), *taken]
                 del engine
                 runs, taken = [], []
                 free(self.job.device)
@@ -116,23 +113,13 @@ class Trainer:
                     self.job.asked.stop()
             if distributed.world() == 1 and self.job.asked.signal is not None:
                 self._stop(runs)
-            if self.queue.wanting and len(runs) > 1:
-                runs = self._share(engine, runs)
         raise Stopped
 
-    def _fill(self, runs: list[Run], taken: list[Request | Run]) -> None:
+    def _fill(self, runs: list[Run], taken: list[Request]) -> None:
         """Start what was taken from the queue; what could not be started stays in `taken`."""
         while taken:
-            item = taken[0]
-            runs.append(self._start(item) if isinstance(item, Request) else item)
+            runs.append(self._start(taken[0]))
             taken.pop(0)
-
-    def _share(self, engine: Engine, runs: list[Run]) -> list[Run]:
-        """Hand half of the runs to a lane that has none; returns the others."""
-        kept, given = runs[: len(runs) // 2], runs[len(runs) // 2 :]
-        engine.leave(given)
-        self.queue.hand_over(given)
-        return kept
 
     def _stop(self, runs: list[Run]) -> None:
         """Keep these runs, and end as a signal would have, if one has come."""

@@ -4,26 +4,25 @@ import collections
 import threading
 from collections.abc import Iterable, Sequence
 
-from lrsc.training.run import Request, Run
+from lrsc.training.run import Request
 
 
 class Queue:
     """Runs that wait for a place, shared by the lanes.
 
-    A lane that finds nothing waits for another to hand over some of its runs, until all lanes wait.
+    A lane that finds nothing waits for runs of one without memory, until all lanes wait.
     """
 
     def __init__(self, requests: Iterable[Request], lanes: int) -> None:
         self.requests, self.lanes = iter(requests), lanes
-        self.handed: collections.deque[Request | Run] = collections.deque()
+        self.handed: collections.deque[Request] = collections.deque()
         self.condition = threading.Condition()
         self.waiting, self.closed = 0, False
 
-    def take(self, room: int, wait: bool) -> list[Request | Run]:
+    def take(self, room: int, wait: bool) -> list[Request]:
         """Up to `room` runs; if there are none and wait, those that come, else an empty list."""
         with self.condition:
-            # what is handed over is for the lanes that have nothing
-            found = self._some(room, also_handed=wait or not self.waiting)
+            found = self._some(room)
             if found or not wait:
                 return found
             self.waiting += 1
@@ -35,7 +34,7 @@ class Queue:
             self.waiting -= 1
             return found
 
-    def hand_over(self, runs: Sequence[Request | Run]) -> None:
+    def hand_over(self, runs: Sequence[Request]) -> None:
         """Runs for whoever has a place."""
         with self.condition:
             self.handed.extend(runs)
@@ -51,11 +50,6 @@ class Queue:
             self.condition.notify_all()
             return True
 
-    @property
-    def wanting(self) -> bool:
-        """Whether a lane stands idle."""
-        return self.waiting > 0 and not self.handed
-
     def close(self) -> None:
         """Nothing is given out any more."""
         with self.condition:
@@ -65,10 +59,10 @@ class Queue:
         self.closed = True
         self.condition.notify_all()
 
-    def _some(self, room: int, also_handed: bool = True) -> list[Request | Run]:
-        found: list[Request | Run] = []
+    def _some(self, room: int) -> list[Request]:
+        found: list[Request] = []
         while len(found) < room and not self.closed:
-            if self.handed and also_handed:
+            if self.handed:
                 found.append(self.handed.popleft())
             elif (request := next(self.requests, None)) is not None:
                 found.append(request)
