@@ -8,7 +8,7 @@ of that the absolute value. Maps that are zero everywhere, or not finite, give N
 from lrsc.attribution.deeplift import deeplift
 from lrsc.attribution.foreground import background_share, foreground
 from lrsc.attribution.integrated import completeness_error, integrated_gradients, path_integral
-from lrsc.attribution.maps import entropy, normalised_maps, share
+from lrsc.attribution.regions import entropy, normalised_maps, share
 
 __all__ = [
     "background_share", "completeness_error", "deeplift", "entropy", "foreground",
