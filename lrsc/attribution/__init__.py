@@ -8,9 +8,10 @@ of that the absolute value. Maps that are zero everywhere, or not finite, give N
 from lrsc.attribution.deeplift import deeplift
 from lrsc.attribution.foreground import background_share, foreground
 from lrsc.attribution.integrated import completeness_error, integrated_gradients, path_integral
-from lrsc.attribution.maps import entropy, normalised_maps, share
+from lrsc.attribution.methods import maps
+from lrsc.attribution.regions import entropy, normalised_maps, share
 
 __all__ = [
     "background_share", "completeness_error", "deeplift", "entropy", "foreground",
-    "integrated_gradients", "normalised_maps", "path_integral", "share",
+    "integrated_gradients", "maps", "normalised_maps", "path_integral", "share",
 ]  # fmt: skip

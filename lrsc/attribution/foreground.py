@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lrsc.attribution.maps import share
+from lrsc.attribution.regions import share
 from lrsc.errors import DataMissing, check_names
 from lrsc.metrics import checks
 

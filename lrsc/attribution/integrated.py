@@ -1,16 +1,22 @@
-"""Integrated Gradients, and how far attributions are from what they should sum to."""
+"""Integrated Gradients, and how far attributions are from what they should sum to.
 
-import numpy as np
+The path is captum's. Linear layers that a network begins with run once for each sample here, not
+once for each point: on the way from a baseline to a sample their outputs are interpolated. Measured
+in benchmarks/attribution.py.
+"""
+
 import torch
 from torch import Tensor, nn
 
 from lrsc.attribution.checks import inputs, labels, logits
-from lrsc.attribution.fast import prepared
 from lrsc.models import modes_kept
 
 # points on paths that go through the network at a time with gradient, for inputs of so many values;
 # larger inputs: fewer in proportion, as their maps are (benchmarks/attribution.py)
 BATCH, VALUES = 400, 3 * 32 * 32
+
+LINEAR = (nn.Flatten, nn.Identity, nn.Linear)  # exact types: subclasses may compute something else
+CLOSE = 1e-4  # of the largest output: first layers that are off by more stay in the network
 
 
 def integrated_gradients(
@@ -24,11 +30,11 @@ def integrated_gradients(
     """Integrated Gradients of the logits of labels y, signed, of the shape of network inputs x.
 
     (x - b) times the mean gradient on the straight path from the baseline b to x; their sum over a
-    sample is the logit at x minus that at b. steps: points of the Gauss-Legendre rule (captum's
-    default). batch: points in memory at a time; None: 400 up to 32 x 32 pixels in colour, and fewer
-    of larger inputs. baseline: broadcastable to x; None is 0, the mean image of standardised
-    inputs. In eval mode; modes, gradients and weights stay as they were. Under torch.autocast the
-    network runs in half precision.
+    sample is the logit at x minus that at b. steps: points of the Gauss-Legendre rule, whose
+    weights captum rounds to single precision. batch: points in memory at a time; None: 400 up to
+    32 x 32 pixels in colour, and fewer of larger inputs. baseline: broadcastable to x; None is 0,
+    the mean image of standardised inputs. In eval mode; modes, gradients and weights stay as they
+    were. Under torch.autocast the network runs in half precision.
     Raises ValueError for inputs that the model does not take and labels that it has no logit for.
     Sundararajan et al. 2017.
     """
@@ -45,25 +51,27 @@ def path_integral(
     batch: int | None = None,
     baseline: Tensor | None = None,
 ) -> Tensor:
-    """`integrated_gradients` of labels known to be right: no host synchronisation."""
+    """`integrated_gradients` of labels known to be right: asks for no value of the device."""
+    from captum.attr import IntegratedGradients
+
     batch = batch or _batch(x)
-    samples = max(1, batch // steps)
-    points = max(1, batch // samples)
     found = []
     # also where the caller has switched gradients off
     with torch.inference_mode(False), torch.enable_grad(), modes_kept(model):
-        parts, y = prepared(model.eval(), x), y.clone()  # labels made in inference mode
+        first, rest = _apart(model.eval(), x)
+        method = IntegratedGradients(
+            lambda points, labels: _chosen(rest, points, labels), multiply_by_inputs=False
+        )
         start = torch.zeros((), device=x.device) if baseline is None else baseline.detach()
-        start = start.to(x).expand_as(x)
-        rule = [part.split(points) for part in _gauss_legendre(steps, x)]
-        for first in range(0, len(x), samples):
-            some = slice(first, first + samples)
-            at = x[some].detach().clone().requires_grad_()
-            net, offset, slope = parts.on_the_way(start[some], at)
-            mean = torch.zeros_like(slope)
-            for places, weights in zip(*rule, strict=True):
-                mean += _weighted(net, offset, slope.detach(), places, weights, y[some])
-            found.append(torch.autograd.grad(slope, at, mean)[0] * (at.detach() - start[some]))
+        start, y = start.to(x).expand_as(x), y.clone()  # labels made in inference mode
+        for some in torch.arange(len(x)).split(max(1, batch // steps)):
+            at, away = x[some].detach().clone().requires_grad_(), start[some].clone()
+            reached = first(at)
+            mean = method.attribute(
+                reached.detach(), first(away).detach(), additional_forward_args=y[some],
+                n_steps=steps, method="gausslegendre", internal_batch_size=batch,
+            )  # fmt: skip
+            found.append(torch.autograd.grad(reached, at, mean)[0] * (at.detach() - away))
     return torch.cat(found)
 
 
@@ -91,25 +99,39 @@ def _batch(x: Tensor) -> int:
     return max(1, min(BATCH, BATCH * VALUES // max(1, x[:1].numel())))
 
 
-def _weighted(
-    net: nn.Module, offset: Tensor, slope: Tensor, places: Tensor, weights: Tensor, y: Tensor
-) -> Tensor:
-    """Sum over points of weight x gradient of the logits of labels y at offset + place x slope."""
-    slope = slope.requires_grad_()
-    shape = (len(places), *(1 for _ in slope.shape))
-    found = logits(net, (offset + places.view(shape) * slope).flatten(0, 1))
+def _chosen(net: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """Logits of labels y."""
+    found = logits(net, x.clone())  # an activation that works in place may come first
     if not found.requires_grad:
         raise ValueError(
             "the model's logits have no gradient: its forward pass must not run under "
             "torch.no_grad() or detach its inputs"
         )
-    # the derivative with respect to the slope has the place as a factor
-    ours = found.view(len(places), len(y), -1).gather(2, y.expand(len(places), -1)[..., None])
-    return torch.autograd.grad((ours[..., 0] * (weights / places)[:, None]).sum(), slope)[0]
+    return found.gather(1, y[:, None])[:, 0]
 
 
-def _gauss_legendre(steps: int, x: Tensor) -> Tensor:
-    """Places in (0, 1), and weights that sum to 1, on x's device: 2 x steps."""
-    places, weights = np.polynomial.legendre.leggauss(steps)
-    rule = torch.tensor(np.stack([places / 2 + 0.5, weights / 2]), dtype=x.dtype)
-    return rule.to(x.device, non_blocking=True)
+def _apart(net: nn.Module, x: Tensor) -> tuple[nn.Module, nn.Module]:
+    """(first, rest), whose logits are rest(first(x)): first has linear layers, or none."""
+    nothing = nn.Identity(), net
+    if type(net) is not nn.Sequential or x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        return nothing
+    layers = list(net)
+    n = next((i for i, layer in enumerate(layers) if not _is_linear(layer)), len(layers))
+    first, rest = nn.Sequential(*layers[:n]), nn.Sequential(*layers[n:])
+    gains = any(True for _ in first.parameters())
+    return (first, rest) if gains and _holds(first, rest, net, x[:1]) else nothing
+
+
+def _is_linear(layer: nn.Module) -> bool:
+    samples_kept = not isinstance(layer, nn.Flatten) or layer.start_dim == 1
+    return type(layer) in LINEAR and samples_kept
+
+
+@torch.no_grad()
+def _holds(first: nn.Module, rest: nn.Module, net: nn.Module, x: Tensor) -> bool:
+    """Whether values say the same, as hooks and other forward functions change what layers give."""
+    start, middle, end = (first(t * x) for t in (0, 0.5, 1))
+    off = (2 * middle - start - end).abs().max()
+    linear = off <= CLOSE * torch.stack([start, end]).abs().max()
+    found, expected = rest(end), net(x)
+    return bool(linear & ((found - expected).abs().max() <= CLOSE * expected.abs().max()))
