@@ -34,8 +34,10 @@ def add(commands) -> None:
         parser.set_defaults(command=_results)
         if name != "export":
             parser.add_argument("--profile", default="desk", help="of the runs (default desk)")
-            lrs = "two or more" if name == "soup" else "low,high"
-            parser.add_argument("--lrs", type=numbers, required=True, help=lrs)
+            lrs = {"soup": "two or more", "crossfit": "low,high (default the experiment's)"}
+            parser.add_argument(
+                "--lrs", type=numbers, required=name != "crossfit", help=lrs.get(name, "low,high")
+            )
             parser.add_argument("--data-root", type=Path, help="data root (default $LRSC_DATA)")
     text = "bring the runs of other results folders; what is here stays"
     add = actions.add_parser("merge", help=text)
@@ -116,39 +118,34 @@ def _export(args) -> Path:
 
 
 def _contrast(args) -> Path:
-    from lrsc import results
     from lrsc.studies import contrast
 
-    found = contrast.compare(
-        args.dataset, args.model, _two(args.lrs), args.profile, root=args.results,
-        data_root=args.data_root,
-    )  # fmt: skip
-    path = results.shipped_path(f"contrast_{args.dataset}_{args.model}")
-    results.save(found, path)
-    return path
+    where = {"root": args.results, "data_root": args.data_root}
+    found = contrast.compare(args.dataset, args.model, _two(args.lrs), args.profile, **where)
+    return _ship(found, f"contrast_{args.dataset}_{args.model}")
 
 
 def _soup(args) -> Path:
-    from lrsc import results
     from lrsc.studies import soups
 
-    found = soups.compare(
-        args.dataset, args.model, args.lrs, args.profile, root=args.results,
-        data_root=args.data_root,
-    )  # fmt: skip
-    path = results.shipped_path(f"soup_{args.dataset}_{args.model}")
-    results.save(found, path)
-    return path
+    where = {"root": args.results, "data_root": args.data_root}
+    found = soups.compare(args.dataset, args.model, args.lrs, args.profile, **where)
+    return _ship(found, f"soup_{args.dataset}_{args.model}")
 
 
 def _crossfit(args) -> Path:
-    from lrsc import results
     from lrsc.studies import contrast
 
-    found = contrast.crossfit(
-        _two(args.lrs), args.profile, root=args.results, data_root=args.data_root
-    )
-    path = results.shipped_path(contrast.CROSSFIT)
+    where = {"root": args.results, "data_root": args.data_root}
+    lrs = contrast.CROSSFIT_LRS if args.lrs is None else _two(args.lrs)
+    return _ship(contrast.crossfit(lrs, args.profile, **where), contrast.CROSSFIT)
+
+
+def _ship(found, name: str) -> Path:
+    """Write what ships with the book, and say where."""
+    from lrsc import results
+
+    path = results.shipped_path(name)
     results.save(found, path)
     return path
 
