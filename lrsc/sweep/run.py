@@ -56,7 +56,7 @@ def run(
     what: str | Sequence[RunConfig],
     executor: str = "serial",
     *,
-    profile: str = "quick",
+    profile: str | None = None,
     root: str | Path | None = None,
     data_root: str | Path | None = None,
     device: str | None = None,
@@ -73,7 +73,8 @@ def run(
 ) -> Report:
     """Train and measure every run that is not done yet, runs of one model side by side.
 
-    what: an experiment's name (in `profile`) or a list of RunConfigs. root: results folder.
+    what: an experiment's name (in `profile`, default 'quick') or a list of RunConfigs, each of
+    which has its own and takes none here. root: results folder.
     engine, replicas: as in `fit`, for the runs that can be trained together. raw: train runs that
     ship with the book too if their raw material is not here. on_result is called with (number, of,
     result) after each run, one at a time. All runs are checked before the first starts; a run that
@@ -98,7 +99,9 @@ def run(
     check_names("engine", [engine], ENGINES)
     arguments.device(device)
     if isinstance(what, str):
-        configs = experiments.configs(what, profile)
+        configs = experiments.configs(what, profile or "quick")
+    elif profile is not None:
+        raise ValueError(f"profile={profile!r} is of an experiment's name, RunConfigs have one")
     else:
         configs = list(what) if isinstance(what, Iterable) else [what]
     if not all(isinstance(config, RunConfig) for config in configs):
