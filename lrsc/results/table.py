@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import numpy as np
 import xarray as xr
 
-from lrsc.config import STATISTICS, RunConfig
+from lrsc.config import STATISTICS, RunConfig, usual_batch_size
 from lrsc.results.file import parsed
 
 # Attributes of a run's file that become coordinates of an experiment
@@ -167,7 +167,7 @@ def intervention(config: RunConfig) -> str:
         return "l2" if t.lr <= LOW_LR else "high_lr_l2"
     swept = ("l1", "focal_gamma", "asam_rho", "momentum")
     found = next((name for name in swept if getattr(t, name) > 0), None)
-    return found or ("lr" if t.batch_size in (16, 100) else "batch_size")
+    return found or ("lr" if t.batch_size == usual_batch_size(config.dataset) else "batch_size")
 
 
 def value_of(config: RunConfig, hyperparameter: str) -> float:
