@@ -47,9 +47,12 @@ def sign_test_p(effects: Sequence[float]) -> float:
 
     Probability of at least as many positive ones among as many fair coins.
     """
+    from scipy import stats  # type: ignore[import-untyped]
+
     signs = [e > 0 for e in effects if np.isfinite(e) and e != 0]
-    n, k = len(signs), sum(signs)
-    return sum(math.comb(n, i) for i in range(k, n + 1)) / 2**n if n else math.nan
+    if not signs:
+        return math.nan
+    return float(stats.binomtest(sum(signs), len(signs), alternative="greater").pvalue)
 
 
 def holm(p: Mapping[str, float]) -> dict[str, float]:

@@ -20,36 +20,26 @@ LOW_LR = 0.001  # at which the other hyperparameters are swept
 # dimensions an experiment keeps; raw material has others
 LABELS = {"statistics", "kappa", "class", "bias", "q", "kept"}
 # dimensions of raw material that is no curve
-RAW = {"sample", "unit", "test_sample", "logit", "filter", "attributed", "row", "column"}
-
-
-def _measured(found: xr.Dataset, prefixes: tuple[str, ...]) -> list[str]:
-    """Variables that an experiment keeps: measures, and curves whose names begin like this."""
-    return [
-        str(name) for name, v in found.data_vars.items()
-        if set(v.dims) <= LABELS or str(name).removeprefix("curve_").startswith(prefixes)
-    ]  # fmt: skip
+_RAW = {"sample", "unit", "test_sample", "logit", "filter", "attributed", "row", "column"}
 
 
 def without_raw(found: xr.Dataset) -> xr.Dataset:
     """A run's measures and curves, without what a changed metric would be computed from."""
-    return found.drop_vars([n for n, v in found.variables.items() if RAW & set(v.dims)])
+    return found.drop_vars([n for n, v in found.variables.items() if _RAW & set(v.dims)])
 
 
-def combine(runs: Iterable[xr.Dataset], recorded: Iterable[str] = ()) -> xr.Dataset:
+def combine(runs: Iterable[xr.Dataset]) -> xr.Dataset:
     """Runs' results -> long form: dimension `run`, what identifies a run as coordinates.
 
-    Variables keep the dimensions kappa, class and bias, filled up with NaN; raw material (other
-    dimensions) is left out, but for the curves of the probes named in `recorded`. Raises
-    ValueError for no runs.
+    Variables keep the dimensions kappa, class and bias, filled up with NaN; raw material and curves
+    (other dimensions) are left out. Raises ValueError for no runs.
     """
     runs = list(runs)
     if not runs:
         raise ValueError("no results to combine: run a sweep first (lrsc sweep)")
-    prefixes = tuple(f"{probe}_" for probe in recorded)
     records, about = [], dict[str, dict]()
     for run in runs:
-        kept = {name: run[name] for name in _measured(run, prefixes)}
+        kept = {str(n): v for n, v in run.data_vars.items() if set(v.dims) <= LABELS}
         records.append({name: (tuple(v.dims), v.values) for name, v in kept.items()})
         about = {name: v.attrs for name, v in kept.items()} | about
     kappa = next((r["kappa"] for r in runs if "kappa" in r.coords), None)
