@@ -149,10 +149,9 @@ def run_config(
     stands in place of the profile's. train: further fields of TrainConfig; model_options: options
     of the model.
     """
-    check_names("data set", [dataset], datasets.names())
     check_names("model", [model], models.BUILDERS)
     check_names("profile", [profile], PROFILES)
-    known = datasets.options(dataset)
+    known = datasets.options(dataset)  # which checks its name
     options = {k: v for k, v in (data or {}).items() if v != known.get(k)}
     if profile == "desk" and dataset != "parity":  # which has 10 000 in every profile
         options.setdefault("n_train", DESK_TRAIN)
