@@ -87,7 +87,7 @@ def mean_over_seeds(
     no evidence: the interval is NaN, and both p are 1. All NaN without any row. (mean, low, high,
     p above, p below), one-sided p.
     """
-    from scipy import stats  # type: ignore[import-untyped]
+    from scipy import stats
 
     known = [np.asarray(row, float) for row in rows if len(row) > 1]
     if not known:

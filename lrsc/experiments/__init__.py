@@ -15,8 +15,10 @@ from lrsc.experiments.select import (
     configs,
     knob,
     names,
+    planned_runs,
     profile_of,
     recording,
+    row_keys,
     run_config,
     usual_data,
 )
@@ -29,9 +31,9 @@ from lrsc.experiments.status import (
 )
 
 __all__ = [
-    "EXPERIMENTS", "PAPER_STATISTICS", "PROFILES", "configs",
-    "estimate_epochs", "expected_seconds", "export", "in_statistics", "knob",
-    "known_runs", "names", "open_experiment", "open_runs", "profile_of", "recording",
-    "reference", "run_config", "shipped", "shipped_ids", "sources", "status", "unusable",
+    "EXPERIMENTS", "PAPER_STATISTICS", "PROFILES", "configs", "estimate_epochs",
+    "expected_seconds", "export", "in_statistics", "knob", "known_runs", "names",
+    "open_experiment", "open_runs", "planned_runs", "profile_of", "recording", "reference",
+    "row_keys", "run_config", "shipped", "shipped_ids", "sources", "status", "unusable",
     "usual_data",
 ]  # fmt: skip

@@ -100,6 +100,14 @@ def local_runs(
     return [found]
 
 
+def all_runs(
+    root: str | Path | None, recorded: Iterable[str] = (), wanted: Iterable[RunConfig] = ()
+) -> list[xr.Dataset]:
+    """This machine's runs, as `local_runs` has them, and those of every experiment that ships."""
+    of_book = [found for name in EXPERIMENTS if (found := shipped(name)) is not None]
+    return [*local_runs(root, recorded, wanted), *of_book]
+
+
 def _check_configs(found: xr.Dataset) -> None:
     for text in found["config"].values:
         try:

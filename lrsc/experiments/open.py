@@ -13,7 +13,7 @@ import xarray as xr
 from lrsc import datasets, measures, metrics, models, results
 from lrsc.config import STATISTICS, RunConfig, TrainConfig
 from lrsc.errors import DataMissing, check_names
-from lrsc.experiments.found import local_runs, select_runs, shipped, sources, unusable
+from lrsc.experiments.found import all_runs, select_runs, sources, unusable
 from lrsc.experiments.rows import EXPERIMENTS as EXPERIMENTS
 from lrsc.experiments.select import (
     PROFILES,
@@ -93,11 +93,7 @@ def open_runs(
     """
     runs = list(runs)
     probes = {probe for config in runs for probe in recording(config)}
-    of_book = (shipped(name) for name in EXPERIMENTS)
-    found = select_runs(
-        [*local_runs(root, probes, runs), *(s for s in of_book if s is not None)],
-        runs, profile_of(runs[0]),
-    )  # fmt: skip
+    found = select_runs(all_runs(root, probes, runs), runs, profile_of(runs[0]))
     if found is None:
         raise ValueError("none of these runs is done: pass them to lrsc.sweep.run first")
     found = in_statistics(found)

@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from lrsc.config import STATISTICS, RunConfig, usual_batch_size
+from lrsc.errors import check_names
 from lrsc.results.file import parsed
 
 # Attributes of a run's file that become coordinates of an experiment
@@ -167,12 +168,6 @@ def value_of(config: RunConfig, hyperparameter: str) -> float:
     return 1 / value if name == "batch_size" else float("nan" if value is None else value)
 
 
-def _swept(configs: list[RunConfig]) -> dict[str, np.ndarray]:
-    names = [intervention(c) for c in configs]
-    values = [value_of(c, name) for c, name in zip(configs, names, strict=True)]
-    return {"hyperparameter": np.array(names, object), "value": np.array(values)}
-
-
 def coordinates(attrs: Sequence[Mapping]) -> dict[str, tuple[str, np.ndarray]]:
     """What identifies runs, from the attributes of their files, along the dimension `run`."""
     return described([each["config"] for each in attrs]) | {
@@ -191,8 +186,9 @@ def described(texts: Iterable[str]) -> dict[str, tuple[str, np.ndarray]]:
         "seed": [c.seed for c in configs],
         "data": [options_text(c.data) for c in configs],
         "model_options": [options_text(c.model_options) for c in configs],
+        "hyperparameter": [intervention(c) for c in configs],
+        "value": [value_of(c, intervention(c)) for c in configs],
     }
-    columns |= {k: list(v) for k, v in _swept(configs).items()}
     return {name: ("run", _column(values)) for name, values in columns.items()}
 
 
@@ -212,8 +208,6 @@ def to_grid(dataset: xr.Dataset, *dims: str) -> xr.Dataset:
     Missing combinations are NaN. Raises ValueError if a coordinate does not exist or if two runs
     fall on one place of the grid (select one data set and model first, or name more dimensions).
     """
-    from lrsc.errors import check_names
-
     if not dims:
         raise ValueError("name at least one coordinate of the grid, as in to_grid(ds, 'lr')")
     coords = [str(c) for c in dataset.coords if dataset[c].dims == ("run",)]

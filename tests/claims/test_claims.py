@@ -129,7 +129,7 @@ def test_settings_are_ordered_by_their_distance_from_the_paper():
     n = deep.sizes["run"]
     near = deep.assign_coords({k: ("run", np.full(n, v)) for k, v in coords.items()})
     far = near.assign_coords(data=("run", np.full(n, "rho = 0.3")))
-    s1 = {k: (low, high) for k, (low, high) in scorecard._paper(
+    s1 = {k: (low, high) for k, (low, high) in paper.ranges(
         next(r for r in paper.table("s1") if r["model"] == "ResNet18"
              and r["dataset"] == "Colored MNIST")).items()}  # fmt: skip
     exact = {
