@@ -13,6 +13,7 @@ from lrsc.errors import check_names, shown
 SOURCES = ("auto", "real", "embedded")
 # of batch normalisation, by which a network is evaluated (lrsc.models.normalisation)
 STATISTICS = ("running", "batch", "recalibrated")
+LARGE_IMAGES = ("celeba", "waterbirds", "imagenet")  # data sets trained in batches of 16
 LARGEST = 2**53  # whole number: what JSON and float64 hold exactly
 CHOICES = {  # valid names of TrainConfig's fields
     "optimizer": ("sgd", "adam", "adamw", "psgd_kron"),
@@ -202,6 +203,11 @@ class RunConfig:
                 f"{text[:50]!r}"
             )
         return cls(**found)
+
+
+def usual_batch_size(dataset: str) -> int:
+    """Samples of an update where a run does not say: as the paper has it for a data set."""
+    return 16 if dataset in LARGE_IMAGES else 100
 
 
 def run_id(config: RunConfig, source: str, versions: Mapping[str, int]) -> str:

@@ -13,6 +13,10 @@ class DataMissing(ValueError, FileNotFoundError):
         return str(self.args[0])
 
 
+class ResultMissing(ValueError, OSError):
+    """Runs that a command works on are not done here; the text says what to run first."""
+
+
 class Unreadable(ValueError, OSError):
     """A file that is there cannot be opened or read now: its content may be whole."""
 

@@ -94,3 +94,20 @@ def test_the_mean_over_rows_has_welchs_degrees_of_freedom():
 
 def test_no_row_with_two_runs_has_no_mean():
     assert np.isnan(significance.mean_over_seeds([[1.0], []])).all()
+
+
+@pytest.mark.parametrize("rows", [
+    [[0.2, 0.2]], [[0.0, 0.0]], [[0.9 - 0.8, 0.3 - 0.2]], [[0.2, 0.2], [0.1, 0.1, 0.1], [0.3, 0.31]]
+])  # fmt: skip
+def test_runs_that_agree_are_no_evidence(rows):
+    mean, low, high, above, below = significance.mean_over_seeds(rows)
+    assert mean == pytest.approx(np.mean([np.mean(row) for row in rows]))
+    assert math.isnan(low) and math.isnan(high) and above == below == 1
+
+
+def test_a_row_without_spread_has_that_of_the_others():
+    values = [0.1, 0.3]
+    mean, low, high, above, _ = significance.mean_over_seeds([values, [0.4, 0.4]])
+    error = np.sqrt(2 * np.var(values, ddof=1) / 2) / 2  # one degree of freedom: of one row alone
+    assert mean == pytest.approx(0.3) and above == pytest.approx(stats.t.sf(mean / error, 1))
+    assert high - mean == pytest.approx(error * stats.t.ppf(0.975, 1)) and low < mean

@@ -27,7 +27,7 @@ def over_rows(rows: list[dict]) -> dict:
 def over_seeds(rows: list[dict]) -> dict:
     """By Student's t over seeds: rows are given, seeds are drawn.
 
-    rows: each with its `effects`, one of each seed. See `statistics.mean_over_seeds`.
+    rows: each with its `effects`, one of each seed. See `significance.mean_over_seeds`.
     """
     mean, low, high, up, down = significance.mean_over_seeds([r["effects"] for r in rows])
     kept = [{k: v for k, v in r.items() if k != "effects"} for r in rows]

@@ -1,7 +1,7 @@
 """Where claims look: rows of experiments as measured, opened once, quick runs never."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,26 +41,37 @@ def opener(root: str | Path | None = None) -> Open:
 
 def keys(name: str, hyperparameters: Sequence[str] = ("lr",)) -> list[Key]:
     """Rows of an experiment that are called so, in its order."""
-    found = ((r.dataset, r.model, r.hyperparameter) for r in experiments.EXPERIMENTS[name])
-    return [key for key in dict.fromkeys(found) if key[2] in hyperparameters]
+    return [key for key in experiments.row_keys(name) if key[2] in hyperparameters]
 
 
 def rows(
     opened: Open,
     names: Sequence[str],
     look: Callable[[xr.Dataset], dict | None],
+    needs: Sequence[str] = (),
     hyperparameters: Sequence[str] = ("lr",),
 ) -> list[dict]:
-    """What `look` sees in each row, in the largest profile in which it sees anything."""
+    """What `look` sees in each row, in the largest profile in which it sees anything.
+
+    needs: variables without which there is nothing to see.
+    """
     found = []
     for name in names:
         for key in keys(name, hyperparameters):
             for profile in PROFILES:
                 ds = opened(name, profile, key)
-                if ds is not None and (row := look(ds)) is not None:
+                if ds is None or any(variable not in ds for variable in needs):
+                    continue
+                if (row := look(ds)) is not None:
                     found.append(label(key, profile) | row)
                     break
     return found
+
+
+def of_seeds(effects: Iterable[float], **about: str) -> dict | None:
+    """Evidence of a row by seed, NaN left out; None where fewer than two seeds have an effect."""
+    known = [float(effect) for effect in effects if np.isfinite(effect)]
+    return {**about, "effects": known} if len(known) > 1 else None
 
 
 def label(key: Key, profile: str) -> dict:

@@ -21,19 +21,17 @@ def trend(
     opened: Open,
     variables: Sequence[str],
     names: Sequence[str] = GRID,
-    sign: int = 1,
     hyperparameters: Sequence[str] = ("lr",),
 ) -> dict:
-    """That variables rise (sign 1) or fall (-1) with the LR in rows of experiments.
+    """That variables rise with the LR in rows of experiments.
 
-    Effect of a row: its difference between the largest and the smallest LR, in the claim's
-    direction; of several variables the mean. A row has the p of its own trend, by permuting values
-    among LRs within each seed.
+    Effect of a row: its difference between the largest and the smallest LR; of several variables
+    the mean. A row has the p of its own trend, by permuting values among LRs within each seed.
     """
 
     def look(found: xr.Dataset) -> dict | None:
-        grids = [sign * grid(found, v) for v in variables if v in found]
-        if len(grids) < len(variables) or any(g.shape[1] < LRS for g in grids):
+        grids = [grid(found, v) for v in variables]
+        if any(g.shape[1] < LRS for g in grids):
             return None
         means = [np.nanmean(g, axis=0) for g in grids]
         return {
@@ -44,7 +42,7 @@ def trend(
             "diverged": int((found["status"] == "diverged").sum()),
         }
 
-    return over_rows(rows(opened, names, look, hyperparameters))
+    return over_rows(rows(opened, names, look, variables, hyperparameters))
 
 
 def loss_ratio(opened: Open) -> dict:
@@ -54,17 +52,16 @@ def loss_ratio(opened: Open) -> dict:
     rise with the LR for reasons of their own; a correlation does not tell.
     """
 
+    names = ("max_loss_ratio_fixed", "unbiased_accuracy")
+
     def look(found: xr.Dataset) -> dict | None:
-        names = ("max_loss_ratio_fixed", "unbiased_accuracy")
-        if any(name not in found for name in names):
-            return None
         x, y = (torch.from_numpy(found[n].values.astype(float)) for n in names)
         value, low, high = metrics.rank_correlation_interval(x, y)
         if not math.isfinite(value):
             return None
         return {"trend": value, "effect": value, "low": low, "high": high}
 
-    return over_rows(rows(opened, GRID, look))
+    return over_rows(rows(opened, GRID, look, names))
 
 
 def size(opened: Open) -> dict:
@@ -108,15 +105,13 @@ def order(opened: Open) -> dict:
     """
 
     def look(found: xr.Dataset) -> dict | None:
-        if any(v not in found for v in (*FIRST, LATER)):
-            return None
         half = [half_risen(found, v) for v in (*FIRST, LATER)]
         if not all(map(math.isfinite, half)):
             return None
         effect = half[2] - max(half[:2])
         return {"trend": effect, "effect": effect}
 
-    return over_rows(rows(opened, GRID, look))
+    return over_rows(rows(opened, GRID, look, (*FIRST, LATER)))
 
 
 def half_risen(found: xr.Dataset, variable: str) -> float:

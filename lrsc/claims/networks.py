@@ -1,5 +1,6 @@
 """Claims on single networks: losses and neurons along training, and where attribution lies."""
 
+import itertools
 import warnings
 
 import numpy as np
@@ -8,7 +9,7 @@ import xarray as xr
 
 from lrsc import datasets, metrics, results, significance
 from lrsc.claims.decisions import every, over_rows, over_seeds
-from lrsc.claims.evidence import CURVES, LRS, PROFILES, Open, good, grid, rows
+from lrsc.claims.evidence import CURVES, LRS, PROFILES, Open, good, grid, of_seeds, rows
 from lrsc.studies import contrast
 
 BACKGROUND = "integrated_gradients_background"
@@ -22,19 +23,16 @@ def closeness(opened: Open) -> dict:
     seed. The rows of the experiment are those of the claim: tested over seeds.
     """
 
+    names = [f"curve_dynamics_{group}_loss" for group in ("ba", "bc")]
+
     def look(found: xr.Dataset) -> dict | None:
-        names = [f"curve_dynamics_{group}_loss" for group in ("ba", "bc")]
-        if any(name not in found for name in names):
-            return None
         losses = np.stack([found[name].values.astype(float) for name in names])
         with np.errstate(invalid="ignore"):
             quotient = losses.min(0) / losses.max(0)
         table = grid(found.assign(closeness=("run", _mean(quotient))), "closeness")
-        effects = table[:, 0] - table[:, -1] if table.shape[1] > 1 else np.array([])
-        effects = effects[np.isfinite(effects)]
-        return {"effects": effects.tolist()} if len(effects) > 1 else None
+        return of_seeds(table[:, 0] - table[:, -1]) if table.shape[1] > 1 else None
 
-    return over_seeds(rows(opened, CURVES, look))
+    return over_seeds(rows(opened, CURVES, look, names))
 
 
 def dominance(opened: Open) -> dict:
@@ -46,18 +44,15 @@ def dominance(opened: Open) -> dict:
     """
 
     def look(found: xr.Dataset) -> dict | None:
-        if any(f"curve_dynamics_{name}" not in found for name in ("csi", "bsi")):
-            return None
         recorded = good(found) & np.isfinite(found["dynamics_step"].values).any(1)
         recorded &= np.isfinite(found["curve_dynamics_bsi"].values).any((1, 2))
         if not recorded.any():
             return None
         chosen = recorded & (found["lr"].values == found["lr"].values[recorded].max())
-        kept = [_kept(found.isel(run=int(i))) for i in np.flatnonzero(chosen)]
-        effects = [k for k in kept if np.isfinite(k)]
-        return {"effects": effects} if len(effects) > 1 else None
+        return of_seeds(_kept(found.isel(run=int(i))) for i in np.flatnonzero(chosen))
 
-    return over_seeds(rows(opened, CURVES, look))
+    names = [f"curve_dynamics_{name}" for name in ("csi", "bsi")]
+    return over_seeds(rows(opened, CURVES, look, names))
 
 
 def attribution(opened: Open) -> dict:
@@ -68,11 +63,9 @@ def attribution(opened: Open) -> dict:
     """
     taus: list[float] = []
     tables: list[np.ndarray] = []
+    names = ("csi", "attribution_core")
 
     def look(found: xr.Dataset) -> dict | None:
-        names = ("csi", "attribution_core")
-        if any(name not in found for name in names):
-            return None
         both = np.isfinite(found["csi"].values) & np.isfinite(found["attribution_core"].values)
         csi, core = (grid(found.isel(run=both), name) for name in names)
         if csi.shape[1] < LRS:
@@ -84,12 +77,10 @@ def attribution(opened: Open) -> dict:
         tables.append(table)
         return {"trend": float(np.mean(each)), "effect": float(np.mean(each))} if each else None
 
-    found = over_rows(rows(opened, ("attribution",), look))
+    found = over_rows(rows(opened, ("attribution",), look, names))
     if found["rows"]:
-        seeds = np.full((sum(map(len, tables)), max(t.shape[1] for t in tables)), np.nan)
-        first = 0
-        for t in tables:
-            seeds[first : (first := first + len(t)), : t.shape[1]] = t
+        each_seed = itertools.zip_longest(*(s for t in tables for s in t), fillvalue=np.nan)
+        seeds = np.array(list(each_seed)).T
         low, high = significance.interval(taus)
         found |= {
             "low": low, "high": high,
@@ -124,9 +115,7 @@ def concentration(opened: Open) -> dict:
 
 def _falls(name: str, table: np.ndarray) -> dict | None:
     """Falls of each seed from the low to the high LR (the columns), as shares; None for under 2."""
-    effects = 1 - table[:, 1] / table[:, 0]
-    effects = effects[np.isfinite(effects)]
-    return {"name": name, "effects": effects.tolist()} if len(effects) > 1 else None
+    return of_seeds(1 - table[:, 1] / table[:, 0], name=name)
 
 
 def _background(dataset: str, model: str) -> np.ndarray | None:

@@ -7,14 +7,12 @@ import numpy as np
 import xarray as xr
 
 from lrsc import experiments, results
+from lrsc.config import STATISTICS
+from lrsc.errors import check_names
 from lrsc.experiments import paper as tables
 
 VALUES, SEEDS = 3, 2  # a row is measured with at least so many values, of so many seeds each
-MEASURES = {  # ours -> the tables'
-    "unbiased_accuracy": "test_accuracy", "prunability": "prunability",
-    "activation_compressibility": "activation_compressibility", "csi": "csi",
-    "class_separation": "class_separation",
-}  # fmt: skip
+MEASURES = tables.MEASURES
 # differences within which a row counts as met, of a measure's mean at an end of the range
 MARGINS = {name: 0.03 if name == "unbiased_accuracy" else 0.1 for name in MEASURES}
 DECIDING = ("unbiased_accuracy", "csi", "class_separation")  # by which settings are chosen
@@ -36,8 +34,9 @@ def rows(root: str | Path | None = None, statistics: str | None = None) -> list[
     paper's numbers are read, where enough runs were measured so, else 'running'. A row's own
     `statistics` is None where its network has no batch normalisation.
     """
-    lines = [("S1", line) for line in tables.table("s1")]
-    lines += [("S2", line) for line in tables.table("s2")]
+    if statistics is not None:
+        check_names("statistics", [statistics], STATISTICS)
+    lines = [(name, line) for name in ("S1", "S2") for line in tables.table(name.lower())]
     read = {
         e: experiments.sources(e, root, curves=False) for e in {_place(*line)[0] for line in lines}
     }
@@ -68,9 +67,8 @@ def command(row: dict) -> str:
     """
     experiment = _experiment(row["table"], row["dataset"], row["hyperparameter"])
     key = row["dataset"], row["model"], row["hyperparameter"]
-    planned = [r.plans for r in experiments.EXPERIMENTS[experiment]
-               if (r.dataset, r.model, r.hyperparameter) == key]  # fmt: skip
-    profile = "desk" if any("desk" in plan for plan in planned) else "paper"
+    planned = experiments.planned_runs(experiment, "desk", *key)
+    profile = "desk" if planned else "paper"
     options = f"--profile {profile} --dataset {key[0]} --model {key[1]}"
     if experiment in ("hyperparameters", "optimizers_schedules"):
         options += f" --hyperparameter {key[2]}"
@@ -97,11 +95,11 @@ def disagreements() -> list[dict]:
         others = [r for r in tables.table("s2") if r["dataset"] == line["dataset"]]
         if line["model"] != "ResNet18" or not others or float(line["lr_min"]) != results.LOW_LR:
             continue
-        first = {m: r[0] for m, r in _paper(line).items()}
+        first = {m: r[0] for m, r in tables.ranges(line).items()}
         found.append(_setting("S1", line["dataset"], "lr", first, {}))
         for other in others:
             if (name := tables.INTERVENTIONS[other["hyperparameter"]][0]) in _WEAK:
-                low = {m: r[0] for m, r in _paper(other).items()}
+                low = {m: r[0] for m, r in tables.ranges(other).items()}
                 found.append(_setting("S2", line["dataset"], name, low, first))
     return found
 
@@ -164,7 +162,7 @@ def _fit(here: xr.Dataset, table: str) -> dict | None:
         and (r.get("model") == tables.MODELS[str(here["model"].values[0])] if table == "S1"
              else r["hyperparameter"] == "Learning Rate")
     )  # fmt: skip
-    paper, lr = _paper(line), here["lr"].values
+    paper, lr = tables.ranges(line), here["lr"].values
     low, high = paper["value"]
     ends = [(0, low)] if np.isclose(lr, low, rtol=0.01).any() else []
     ends += [(1, float(lr.max()))] if len(lr) and lr.max() >= high / 2 else []
@@ -198,7 +196,7 @@ def _row(
     table: str, line: dict[str, str], read: dict[str, list[xr.Dataset]], statistics: str | None
 ) -> dict:
     experiment, *key = _place(table, line)
-    paper = _paper(line)
+    paper = tables.ranges(line)
     row = {
         "table": table, "dataset": key[0], "model": key[1], "hyperparameter": key[2],
         "status": "not measured", "profile": None, "statistics": None, "n": None, "seeds": None,
@@ -241,17 +239,6 @@ def _experiment(table: str, dataset: str, hyperparameter: str) -> str:
         return "optimizers_schedules"
     of = {"celeba": "naturalistic", "parity": "synthetic", "moon_star": "synthetic"}
     return of.get(dataset, "semi_synthetic")
-
-
-def _paper(line: dict[str, str]) -> dict[str, tuple[float, float]]:
-    swept = "lr" if "lr_min" in line else "value"
-    found = {"value": (float(line[f"{swept}_min"]), float(line[f"{swept}_max"]))}
-    for ours, theirs in MEASURES.items():
-        if f"{theirs}_min" in line:
-            scale = 100 if ours == "unbiased_accuracy" else 1
-            low, high = (float(line[f"{theirs}_{end}"]) / scale for end in ("min", "max"))
-            found[ours] = low, high
-    return found
 
 
 def _measured(found: xr.Dataset, profile: str, paper: dict) -> dict | None:

@@ -7,7 +7,16 @@ import xarray as xr
 
 from lrsc import datasets, significance
 from lrsc.claims.decisions import every, over_rows, over_seeds
-from lrsc.claims.evidence import PROFILES, Key, Open, by_value_and_seed, keys, label, paired
+from lrsc.claims.evidence import (
+    PROFILES,
+    Key,
+    Open,
+    by_value_and_seed,
+    keys,
+    label,
+    of_seeds,
+    paired,
+)
 from lrsc.experiments import paper
 from lrsc.studies.soups import gains, shipped
 
@@ -98,10 +107,8 @@ def soups(_: Open) -> dict:
         if profile not in PROFILES or datasets.is_stand_in(source):
             continue
         compressible = np.mean([gains(one, name) for name in COMPRESSIBLE], axis=0)
-        effects = gains(one, "unbiased_accuracy") - compressible
-        effects = effects[np.isfinite(effects)]
-        if len(effects) > 1:
-            found.append(label((dataset, model, "lr"), profile) | {"effects": effects.tolist()})
+        if row := of_seeds(gains(one, "unbiased_accuracy") - compressible):
+            found.append(label((dataset, model, "lr"), profile) | row)
     return over_seeds(found)
 
 
@@ -132,8 +139,7 @@ def _best_against(opened: Open, one: str, other: str) -> list[dict]:
             if any(len(table) < 2 for table in tables):
                 continue
             effects = paired(*(_best(table) for table in tables))
-            if len(effects) > 1:
-                row = {"name": f"{one} against {other}", "effects": effects}
+            if row := of_seeds(effects, name=f"{one} against {other}"):
                 found.append(label(both[0], profile) | row)
                 break
     return found

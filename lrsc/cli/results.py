@@ -15,28 +15,23 @@ def add(commands) -> None:
     actions = parser.add_subparsers(required=True, metavar="action")
     add = actions.add_parser("export", help="measures of an experiment's runs, local and shipped")
     add.add_argument("experiment")
-    add.set_defaults(make=_export)
-    text = "attributions of low- and high-LR networks on samples that only the high LR gets right"
-    add = actions.add_parser("contrast", help=text)
-    add.add_argument("--dataset", required=True)
-    add.add_argument("--model", required=True)
-    add.set_defaults(make=_contrast)
-    text = "soups of networks of several LRs, a soup a seed, beside the networks"
-    add = actions.add_parser("soup", help=text)
-    add.add_argument("--dataset", required=True)
-    add.add_argument("--model", required=True)
-    add.set_defaults(make=_soup)
-    text = "conflicting samples of CIFAR-10, found by networks trained on the other half"
-    add = actions.add_parser("crossfit", help=text)
-    add.set_defaults(make=_crossfit)
-    for name, parser in actions.choices.items():
-        parser.add_argument("--results", type=Path, help="results folder (default results/)")
-        parser.set_defaults(command=_results)
-        if name != "export":
-            parser.add_argument("--profile", default="desk", help="of the runs (default desk)")
-            lrs = "two or more" if name == "soup" else "low,high"
-            parser.add_argument("--lrs", type=numbers, required=True, help=lrs)
-            parser.add_argument("--data-root", type=Path, help="data root (default $LRSC_DATA)")
+    add.set_defaults(command=_results, make=_export)
+    for name, make, lrs, text in (
+        ("contrast", _contrast, "low,high",
+         "attributions of low- and high-LR networks on samples that only the high LR gets right"),
+        ("soup", _soup, "two or more",
+         "soups of networks of several LRs, a soup a seed, beside the networks"),
+        ("crossfit", _crossfit, "low,high (default the experiment's)",
+         "conflicting samples of CIFAR-10, found by networks trained on the other half"),
+    ):  # fmt: skip
+        add = actions.add_parser(name, help=text)
+        if name != "crossfit":
+            add.add_argument("--dataset", required=True)
+            add.add_argument("--model", required=True)
+        add.add_argument("--profile", default="desk", help="of the runs (default desk)")
+        add.add_argument("--lrs", type=numbers, required=name != "crossfit", help=lrs)
+        add.add_argument("--data-root", type=Path, help="data root (default $LRSC_DATA)")
+        add.set_defaults(command=_results, make=make)
     text = "bring the runs of other results folders; what is here stays"
     add = actions.add_parser("merge", help=text)
     add.add_argument("sources", nargs="+", type=Path, metavar="SOURCE",
@@ -48,9 +43,10 @@ def add(commands) -> None:
     gc.add_argument("--yes", action="store_true", help="remove it")
     gc.add_argument("--weights", action="store_true", help="weights of runs that are not here too")
     gc.set_defaults(command=_gc)
-    for add in (actions.choices[name] for name in ("merge", "verify", "gc")):
+    for name, add in actions.choices.items():
         add.add_argument("--results", type=Path, help="results folder (default results/)")
-        add.add_argument("--json", action="store_true", help="the same rows for programs")
+        if name in ("merge", "verify", "gc"):
+            add.add_argument("--json", action="store_true", help="the same rows for programs")
 
 
 def _results(args) -> None:
@@ -116,39 +112,37 @@ def _export(args) -> Path:
 
 
 def _contrast(args) -> Path:
-    from lrsc import results
     from lrsc.studies import contrast
 
     found = contrast.compare(
-        args.dataset, args.model, _two(args.lrs), args.profile, root=args.results,
-        data_root=args.data_root,
-    )  # fmt: skip
-    path = results.shipped_path(f"contrast_{args.dataset}_{args.model}")
-    results.save(found, path)
-    return path
+        args.dataset, args.model, _two(args.lrs), args.profile, **_folders(args)
+    )
+    return _ship(found, f"contrast_{args.dataset}_{args.model}")
 
 
 def _soup(args) -> Path:
-    from lrsc import results
     from lrsc.studies import soups
 
-    found = soups.compare(
-        args.dataset, args.model, args.lrs, args.profile, root=args.results,
-        data_root=args.data_root,
-    )  # fmt: skip
-    path = results.shipped_path(f"soup_{args.dataset}_{args.model}")
-    results.save(found, path)
-    return path
+    found = soups.compare(args.dataset, args.model, args.lrs, args.profile, **_folders(args))
+    return _ship(found, f"soup_{args.dataset}_{args.model}")
 
 
 def _crossfit(args) -> Path:
-    from lrsc import results
     from lrsc.studies import contrast
 
-    found = contrast.crossfit(
-        _two(args.lrs), args.profile, root=args.results, data_root=args.data_root
-    )
-    path = results.shipped_path(contrast.CROSSFIT)
+    lrs = contrast.CROSSFIT_LRS if args.lrs is None else _two(args.lrs)
+    return _ship(contrast.crossfit(lrs, args.profile, **_folders(args)), contrast.CROSSFIT)
+
+
+def _folders(args) -> dict:
+    return {"root": args.results, "data_root": args.data_root}
+
+
+def _ship(found, name: str) -> Path:
+    """Write what ships with the book, and say where."""
+    from lrsc import results
+
+    path = results.shipped_path(name)
     results.save(found, path)
     return path
 

@@ -47,7 +47,7 @@ def unusable(*names: str) -> dict[str, str]:
     return {name: why for name, why in found.items() if isinstance(why, str)}
 
 
-def check_units(found: xr.Dataset) -> None:
+def _check_units(found: xr.Dataset) -> None:
     """Raise ValueError for the first measure that is not in the units that all figures expect."""
     for name, about in measures.VARIABLES.items():
         if name not in found:
@@ -74,7 +74,7 @@ def _read_shipped(name: str, path: Path, changed: int) -> xr.Dataset | str | Non
         if found["config"].dims != ("run",):
             raise ValueError("no runs, expected the dimension 'run'")
         _check_configs(found)
-        check_units(found)
+        _check_units(found)
     except ValueError as error:
         why = str(error) if path.name in str(error) else f"`book/results/{path.name}` holds {error}"
         _log.info("%s: its runs count as not measured", why)
@@ -98,6 +98,14 @@ def local_runs(
             curves = consolidated.with_curves(found.isel(run=chosen), recorded, root)
             return [_indexed(curves), found.isel(run=~chosen)]
     return [found]
+
+
+def all_runs(
+    root: str | Path | None, recorded: Iterable[str] = (), wanted: Iterable[RunConfig] = ()
+) -> list[xr.Dataset]:
+    """This machine's runs, as `local_runs` has them, and those of every experiment that ships."""
+    of_book = [found for name in EXPERIMENTS if (found := shipped(name)) is not None]
+    return [*local_runs(root, recorded, wanted), *of_book]
 
 
 def _check_configs(found: xr.Dataset) -> None:

@@ -2,18 +2,16 @@
 
 import collections
 import dataclasses
-import functools
-import math
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
-from lrsc import datasets, measures, metrics, models, results
-from lrsc.config import STATISTICS, RunConfig, TrainConfig
-from lrsc.errors import DataMissing, check_names
-from lrsc.experiments.found import local_runs, select_runs, shipped, sources, unusable
+from lrsc import measures, models, results
+from lrsc.config import STATISTICS, RunConfig
+from lrsc.errors import check_names
+from lrsc.experiments.found import all_runs, select_runs, sources, unusable
 from lrsc.experiments.rows import EXPERIMENTS as EXPERIMENTS
 from lrsc.experiments.select import (
     PROFILES,
@@ -93,11 +91,7 @@ def open_runs(
     """
     runs = list(runs)
     probes = {probe for config in runs for probe in recording(config)}
-    of_book = (shipped(name) for name in EXPERIMENTS)
-    found = select_runs(
-        [*local_runs(root, probes, runs), *(s for s in of_book if s is not None)],
-        runs, profile_of(runs[0]),
-    )  # fmt: skip
+    found = select_runs(all_runs(root, probes, runs), runs, profile_of(runs[0]))
     if found is None:
         raise ValueError("none of these runs is done: pass them to lrsc.sweep.run first")
     found = in_statistics(found)
@@ -172,7 +166,7 @@ def export(name: str, root: str | Path | None = None) -> Path:
         raise ValueError(f"no desk or paper run of {name!r} is done: nothing to export")
     together = results.concat(kept)
     _, first = np.unique(together["run_id"].values.astype(str), return_index=True)
-    together = _with_chance(together.isel(run=np.sort(first)))
+    together = together.isel(run=np.sort(first))
     # curves that other experiments recorded of the same runs stand in their files
     others = {p for other in EXPERIMENTS for p in recorded(other)} - set(recorded(name))
     prefixes = tuple(f"curve_{probe}_" for probe in others)
@@ -185,27 +179,6 @@ def export(name: str, root: str | Path | None = None) -> Path:
     path = results.shipped_path(name)
     results.save(together, path)
     return path
-
-
-def _with_chance(found: xr.Dataset) -> xr.Dataset:
-    """With the chance level of runs that were measured before it was, where their data are here."""
-
-    @functools.cache
-    def level(text: str) -> float:
-        config = results.parsed(text)
-        source = "real" if config.source == "auto" else config.source  # stand-ins never ship
-        try:
-            data = datasets.load(config.dataset, source=source, **dict(config.data))
-        except DataMissing:
-            return math.nan
-        return float(metrics.chance(data.test.y))
-
-    about = measures.VARIABLES["chance"]
-    known = found["chance"].values if "chance" in found else np.full(found.sizes["run"], np.nan)
-    plain = [dataclasses.replace(results.parsed(t), seed=0, train=TrainConfig()).to_json()
-             for t in found["config"].values]  # fmt: skip
-    values = [k if np.isfinite(k) else level(t) for k, t in zip(known, plain, strict=True)]
-    return found.assign(chance=("run", values, about.attrs))
 
 
 def _has_curves(found: xr.Dataset, name: str, key: tuple[str, str, str]) -> bool:

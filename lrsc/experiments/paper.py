@@ -24,9 +24,8 @@ MODELS = {
     "fcn": "FCN", "cnn": "CNN", "resnet18": "ResNet18", "resnet50": "ResNet50",
     "wide_resnet101_2": "Wide ResNet101-2", "swin_t": "Swin Transformer",
 }  # fmt: skip
-# ours -> columns of table S1
-_TABLE_COLUMNS = {
-    "lr": "lr", "unbiased_accuracy": "test_accuracy", "prunability": "prunability",
+MEASURES = {  # ours -> the tables'
+    "unbiased_accuracy": "test_accuracy", "prunability": "prunability",
     "activation_compressibility": "activation_compressibility", "csi": "csi",
     "class_separation": "class_separation",
 }  # fmt: skip
@@ -38,18 +37,28 @@ def table(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def ranges(line: dict[str, str]) -> dict[str, tuple[float, float]]:
+    """What a row of a table has: the range of the swept `value`, and of each measure.
+
+    Keys are the names of the result variables; accuracies are fractions.
+    """
+    swept = "lr" if "lr_min" in line else "value"
+    found = {}
+    for ours, theirs in {"value": swept, **MEASURES}.items():
+        if f"{theirs}_min" in line:
+            scale = 100 if ours == "unbiased_accuracy" else 1
+            found[ours] = float(line[f"{theirs}_min"]) / scale, float(line[f"{theirs}_max"]) / scale
+    return found
+
+
 def reference(dataset: str, model: str) -> dict[str, tuple[float, float]] | None:
     """Table S1's range of each measure for a data set and model, or None if it has no such row.
 
-    Keys are the names of the result variables, and `lr`; accuracies are fractions.
+    As `ranges`, with the range of LRs as `lr`.
     """
     shown = DATASETS.get(dataset), MODELS.get(model)
-    rows = [r for r in table("s1") if (r["dataset"], r["model"]) == shown]
-    if not rows:
+    found = next((r for r in table("s1") if (r["dataset"], r["model"]) == shown), None)
+    if found is None:
         return None
-    ranges = {
-        ours: (float(rows[0][f"{theirs}_min"]), float(rows[0][f"{theirs}_max"]))
-        for ours, theirs in _TABLE_COLUMNS.items()
-    }
-    low, high = ranges["unbiased_accuracy"]
-    return ranges | {"unbiased_accuracy": (low / 100, high / 100)}
+    known = ranges(found)
+    return {"lr": known.pop("value"), **known}

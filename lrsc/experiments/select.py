@@ -3,20 +3,21 @@
 import dataclasses
 import functools
 import itertools
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from lrsc import datasets, models, results
-from lrsc.config import RunConfig, TrainConfig
+from lrsc.config import RunConfig, TrainConfig, usual_batch_size
 from lrsc.errors import check_names
 from lrsc.experiments.rows import EXPERIMENTS as EXPERIMENTS
 from lrsc.experiments.rows import Row
 
 PROFILES = ("quick", "desk", "paper")  # from the smallest to the paper's own settings
 DESK_TRAIN = 10_000  # training samples of the desk profile
-LARGE_IMAGES = ("celeba", "waterbirds", "imagenet")  # trained with batches of 16
 LR = 0.1  # where a row does not say
+_log = logging.getLogger(__name__)
 
 
 def names() -> list[str]:
@@ -35,10 +36,11 @@ def configs(
 ) -> list[RunConfig]:
     """The runs of an experiment in a profile, restricted to a data set or model where given.
 
-    lrs: replace the plan's own, and leave out rows that sweep something else; seeds: replace the
-    plan's own. hyperparameter: only the row of this name ('lr', 'l2', 'adam', ...). Each run comes
-    once, also where it stands in several rows. Raises ValueError for unknown names, for a data
-    set, model and hyperparameter that are no row of the experiment, and for an empty list.
+    lrs: replace the plan's own; rows that sweep something else are then left out, which a warning
+    says. seeds: replace the plan's own. hyperparameter: only the row of this name ('lr', 'l2',
+    'adam', ...). Each run comes once, also where it stands in several rows. Raises ValueError for
+    unknown names, for a data set, model and hyperparameter that are no row of the experiment, and
+    for an empty list.
     """
     check_names("experiment", [name], EXPERIMENTS)
     check_names("profile", [profile], PROFILES)
@@ -57,9 +59,13 @@ def configs(
         raise ValueError(f"{asked} has no runs in profile {profile!r}, only in {' and '.join(has)}")
     if lrs is not None:
         lrs = tuple(lrs)
+        others = list(dict.fromkeys(r.hyperparameter for r in rows if r.knob != "lr"))
         rows = tuple(r for r in rows if r.knob == "lr")
         if not rows:
             raise ValueError(f"lrs: {asked} sweeps something else than the LR; leave lrs out")
+        if others:
+            text = "lrs: rows of %s that sweep no LR are left out: %s"
+            _log.warning(text, asked, ", ".join(others))
     if seeds is not None:
         seeds = tuple(seeds)
     return list(dict.fromkeys(c for r in rows for c in runs_of_row(r, profile, lrs, seeds)))
@@ -119,11 +125,10 @@ def is_of_row(config: RunConfig, row: Row) -> bool:
         return False
     if dict(config.model_options) != row.model_options:
         return False
-    batch = 16 if config.dataset in LARGE_IMAGES else 100
-    usual: dict = {"lr": LR, "max_epochs": config.train.max_epochs}
+    usual = _usual(config.dataset, LR, config.train.max_epochs)
     data = {k: v for k, v in config.data if k != "n_train"}
     knob = {row.knob: getattr(config.train, row.knob)}
-    train = TrainConfig(**(usual | {"batch_size": batch} | row.train | knob))
+    train = TrainConfig(**(usual | row.train | knob))
     return data == row.data and config.train == train
 
 
@@ -144,24 +149,25 @@ def run_config(
     stands in place of the profile's. train: further fields of TrainConfig; model_options: options
     of the model.
     """
-    check_names("data set", [dataset], datasets.names())
     check_names("model", [model], models.BUILDERS)
     check_names("profile", [profile], PROFILES)
-    known = datasets.options(dataset)
+    known = datasets.options(dataset)  # which checks its name
     options = {k: v for k, v in (data or {}).items() if v != known.get(k)}
     if profile == "desk" and dataset != "parity":  # which has 10 000 in every profile
         options.setdefault("n_train", DESK_TRAIN)
-    batch = 16 if dataset in LARGE_IMAGES else 100  # as the paper has it
-    usual: dict = {"lr": lr, "max_epochs": max_epochs, "batch_size": batch}
     return RunConfig(
         dataset,
         model,
-        TrainConfig(**(usual | dict(train or {}))),
+        TrainConfig(**(_usual(dataset, lr, max_epochs) | dict(train or {}))),
         seed,
         data=options,
         model_options=model_options or {},
         source="embedded" if profile == "quick" else "real",
     )
+
+
+def _usual(dataset: str, lr: float, max_epochs: int) -> dict:
+    return {"lr": lr, "max_epochs": max_epochs, "batch_size": usual_batch_size(dataset)}
 
 
 def usual_data(dataset: str, model: str) -> Mapping:

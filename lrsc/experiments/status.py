@@ -12,16 +12,15 @@ import xarray as xr
 from lrsc import results
 from lrsc.config import RunConfig
 from lrsc.errors import check_names
-from lrsc.experiments.found import find_places, key_of, local_runs, shipped
+from lrsc.experiments.found import all_runs, find_places, key_of, shipped
 from lrsc.experiments.rows import EXPERIMENTS as EXPERIMENTS
-from lrsc.experiments.select import PROFILES, names, planned_runs, profile_of, row_keys
+from lrsc.experiments.select import PROFILES, planned_runs, profile_of, row_keys
 from lrsc.results import locks
 
 
 def known_runs(root: str | Path | None = None) -> xr.Dataset | None:
     """Epochs of all runs that are done, local or shipped, in long form; None if there are none."""
-    of_book = (shipped(name) for name in EXPERIMENTS)
-    found = [f for f in (*local_runs(root), *of_book) if f is not None]
+    found = all_runs(root)
     keys = ["dataset", "model", "data", "lr", "epochs", "train_seconds"]
     return xr.concat([f.reset_coords()[keys] for f in found], "run") if found else None
 
@@ -71,16 +70,11 @@ def status(profile: str | None = None, root: str | Path | None = None) -> list[d
     """
     if profile is not None:
         check_names("profile", [profile], PROFILES)
-    of_book = (shipped(other) for other in EXPERIMENTS)
-    sources = [*local_runs(root), *(s for s in of_book if s is not None)]
+    sources = all_runs(root)
     diverged = [(source["status"].values == "diverged").tolist() for source in sources]
     known = known_runs(root)
     running, failed = (
-        {
-            (profile_of(c), key_of(c))
-            for note in notes
-            for c in [RunConfig.from_json(note["config"])]
-        }
+        {(profile_of(c), key_of(c)) for n in notes for c in [RunConfig.from_json(n["config"])]}
         for notes in (locks.running(root), locks.failures(root))
     )
     # seeds make no difference
@@ -118,8 +112,5 @@ def is_done(name: str, root: str | Path | None = None, probes: Iterable[str] = (
 @functools.cache
 def shipped_ids() -> frozenset[str]:
     """Names of the runs that ship with the book: they count as done."""
-    ids: set[str] = set()
-    for experiment in names():
-        if (found := shipped(experiment)) is not None:
-            ids |= set(found["run_id"].values.tolist())
-    return frozenset(ids)
+    of_book = [found for name in EXPERIMENTS if (found := shipped(name)) is not None]
+    return frozenset(run_id for found in of_book for run_id in found["run_id"].values.tolist())

@@ -1,7 +1,6 @@
 """A trained network -> variables of its result: `lrsc.measure(model, dataset) -> xr.Dataset`."""
 
 from lrsc.measures.measure import (
-    SAMPLES,
     Observed,
     accuracy_measures,
     as_dataset,
@@ -17,7 +16,7 @@ from lrsc.measures.measure import (
 from lrsc.measures.variables import OF_NETWORK, OF_TRAINING, PRUNABILITY, VARIABLES
 
 __all__ = [
-    "OF_NETWORK", "OF_TRAINING", "PRUNABILITY", "SAMPLES", "VARIABLES", "Observed",
+    "OF_NETWORK", "OF_TRAINING", "PRUNABILITY", "VARIABLES", "Observed",
     "accuracy_measures", "as_dataset", "attribution_measures", "by_statistics", "fixed_samples",
     "measure", "measure_each", "nothing", "observe", "representation_measures",
 ]  # fmt: skip

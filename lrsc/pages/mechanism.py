@@ -146,7 +146,7 @@ def show_crossfit(ds: xr.Dataset) -> None:
     try:
         groups = results.shipped(contrast.CROSSFIT, _GROUPS)
     except ValueError as error:
-        say_unusable(str(error), "lrsc results crossfit --lrs 0.01,0.1")
+        say_unusable(str(error), "lrsc results crossfit")
         return show_dynamics(ds)
     if groups is None:
         text = "The groups are not measured yet: `lrsc sweep crossfit --profile desk`, then "

@@ -1,7 +1,6 @@
 """Results: one netCDF file a run, long-form experiments and dense grids; who trains what now."""
 
 from lrsc.results.file import (
-    OtherVersion,
     check_run,
     load,
     load_run,
@@ -19,12 +18,11 @@ from lrsc.results.path import (
     shipped_path,
     weights_path,
 )
-from lrsc.results.provenance import commit, packages, provenance
+from lrsc.results.provenance import commit, provenance
 from lrsc.results.table import (
     FROM_ATTRS,
     LABELS,
     LOW_LR,
-    RAW,
     Record,
     combine,
     completed,
@@ -43,9 +41,9 @@ from lrsc.results.table import (
 )
 
 __all__ = [
-    "FROM_ATTRS", "LABELS", "LOW_LR", "RAW", "OtherVersion", "Record", "check_run",
+    "FROM_ATTRS", "LABELS", "LOW_LR", "Record", "check_run",
     "checkpoints_path", "combine", "commit", "completed", "concat", "coordinates", "curve_of",
-    "described", "intervention", "load", "load_run", "local_runs", "options_text", "packages",
+    "described", "intervention", "load", "load_run", "local_runs", "options_text",
     "parsed", "project_root", "provenance", "results_root", "run_path", "running", "save",
     "shipped", "shipped_folder", "shipped_path", "stacked", "statistics_of", "to_grid", "value_of",
     "weights_path", "without_raw",

@@ -5,7 +5,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import numpy as np
 import xarray as xr
 
-from lrsc.config import STATISTICS, RunConfig
+from lrsc.config import STATISTICS, RunConfig, usual_batch_size
+from lrsc.errors import check_names
 from lrsc.results.file import parsed
 
 # Attributes of a run's file that become coordinates of an experiment
@@ -20,36 +21,26 @@ LOW_LR = 0.001  # at which the other hyperparameters are swept
 # dimensions an experiment keeps; raw material has others
 LABELS = {"statistics", "kappa", "class", "bias", "q", "kept"}
 # dimensions of raw material that is no curve
-RAW = {"sample", "unit", "test_sample", "logit", "filter", "attributed", "row", "column"}
-
-
-def _measured(found: xr.Dataset, prefixes: tuple[str, ...]) -> list[str]:
-    """Variables that an experiment keeps: measures, and curves whose names begin like this."""
-    return [
-        str(name) for name, v in found.data_vars.items()
-        if set(v.dims) <= LABELS or str(name).removeprefix("curve_").startswith(prefixes)
-    ]  # fmt: skip
+_RAW = {"sample", "unit", "test_sample", "logit", "filter", "attributed", "row", "column"}
 
 
 def without_raw(found: xr.Dataset) -> xr.Dataset:
     """A run's measures and curves, without what a changed metric would be computed from."""
-    return found.drop_vars([n for n, v in found.variables.items() if RAW & set(v.dims)])
+    return found.drop_vars([n for n, v in found.variables.items() if _RAW & set(v.dims)])
 
 
-def combine(runs: Iterable[xr.Dataset], recorded: Iterable[str] = ()) -> xr.Dataset:
+def combine(runs: Iterable[xr.Dataset]) -> xr.Dataset:
     """Runs' results -> long form: dimension `run`, what identifies a run as coordinates.
 
-    Variables keep the dimensions kappa, class and bias, filled up with NaN; raw material (other
-    dimensions) is left out, but for the curves of the probes named in `recorded`. Raises
-    ValueError for no runs.
+    Variables keep the dimensions kappa, class and bias, filled up with NaN; raw material and curves
+    (other dimensions) are left out. Raises ValueError for no runs.
     """
     runs = list(runs)
     if not runs:
         raise ValueError("no results to combine: run a sweep first (lrsc sweep)")
-    prefixes = tuple(f"{probe}_" for probe in recorded)
     records, about = [], dict[str, dict]()
     for run in runs:
-        kept = {name: run[name] for name in _measured(run, prefixes)}
+        kept = {str(n): v for n, v in run.data_vars.items() if set(v.dims) <= LABELS}
         records.append({name: (tuple(v.dims), v.values) for name, v in kept.items()})
         about = {name: v.attrs for name, v in kept.items()} | about
     kappa = next((r["kappa"] for r in runs if "kappa" in r.coords), None)
@@ -167,7 +158,7 @@ def intervention(config: RunConfig) -> str:
         return "l2" if t.lr <= LOW_LR else "high_lr_l2"
     swept = ("l1", "focal_gamma", "asam_rho", "momentum")
     found = next((name for name in swept if getattr(t, name) > 0), None)
-    return found or ("lr" if t.batch_size in (16, 100) else "batch_size")
+    return found or ("lr" if t.batch_size == usual_batch_size(config.dataset) else "batch_size")
 
 
 def value_of(config: RunConfig, hyperparameter: str) -> float:
@@ -175,12 +166,6 @@ def value_of(config: RunConfig, hyperparameter: str) -> float:
     name = "l2" if hyperparameter == "high_lr_l2" else hyperparameter
     value = getattr(config.train, name)
     return 1 / value if name == "batch_size" else float("nan" if value is None else value)
-
-
-def _swept(configs: list[RunConfig]) -> dict[str, np.ndarray]:
-    names = [intervention(c) for c in configs]
-    values = [value_of(c, name) for c, name in zip(configs, names, strict=True)]
-    return {"hyperparameter": np.array(names, object), "value": np.array(values)}
 
 
 def coordinates(attrs: Sequence[Mapping]) -> dict[str, tuple[str, np.ndarray]]:
@@ -201,8 +186,9 @@ def described(texts: Iterable[str]) -> dict[str, tuple[str, np.ndarray]]:
         "seed": [c.seed for c in configs],
         "data": [options_text(c.data) for c in configs],
         "model_options": [options_text(c.model_options) for c in configs],
+        "hyperparameter": [intervention(c) for c in configs],
+        "value": [value_of(c, intervention(c)) for c in configs],
     }
-    columns |= {k: list(v) for k, v in _swept(configs).items()}
     return {name: ("run", _column(values)) for name, values in columns.items()}
 
 
@@ -222,8 +208,6 @@ def to_grid(dataset: xr.Dataset, *dims: str) -> xr.Dataset:
     Missing combinations are NaN. Raises ValueError if a coordinate does not exist or if two runs
     fall on one place of the grid (select one data set and model first, or name more dimensions).
     """
-    from lrsc.errors import check_names
-
     if not dims:
         raise ValueError("name at least one coordinate of the grid, as in to_grid(ds, 'lr')")
     coords = [str(c) for c in dataset.coords if dataset[c].dims == ("run",)]

@@ -15,12 +15,15 @@ from torch import Tensor, nn
 from lrsc import attribution, datasets, experiments, models, results, significance
 from lrsc.config import RunConfig
 from lrsc.datasets import cifar10
+from lrsc.errors import ResultMissing
 from lrsc.results import consolidated
 from lrsc.runs import load, load_checkpoint
 
 AT_LEAST, AT_MOST = 0.8, 0.2  # shares of the high- and low-LR networks that are right
 SAMPLES = 100  # of each kind on which attributions are compared
 CROSSFIT = "crossfit_cifar10"  # the file of the groups; `crossfit` has the runs that found them
+# low and high, of the runs of that experiment
+CROSSFIT_LRS = experiments.EXPERIMENTS["crossfit"][0].plans["desk"].values
 SHOWN = 8  # of these, with images and maps
 HELD = (  # what a comparison that ships has
     "integrated_gradients_entropy", "deeplift_entropy", "selected", "lr", "seed", "dataset",
@@ -121,7 +124,7 @@ def compare(
 
 
 def crossfit(
-    lrs: tuple[float, float] = (0.001, 0.1),
+    lrs: Sequence[float] = CROSSFIT_LRS,
     profile: str = "desk",
     *,
     at_least: float = AT_LEAST,
@@ -133,7 +136,8 @@ def crossfit(
 
     Half of them is judged by networks that were trained on the other half: conflicting are those
     that `only_high` finds. Returns `conflicting`, `right_low` and `right_high` (shares of the
-    networks) of each training sample. Raises ValueError where results or weights are missing.
+    networks) of each training sample. Raises ResultMissing where no run of a half and LR is done
+    here, ValueError where weights are missing.
     """
     runs = {
         half: [_fine(runs_of("cifar10", "resnet18", lr, profile, root, half)) for lr in lrs]
@@ -229,10 +233,11 @@ def runs_of(
         if config == wanted:
             found.append(results.load(results.run_path(name, root)))
     if not found:
-        raise ValueError(
+        sweep = f"crossfit --profile {profile}" if half else "with this data set, model and LR"
+        raise ResultMissing(
             f"no run of {dataset!r} and {model!r} at LR {lr:g} in profile {profile!r}"
             + (f", half {half}" if half else "")
-            + " is done here: lrsc sweep with this data set, model and LR first"
+            + f" is done here: lrsc sweep {sweep} first"
         )
     return found
 

@@ -1,6 +1,5 @@
 """Sweeps: a list of runs -> results on disk, with resume; estimates, campaigns, care of results."""
 
-from lrsc.measures.result import prune_samples
 from lrsc.sweep.again import measure_again
 from lrsc.sweep.estimate import estimate, step_seconds
 from lrsc.sweep.run import EXECUTORS, WRITERS, Report, run
@@ -11,7 +10,6 @@ __all__ = [
     "Report",
     "estimate",
     "measure_again",
-    "prune_samples",
     "run",
     "step_seconds",
 ]

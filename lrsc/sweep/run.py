@@ -38,6 +38,7 @@ from lrsc.training.progress import Progress
 
 EXECUTORS = ("serial", "dask")
 WRITERS = ("worker", "client")
+FOUND = ("trained", "before", "elsewhere")  # how a run was found, in the order of a report
 _log = logging.getLogger(__name__)
 _writing = threading.Lock()
 
@@ -56,7 +57,7 @@ def run(
     what: str | Sequence[RunConfig],
     executor: str = "serial",
     *,
-    profile: str = "quick",
+    profile: str | None = None,
     root: str | Path | None = None,
     data_root: str | Path | None = None,
     device: str | None = None,
@@ -73,7 +74,8 @@ def run(
 ) -> Report:
     """Train and measure every run that is not done yet, runs of one model side by side.
 
-    what: an experiment's name (in `profile`) or a list of RunConfigs. root: results folder.
+    what: an experiment's name (in `profile`, default 'quick') or a list of RunConfigs, each of
+    which has its own and takes none here. root: results folder.
     engine, replicas: as in `fit`, for the runs that can be trained together. raw: train runs that
     ship with the book too if their raw material is not here. on_result is called with (number, of,
     result) after each run, one at a time. All runs are checked before the first starts; a run that
@@ -98,7 +100,9 @@ def run(
     check_names("engine", [engine], ENGINES)
     arguments.device(device)
     if isinstance(what, str):
-        configs = experiments.configs(what, profile)
+        configs = experiments.configs(what, profile or "quick")
+    elif profile is not None:
+        raise ValueError(f"profile={profile!r} is of an experiment's name, RunConfigs have one")
     else:
         configs = list(what) if isinstance(what, Iterable) else [what]
     if not all(isinstance(config, RunConfig) for config in configs):
@@ -116,30 +120,26 @@ def run(
         n for n in named if distributed.first_says(n in shipped or _is_done(n, root, asked[n]))
     ]
     to_do = {name: config for name, config in named.items() if name not in before}
+    failed: Mapping[str, str] = {}
     if executor == "dask":
         found, failed = workers.train(
             _on_worker, _groups(to_do), asked, scheduler, root=root, data_root=data_root,
             write=write, retries=retries, replicas=replicas, device=device, engine=engine,
             time_limit=time_limit, on_result=on_result,
         )  # fmt: skip
-        of = lambda kind: {name for name, found_as in found.items() if found_as == kind}  # noqa: E731
-        return Report(
-            tuple(n for n in named if n in of("trained")),
-            tuple(n for n in named if n in before or n in of("before")),
-            tuple(n for n in named if n in of("elsewhere")),
-            failed,
-        )
-    expected, bound = expected_steps(to_do, root, data_root)
-    images = sum(steps * batch for steps, batch in expected.values())
-    with contextlib.closing(progress or Progress(len(to_do), images, bound)) as display:
-        sweep = _Sweep(asked, root, data_root, on_result, expected, display, wanted)
-        for group in _groups(to_do):
-            sweep.train(group, device, engine, replicas)
-    return Report(
-        tuple(n for n in named if n in sweep.trained),
-        tuple(n for n in named if n in before or n in sweep.before),
-        tuple(n for n in named if n in sweep.elsewhere),
+    else:
+        expected, bound = expected_steps(to_do, root, data_root)
+        images = sum(steps * batch for steps, batch in expected.values())
+        with contextlib.closing(progress or Progress(len(to_do), images, bound)) as display:
+            sweep = _Sweep(asked, root, data_root, on_result, expected, display, wanted)
+            for group in _groups(to_do):
+                sweep.train(group, device, engine, replicas)
+        found = sweep.found
+    found = dict.fromkeys(before, "before") | found
+    trained, done_before, elsewhere = (
+        tuple(n for n in named if found.get(n) == kind) for kind in FOUND
     )
+    return Report(trained, done_before, elsewhere, failed)
 
 
 def _check_limits(executor: str, scheduler: Any, retries: int, time_limit: float | None) -> None:
@@ -184,9 +184,7 @@ class _Sweep:
         self.asked, self.root, self.data_root, self.on_result = asked, root, data_root, on_result
         self.order = list(asked)
         self.expected, self.progress = expected, progress
-        self.trained: set[str] = set()
-        self.before: set[str] = set()
-        self.elsewhere: set[str] = set()
+        self.found: dict[str, str] = {}  # run -> one of FOUND
         self.claims: dict[str, contextlib.ExitStack] = {}
         self.started: dict[str, tuple[float, str]] = {}
 
@@ -229,12 +227,12 @@ class _Sweep:
                 self.progress.left_out()
                 continue
             if not claim.enter_context(_claim(name, self.root, config)):
-                self.elsewhere.add(name)
+                self.found[name] = "elsewhere"
                 self.progress.left_out()
                 continue
             # finished by another process while this one came here
             if distributed.first_says(_is_done(name, self.root, self.asked[name])):
-                self.before.add(name)
+                self.found[name] = "before"
                 self.progress.left_out()
                 claim.close()
                 continue
@@ -269,7 +267,7 @@ class _Sweep:
                 found.attrs = self._attributes(request, run, group, dataset, pruned_on)
                 self._write(request.name, run, found)
         for request, _ in ended:
-            self.trained.add(request.name)
+            self.found[request.name] = "trained"
             self.claims.pop(request.name).close()
         distributed.everyones(None)  # wait for the one that measures
 
@@ -341,9 +339,9 @@ def _on_worker(
             named, options["device"] or cluster.own_gpu(), options["engine"], options["replicas"],
             None if limit is None else limit * len(named),
         )  # fmt: skip
-    found = dict.fromkeys(sweep.trained, "trained") | dict.fromkeys(sweep.before, "before")
-    found |= dict.fromkeys(sweep.elsewhere, "elsewhere")
-    return {n: (kind, workers.answer(n, kind, told, root, options)) for n, kind in found.items()}
+    return {
+        n: (kind, workers.answer(n, kind, told, root, options)) for n, kind in sweep.found.items()
+    }
 
 
 def _is_done(name: str, root: str | Path | None, probes: Iterable[str]) -> bool:

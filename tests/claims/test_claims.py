@@ -8,9 +8,8 @@ import xarray as xr
 from longform import experiment
 
 from lrsc import claims, cli, experiments
-from lrsc.claims import scorecard
+from lrsc.claims import scorecard, settings
 from lrsc.experiments import paper
-from lrsc.studies import soups
 
 
 def pretend(monkeypatch, change=lambda found: found, **options):
@@ -22,7 +21,7 @@ def pretend(monkeypatch, change=lambda found: found, **options):
         return change(experiment(**options))
 
     monkeypatch.setattr(experiments, "open_experiment", opened)
-    monkeypatch.setattr(soups, "shipped", dict)
+    monkeypatch.setattr(settings, "shipped", dict)
     return {c["id"]: c for c in claims.verdicts()}
 
 
@@ -79,7 +78,7 @@ def test_prunability_has_a_verdict_in_each_of_the_statistics(monkeypatch):
         return found.assign(prunability=sign * found["prunability"])
 
     monkeypatch.setattr(experiments, "open_experiment", opened)
-    monkeypatch.setattr(soups, "shipped", dict)
+    monkeypatch.setattr(settings, "shipped", dict)
     found = {c["id"]: c for c in claims.verdicts()}["C2"]
     apart = {mode: each["verdict"] for mode, each in found["by_statistics"].items()}
     assert apart == {
@@ -130,7 +129,7 @@ def test_settings_are_ordered_by_their_distance_from_the_paper():
     n = deep.sizes["run"]
     near = deep.assign_coords({k: ("run", np.full(n, v)) for k, v in coords.items()})
     far = near.assign_coords(data=("run", np.full(n, "rho = 0.3")))
-    s1 = {k: (low, high) for k, (low, high) in scorecard._paper(
+    s1 = {k: (low, high) for k, (low, high) in paper.ranges(
         next(r for r in paper.table("s1") if r["model"] == "ResNet18"
              and r["dataset"] == "Colored MNIST")).items()}  # fmt: skip
     exact = {

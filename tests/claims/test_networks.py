@@ -16,7 +16,7 @@ STEPS = {"dynamics_step": lambda lr, seed: [0, 50, 100, 150]}
 def test_the_quotient_of_losses_at_a_low_and_a_high_lr(low, high):
     row = runs({
         "curve_dynamics_ba_loss": lambda lr, s: [np.nan] + [
-            (low if lr < 0.1 else high) + wobble(s)] * 3,
+            (low if lr < 0.1 else high) + wobble(s, lr / 100)] * 3,
         "curve_dynamics_bc_loss": lambda lr, s: [np.nan, 1.0, 1.0, 1.0],
     }, (0.02, 0.1))  # fmt: skip
     noisy = row.assign(curve_dynamics_bc_loss=row["curve_dynamics_bc_loss"] * 1.01)

@@ -47,9 +47,19 @@ def test_l2_on_top_of_a_high_lr(gain):
     assert (found["up"] < 1e-6) == (gain > 0) and (found["down"] < 1e-6) == (gain < 0)
 
 
+def test_seeds_that_agree_decide_nothing():
+    alike = {name: lambda value, seed: value for name in settings.JOINT}
+    found = settings.with_l2(opened({
+        ("hyperparameters", d, "resnet18", name): runs(alike, (0.1, best))
+        for d in DATASETS for name, best in (("lr", 0.5), ("high_lr_l2", 0.8))
+    }))  # fmt: skip
+    assert found["effect"] == pytest.approx(0.3) and found["up"] == found["down"] == 1
+
+
 def switch(after: float, high: float = 0.9):
     key = ("optimizers_schedules", "cifar10", "resnet18")
-    throughout = runs({"unbiased_accuracy": lambda lr, s: (0.7 if lr < 0.05 else high) + wobble(s)},
+    throughout = runs({"unbiased_accuracy": lambda lr, s: (0.7 if lr < 0.05 else high)
+                       + wobble(s, lr / 100)},
                       (0.01, 0.1))  # fmt: skip
     switched = runs({"unbiased_accuracy": lambda at, s: (after if at == 1000 else 0.7)
                      + 2 * wobble(s)}, (100, 1000))  # fmt: skip

@@ -281,3 +281,8 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     )
     os.close(writes)
     assert done.returncode == 1 and done.stderr == b""
+
+
+def test_score_in_unknown_statistics_is_wrong_use(capsys):
+    assert cli.main(["score", "--statistics", "runing"]) == 2
+    assert "Did you mean 'running'?" in capsys.readouterr().err

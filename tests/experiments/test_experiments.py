@@ -294,3 +294,9 @@ def test_rows_with_other_trainings_have_names(tmp_path):
     config = experiments.configs("optimizers_schedules", "desk", hyperparameter="switch")[0]
     assert config.train.schedule == "switch" and config.train.switch_at == 30
     assert experiments.recording(config) == {}
+
+
+def test_rows_that_lrs_leave_out_are_named(caplog):
+    found = experiments.configs("hyperparameters", lrs=[0.05])
+    assert [config.train.lr for config in found] == [0.05]
+    assert "are left out: high_lr_l2, batch_size, momentum, l1, l2, " in caplog.text

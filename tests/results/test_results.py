@@ -8,6 +8,7 @@ import xarray as xr
 from longform import stored as run
 
 from lrsc import files, results
+from lrsc.config import RunConfig, TrainConfig
 from lrsc.results import units
 
 
@@ -166,3 +167,14 @@ def test_every_column_of_an_experiment_has_units():
         *results.FROM_ATTRS,
         *results.described(['{"dataset": "parity", "model": "fcn"}']),
     } <= known
+
+
+@pytest.mark.parametrize(("dataset", "batch_size", "row"), [
+    ("cifar10", 100, "lr"), ("cifar10", 16, "batch_size"),
+    ("celeba", 16, "lr"), ("celeba", 100, "batch_size"),
+])  # fmt: skip
+def test_another_batch_size_than_the_data_sets_usual_one_is_a_row_of_its_own(
+    dataset, batch_size, row
+):
+    config = RunConfig(dataset, "resnet18", TrainConfig(batch_size=batch_size))
+    assert results.intervention(config) == row

@@ -8,7 +8,7 @@ import pytest
 import torch
 import xarray as xr
 
-from lrsc import experiments, plots, results, sweep
+from lrsc import cli, experiments, plots, results, sweep
 from lrsc.datasets import cifar10
 from lrsc.pages import mechanism
 from lrsc.runs import load
@@ -170,6 +170,15 @@ def test_groups_found_by_networks_of_the_other_half(tmp_path, monkeypatch):
     split = data.train.take(torch.from_numpy(a))
     right = contrast._predicted(judge, split)
     np.testing.assert_array_equal(found["right_high"].values[a], right)
+
+
+def test_crossfit_is_of_the_runs_that_its_experiment_trains(tmp_path, capsys):
+    planned = {config.train.lr for config in experiments.configs("crossfit", "desk")}
+    assert set(contrast.CROSSFIT_LRS) == planned
+    assert cli.main(["results", "crossfit", "--results", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert "at LR 0.01" in said and "half A" in said
+    assert "lrsc sweep crossfit --profile desk first" in said
 
 
 def _embedded(load):

@@ -141,6 +141,11 @@ def test_no_runs_and_unknown_executor():
         sweep.run([tiny()], executor="seriall")
 
 
+def test_a_list_of_runs_takes_no_profile():
+    with pytest.raises(ValueError, match="profile='desk' is of an experiment's name"):
+        sweep.run([tiny()], profile="desk")
+
+
 SCRIPT = """
 import sys, torch
 torch.set_num_threads(1)
