@@ -393,9 +393,8 @@ def test_old_and_new_files_stand_in_one_table(done, tmp_path):
         assert np.isfinite(found["csi"].values[fcn]).all()
 
 
-    for module in (RUN, sweep.again):
-        monkeypatch.setattr(module, "prune_samples", lambda config, dataset: PRUNED)
-    monkeypatch.setattr(RUN, "prune_samples", lambda config, dataset: PRUNED)
+def test_measuring_again_from_weights_fills_what_an_old_file_lacks(done, tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep.again, "prune_samples", lambda config, dataset: PRUNED)
     monkeypatch.setattr("lrsc.measures.result.ATTRIBUTED", 10)
     name = identify(config())
     (run,) = [r for r in results.local_runs(done) if r.attrs["run_id"] == name]
