@@ -30,10 +30,6 @@ FORBIDDEN = {
     "requests.get", "torch.jit.load", "subprocess.getoutput",
 }  # fmt: skip
 UNPACKING = ("extract", "extractall")  # of the standard library's archives
-PICKLES = {  # what the decoding processes tell one another through their own pipes
-    "lrsc/datasets/raw/decoding.py": {"pickle.load", "pickle.dump"},
-    "lrsc/datasets/images.py": {"pickle.load", "pickle.dump"},
-}
 LOADING = {"lrsc/files.py", "book/trials/pruning_criteria.py", "benchmarks/models.py"}
 
 
@@ -50,7 +46,7 @@ def found_in(path: Path) -> list[str]:
         if not isinstance(node, ast.Call):
             continue
         called, given = dotted(node.func), {k.arg: ast.unparse(k.value) for k in node.keywords}
-        is_pickle = called.startswith("pickle.") and called not in PICKLES.get(name, ())
+        is_pickle = called.startswith("pickle.")
         wrong += [called] if called in FORBIDDEN or (is_pickle and "Error" not in called) else []
         if called == "torch.load" and (name not in LOADING or given.get("weights_only") != "True"):
             wrong.append("torch.load")

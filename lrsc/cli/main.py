@@ -37,18 +37,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def data_script(name: str, doc: str | None, argv: Sequence[str] | None = None) -> int:
-    """What every data_scripts/<name>.py does: `lrsc data get` or, with --check, `data check`."""
-    parser = argparse.ArgumentParser(
-        description=doc, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--root", help="data root (default $LRSC_DATA)")
-    parser.add_argument("--check", action="store_true", help="verify what is there, fetch nothing")
-    args = parser.parse_args(argv)
-    command = ["data", "check" if args.check else "get", name]
-    return main(command if args.root is None else [*command, "--data-root", args.root])
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("lrsc", description=__doc__, epilog=EPILOG)
     parser.set_defaults(kept="Finished runs and checkpoints are kept")

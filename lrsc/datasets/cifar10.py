@@ -1,6 +1,6 @@
 """CIFAR-10 (Krizhevsky 2009): ten kinds of objects, no bias labels."""
 
-from pathlib import Path
+import functools
 
 import numpy as np
 import torch
@@ -13,11 +13,7 @@ from lrsc.errors import check_names
 VERSION = 1
 HALVES = ("A", "B")
 MEAN, STD = (0.491, 0.482, 0.447), (0.247, 0.243, 0.262)
-
-
-def find(root: Path, source: str) -> Source:
-    """Published batches or image files under the data root, or the miniature."""
-    return cifar.find("cifar10", root, source)
+find = functools.partial(cifar.find, "cifar10")
 
 
 def build(

@@ -1,6 +1,6 @@
 """CIFAR-100 (Krizhevsky 2009): a hundred kinds of objects, no bias labels."""
 
-from pathlib import Path
+import functools
 
 from lrsc.datasets import cifar, cifar10
 from lrsc.datasets.biased import BiasedDataset
@@ -8,11 +8,7 @@ from lrsc.datasets.raw.sources import Source
 
 VERSION = 1
 MEAN, STD = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
-
-
-def find(root: Path, source: str) -> Source:
-    """Published batches under the data root, or the miniature."""
-    return cifar.find("cifar100", root, source)
+find = functools.partial(cifar.find, "cifar100")
 
 
 def build(

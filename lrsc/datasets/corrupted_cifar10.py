@@ -1,5 +1,6 @@
 """Corrupted CIFAR-10 (after Nam et al. 2020): the object is the class, a corruption the bias."""
 
+import functools
 import hashlib
 from pathlib import Path
 
@@ -12,11 +13,7 @@ from lrsc.datasets.raw import cache
 from lrsc.datasets.raw.sources import Source
 
 VERSION = 1
-
-
-def find(root: Path, source: str) -> Source:
-    """CIFAR-10 under the data root, or the miniature."""
-    return cifar.find("cifar10", root, source)
+find = functools.partial(cifar.find, "cifar10")
 
 
 def build(

@@ -1,7 +1,5 @@
 """Double MNIST: the dim left digit is the class, the bright right digit the bias."""
 
-from pathlib import Path
-
 import numpy as np
 
 from lrsc.datasets import colored_mnist
@@ -9,12 +7,8 @@ from lrsc.datasets.biased import BiasedDataset, compose, partners
 from lrsc.datasets.raw.sources import Source
 
 VERSION = 1
+find = colored_mnist.find
 WIDTH = 28  # pixels of a digit
-
-
-def find(root: Path, source: str) -> Source:
-    """MNIST under the data root, or the embedded digits."""
-    return colored_mnist.find(root, source)
 
 
 def build(

@@ -1,16 +1,11 @@
-"""Sets of image files too large for memory: listed, decoded ahead by processes, cached on disk."""
+"""Sets of image files too large for memory: listed, decoded ahead by threads, cached on disk."""
 
 import collections
-import contextlib
 import itertools
-import mmap
 import os
-import pickle
-import subprocess
-import sys
-import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +18,7 @@ from lrsc.datasets.raw.files import Files, listed
 
 __all__ = ["Files", "Images", "batches", "decode", "listed"]
 
-PIECE = 8  # images a decoding process is asked for at a time
+PIECE = 8  # images a thread is asked for at a time
 AHEAD = 256  # images decoded ahead
 
 
@@ -72,12 +67,13 @@ class Images:
     def batches(
         self, indices: Iterable[Tensor], workers: int | None = None, ahead: int = AHEAD
     ) -> Iterator[Tensor]:
-        """The images at each tensor of indices, in the order asked, decoded ahead by processes.
+        """The images at each tensor of indices, in the order asked, decoded ahead by threads.
 
-        workers: processes, default one a core and at most 8; 0 decodes in this process. They live
-        as long as the iteration. Memory: `ahead` images of 3 S^2 bytes (39 MB at 224), two
-        batches, and a process' 40 MB with one image at full size, whatever the set's size and its
-        batches'. An image that cannot be read is a ValueError naming it when its batch is due.
+        workers: threads, default one a core and at most 8; 0 decodes in the caller's. Pillow
+        decodes and resizes without Python's lock. They live as long as the iteration. Memory:
+        `ahead` images of 3 S^2 bytes (39 MB at 224), two batches, and for each thread one image
+        at full size, whatever the set's size and its batches'. An image that cannot be read is a
+        ValueError naming it when its batch is due.
         """
         workers = _cores() if workers is None else workers
         if not isinstance(workers, int) or workers < 0:
@@ -86,10 +82,18 @@ class Images:
             for index in indices:
                 yield self[index]
             return
-        rows = (self.rows[index.cpu()].reshape(-1) for index in indices)
-        with _Decoders(self.source, self.size, self.short, workers, ahead) as decoders:
-            for batch in decoders.batches(rows):
-                yield batch.to(self.device)
+        pool = ThreadPoolExecutor(workers, "decoding")
+        try:
+            pieces = self._pieces(indices, pool)
+            waiting = collections.deque(itertools.islice(pieces, max(2 * workers, ahead // PIECE)))
+            while waiting:
+                piece, batch = waiting.popleft()
+                piece.result()
+                waiting.extend(itertools.islice(pieces, 1))
+                if batch is not None:
+                    yield batch.to(self.device)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def cached(self, key: str, workers: int | None = None) -> Tensor:
         """All images as a tensor over one memory-mapped file of the cache folder, made once.
@@ -122,14 +126,30 @@ class Images:
         new.device = device
         return new
 
+    def _pieces(
+        self, indices: Iterable[Tensor], pool: ThreadPoolExecutor
+    ) -> Iterator[tuple[Future, Tensor | None]]:
+        """Pieces of batches that are being decoded; with the last of each comes its batch."""
+        for index in indices:
+            rows = self.rows[index.cpu()].reshape(-1)
+            batch = torch.empty(len(rows), *self.shape[1:], dtype=torch.uint8)
+            for start in range(0, max(1, len(rows)), PIECE):
+                part = slice(start, start + PIECE)
+                piece = pool.submit(self._decode, rows[part], batch.numpy()[part])
+                yield piece, batch if start + PIECE >= len(rows) else None
+
     def _read(self, rows: Tensor) -> Tensor:
-        source = self.source
-        if isinstance(source, Tensor):
-            return source[rows]
-        out = torch.empty(len(rows), 3, self.size, self.size, dtype=torch.uint8)
-        members = source.members(rows.numpy())
-        decoding.decode_all(source.place, members, out.numpy(), self.size, self.short)
+        if isinstance(self.source, Tensor):
+            return self.source[rows]
+        out = torch.empty(len(rows), *self.shape[1:], dtype=torch.uint8)
+        self._decode(rows, out.numpy())
         return out
+
+    def _decode(self, rows: Tensor, out: np.ndarray) -> None:
+        assert isinstance(self.source, Files)
+        members = self.source.members(rows.numpy())
+        for i, (name, data) in enumerate(decoding.contents(self.source.place, members)):
+            out[i] = decode(data, self.size, self.short, name)
 
 
 def batches(
@@ -139,102 +159,6 @@ def batches(
     if isinstance(x, Images):
         return x.batches(indices, workers)
     return (x[index.to(x.device)] for index in indices)
-
-
-class _Decoders:
-    """Processes that decode pieces of batches, in turn, into slots of memory shared with them."""
-
-    def __init__(self, files: Files, size: int, short: int, workers: int, ahead: int) -> None:
-        self.files = files
-        self.slots = max(2 * workers, ahead // PIECE)
-        layout = (self.slots, PIECE, size, short)
-        length = self.slots * PIECE * 3 * size**2
-        shared = _shared_memory(length)
-        try:
-            # numpy's copies: torch's threads would spin between them, on the cores that decode
-            memory = np.frombuffer(mmap.mmap(shared, length), np.uint8)
-            self.pixels = memory.reshape(self.slots, PIECE, 3, size, size)
-            # a plain process: no fork of a process that has threads, no import of the user's script
-            self.processes = [
-                subprocess.Popen(
-                    [sys.executable, "-P", decoding.__file__, str(shared)],
-                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[shared],
-                    process_group=0,  # Ctrl-C is for us; they end when we close their input
-                )
-                for _ in range(workers)
-            ]  # fmt: skip
-        finally:
-            os.close(shared)
-        for worker in range(workers):
-            self._send(worker, (sys.path, layout))
-
-    def __enter__(self) -> "_Decoders":
-        return self
-
-    def __exit__(self, *error) -> None:
-        for process in self.processes:
-            process.terminate()
-            process.communicate()  # closes the pipes and waits
-
-    def batches(self, rows: Iterable[Tensor]) -> Iterator[Tensor]:
-        pieces = (
-            (part, len(batch), i)
-            for batch in rows
-            for i, part in zip(range(0, len(batch) + 1, PIECE), batch.split(PIECE), strict=False)
-        )
-        waiting: collections.deque = collections.deque()
-        sent, received = itertools.count(), itertools.count()
-
-        def send_next() -> None:
-            for part, n, start in itertools.islice(pieces, 1):
-                k, members = next(sent), self.files.members(part.numpy())
-                task = (k % self.slots, self.files.place, members)
-                self._send(k % len(self.processes), task)
-                waiting.append((part, n, start))
-
-        for _ in range(self.slots):
-            send_next()
-        while waiting:
-            part, n, start = waiting.popleft()
-            if start == 0:
-                out = np.empty((n, *self.pixels.shape[2:]), np.uint8)
-            k = next(received)
-            self._receive(k % len(self.processes))
-            out[start : start + len(part)] = self.pixels[k % self.slots, : len(part)]
-            send_next()  # the slot is free
-            if start + len(part) == n:
-                yield torch.from_numpy(out)
-
-    def _send(self, worker: int, message: object) -> None:
-        pipe = self.processes[worker].stdin
-        assert pipe is not None
-        with contextlib.suppress(BrokenPipeError):  # it has ended: _receive says so
-            pickle.dump(message, pipe)
-            pipe.flush()
-
-    def _receive(self, worker: int) -> None:
-        process = self.processes[worker]
-        assert process.stdout is not None
-        try:
-            problem = pickle.load(process.stdout)
-        except EOFError:
-            raise RuntimeError(
-                f"a decoding process ended (exit status {process.wait()}; -9 is mostly too little "
-                "memory): give fewer workers"
-            ) from None
-        if problem:
-            raise ValueError(problem)
-
-
-def _shared_memory(length: int) -> int:
-    """Descriptor of anonymous memory that other processes can map; not bounded by /dev/shm."""
-    if hasattr(os, "memfd_create"):
-        shared = os.memfd_create("lrsc-images")
-    else:
-        with tempfile.TemporaryFile() as file:
-            shared = os.dup(file.fileno())
-    os.ftruncate(shared, length)
-    return shared
 
 
 def _cores() -> int:

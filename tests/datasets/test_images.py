@@ -1,11 +1,13 @@
-"""Decoding image files, listing them, streaming them from processes, the memory-mapped cache."""
+"""Decoding image files, listing them, streaming them from threads, the memory-mapped cache."""
 
 import io
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import zipfile
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from PIL import Image
 
 from lrsc.datasets import images
 from lrsc.datasets.images import Images, decode
-from lrsc.datasets.raw import files
+from lrsc.datasets.raw import decoding, files
 from lrsc.datasets.raw.files import listed
 from lrsc.errors import DataMissing
 
@@ -192,7 +194,15 @@ def test_damaged_exif_warns_nobody():
     exif = Image.Exif()
     exif[0x010F] = "a camera with a long name"
     data = encoded(quarters(), "JPEG", exif=exif.tobytes()[:-20])
-    assert np.abs(corners(decode(data, 60, 60)) - CORNERS).max() <= 6
+    code = f"""
+import runpy, sys
+decode = runpy.run_path({decoding.__file__!r})["decode"]
+sys.stdout.buffer.write(decode(sys.stdin.buffer.read(), 60, 60).tobytes())
+"""
+    command = [sys.executable, "-W", "always", "-c", code]
+    done = subprocess.run(command, input=data, capture_output=True, check=True)
+    pixels = np.frombuffer(done.stdout, np.uint8).reshape(3, 60, 60)
+    assert np.abs(corners(pixels) - CORNERS).max() <= 6 and b"EXIF" not in done.stderr
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
@@ -424,44 +434,38 @@ def test_an_unreadable_image_is_named_when_its_batch_is_due(folder):
         list(x.batches([torch.tensor([12])], workers=1))
 
 
-@pytest.fixture
-def started(monkeypatch):
-    """The processes that are started."""
-    processes, popen = [], subprocess.Popen
-
-    def recorded(*args, **options):
-        processes.append(popen(*args, **options))
-        return processes[-1]
-
-    monkeypatch.setattr(subprocess, "Popen", recorded)
-    return processes
-
-
 @pytest.mark.parametrize("how", ["used up", "left", "failed"])
-def test_no_process_is_left(folder, started, how):
+def test_no_thread_is_left(folder, how):
     if how == "failed":
         (folder / "000.png").write_bytes(b"")
+    before = threading.active_count()
     batches = Images(listed(folder), 12).batches(torch.arange(20).repeat(20).split(4), workers=2)
     if how == "failed":
         with pytest.raises(ValueError, match=r"000\.png"):
             next(batches)
     elif how == "left":
         next(batches)
+        assert threading.active_count() == before + 2
         batches.close()
     else:
         assert sum(len(batch) for batch in batches) == 400
-    assert len(started) == 2
-    assert all(process.poll() is not None for process in started)
+    assert threading.active_count() == before
 
 
-def test_a_process_that_was_killed_is_an_error_not_a_hang(folder, started):
-    batches = Images(listed(folder), 12).batches(torch.arange(20).repeat(50).split(4), workers=2)
-    next(batches)
-    started[1].kill()
-    with pytest.raises(
-        RuntimeError, match=r"decoding process ended \(exit status -9.*fewer workers"
-    ):
-        list(batches)
+def test_ctrl_c_ends_it_with_nothing_left(folder):
+    before = threading.active_count()
+
+    def indices():
+        yield from torch.arange(20).repeat(5).split(4)
+        signal.raise_signal(signal.SIGINT)
+
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(Images(listed(folder), 12).batches(indices(), workers=2))
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert threading.active_count() == before
 
 
 SCRIPT = """

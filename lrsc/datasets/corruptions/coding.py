@@ -5,29 +5,21 @@ import math
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from lrsc.datasets.corruptions.light import grey
 
 
 def pixelate(x: Tensor, kept: float) -> Tensor:
-    """Box-filtered down and up again, rounded after each pass over one axis, as PIL does."""
+    """Box-filtered down and up again by Pillow, on the CPU whatever the device."""
     height, width = x.shape[2:]
-    x = x * 255
-    for size in ((int(height * kept), int(width * kept)), (height, width)):
-        rows, columns = (_box_filter(x.shape[2 + i], size[i], x) for i in (0, 1))
-        x = (x @ columns.T + 0.5).floor()
-        x = (rows @ x + 0.5).floor()
-    return x / 255
-
-
-def _box_filter(size: int, result: int, like: Tensor) -> Tensor:
-    """Matrix that resizes a row of pixels: means of the pixels whose centres lie in each box."""
-    scale = size / result
-    centre = (np.arange(result)[:, None] + 0.5) * scale
-    offset = (np.arange(size) + 0.5 - centre) / max(scale, 1)
-    inside = (offset > -0.5) & (offset <= 0.5)
-    return torch.from_numpy(inside / inside.sum(1, keepdims=True)).to(like)
+    pixels = x.mul(255).round().to("cpu", torch.uint8).permute(0, 2, 3, 1).numpy()
+    out = np.empty_like(pixels)
+    for i, image in enumerate(map(Image.fromarray, pixels)):
+        small = image.resize((int(width * kept), int(height * kept)), Image.Resampling.BOX)
+        out[i] = small.resize((width, height), Image.Resampling.BOX)
+    return torch.from_numpy(out).permute(0, 3, 1, 2).to(x) / 255
 
 
 _LUMINANCE = (

@@ -4,7 +4,6 @@ Nothing half-made is ever left under its own name: an archive unpacks into a hid
 its target, which is renamed when it is whole.
 """
 
-import bz2
 import contextlib
 import gzip
 import io
@@ -99,8 +98,7 @@ def decompress(packed: Path, target: Path) -> None:
 
 
 def _tar_members(archive: Path, raw: IO[bytes]) -> Iterator[tuple[str, bytes]]:
-    stream = _Remembering(_decompressed(raw))
-    with tarfile.open(fileobj=stream, mode="r:") as tar:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=raw, mode="r:*") as tar:
         for member in tar:
             if not (member.isfile() or member.isdir()):
                 raise ValueError(
@@ -111,11 +109,13 @@ def _tar_members(archive: Path, raw: IO[bytes]) -> Iterator[tuple[str, bytes]]:
             content = tar.extractfile(member)
             if content is not None:  # a file, not a folder
                 yield name, content.read()
-    # tarfile takes a damaged or cut header for the end, and never reads a compressed stream's sum
-    if stream.last != bytes(512):
-        raise tarfile.ReadError("the mark of the end is missing")
-    while stream.read(_BLOCK):
-        pass
+        # tarfile takes a damaged or cut header for the end, and never reads a stream's own sum
+        stream: Any = tar.fileobj  # unpacked
+        stream.seek(tar.offset)
+        if stream.read(512) != bytes(512):
+            raise tarfile.ReadError("the mark of the end is missing")
+        while stream.read(_BLOCK):
+            pass
 
 
 def _zip_members(archive: Path, stream: IO[bytes]) -> Iterator[tuple[str, bytes]]:
@@ -152,30 +152,3 @@ def _inside(archive: Path, name: str) -> str:
             f"{archive}: member {name!r} lies outside the archive's folder: not unpacked"
         )
     return "/".join(part for part in parts if part not in ("", "."))
-
-
-def _decompressed(raw: IO[bytes]) -> Any:
-    start = raw.read(6)
-    raw.seek(0)
-    for magic, opener in ((b"\x1f\x8b", gzip.open), (b"\xfd7zXZ\0", lzma.open), (b"BZh", bz2.open)):
-        if start.startswith(magic):
-            return opener(raw)
-    return raw
-
-
-class _Remembering:
-    """A stream for tarfile that remembers the last block read."""
-
-    def __init__(self, stream: Any) -> None:
-        self.stream = stream
-        self.last = b""
-
-    def read(self, size: int = -1) -> bytes:
-        self.last = self.stream.read(size)
-        return self.last
-
-    def seek(self, *where: int) -> int:
-        return self.stream.seek(*where)
-
-    def tell(self) -> int:
-        return self.stream.tell()

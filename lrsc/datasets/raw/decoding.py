@@ -1,15 +1,8 @@
-"""Image files -> square uint8 images, in this process or in processes that do nothing else.
-
-Run as a script, this file is such a process (see `serve`). It imports neither torch nor lrsc, so
-that a decoding process starts in a fraction of a second and holds some 50 MB.
-"""
+"""Image files -> square uint8 images."""
 
 import io
-import mmap
 import os
-import pickle
 import struct
-import sys
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator
@@ -21,6 +14,8 @@ import numpy as np
 Member = tuple[str, int, int, int, int]
 TAR, STORED, DEFLATED = -1, 0, 8  # how a member is packed; the latter two are zip's own numbers
 EXIF_ORIENTATION = 0x0112
+# Damaged EXIF, as in ImageNet, warns. Filtered once for all: threads have the filters in common.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def shorter_side(size: int) -> int:
@@ -44,13 +39,11 @@ def decode(
     if not 1 <= size <= short:
         raise ValueError(f"size must be in [1, short = {short}] pixels, found {size}")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of damaged EXIF, which images in ImageNet have
-            with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
-                image.draft(None, (short, short))  # a JPEG is decoded at 1/2, 1/4, 1/8 if enough
-                if image.getexif().get(EXIF_ORIENTATION, 1) != 1:
-                    ImageOps.exif_transpose(image, in_place=True)
-                return _square(_rgb(image), size, short)
+        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
+            image.draft(None, (short, short))  # a JPEG is decoded at 1/2, 1/4, 1/8 if enough
+            if image.getexif().get(EXIF_ORIENTATION, 1) != 1:
+                ImageOps.exif_transpose(image, in_place=True)
+            return _square(_rgb(image), size, short)
     except Exception as error:  # a damaged file fails in whatever way Pillow's parsers do
         shown = name or ("an image" if isinstance(file, bytes) else os.fspath(file))
         raise ValueError(
@@ -85,14 +78,6 @@ def _rgb(image):
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
-
-
-def decode_all(
-    place: str, members: Iterable[Member], out: np.ndarray, size: int, short: int
-) -> None:
-    """Decode members of a folder or archive into out, N x 3 x size x size uint8."""
-    for i, (name, data) in enumerate(contents(place, members)):
-        out[i] = decode(data, size, short, name)
 
 
 def contents(place: str, members: Iterable[Member]) -> Iterator[tuple[str, bytes]]:
@@ -134,32 +119,3 @@ def _unpacked(handle, offset: int, n_bytes: int, packed: int, crc: int) -> bytes
     if zlib.crc32(data) != crc:
         raise EOFError("its checksum (CRC-32) is not the one in the archive's directory")
     return data
-
-
-def serve(shared: int) -> None:
-    """Decode what standard input asks for into shared memory, until standard input ends.
-
-    shared: descriptor of the memory. Messages are pickles of the parent's: first its sys.path and
-    (slots, images a slot, size, short), then one (slot, place, members) after the other; each is
-    answered on standard output with None, or the text of the ValueError.
-    """
-    asked, answers = sys.stdin.buffer, sys.stdout.buffer
-    sys.path[:], (slots, images, size, short) = pickle.load(asked)
-    memory = mmap.mmap(shared, slots * images * 3 * size * size)
-    pixels = np.frombuffer(memory, np.uint8).reshape(slots, images, 3, size, size)
-    while True:
-        try:
-            slot, place, members = pickle.load(asked)
-            answer = None
-            try:
-                decode_all(place, members, pixels[slot], size, short)
-            except ValueError as error:
-                answer = str(error)[:2000]
-            pickle.dump(answer, answers)
-            answers.flush()
-        except (EOFError, BrokenPipeError):  # the parent is done, or has ended
-            os._exit(0)
-
-
-if __name__ == "__main__":
-    serve(int(sys.argv[1]))

@@ -52,7 +52,7 @@ class Files:
         return self.take(rows)
 
     def members(self, rows: np.ndarray) -> list[Member]:
-        """What a decoding process needs to read these rows."""
+        """What `decoding.contents` needs to read these rows."""
         at = [(-1, 0, 0, 0)] * len(rows) if self.at is None else self.at[rows].tolist()
         return [(os.fsdecode(n), *m) for n, m in zip(self.names[rows], at, strict=True)]
 
