@@ -65,7 +65,7 @@ def commands() -> list[str]:
 
 @pytest.mark.parametrize("command", commands())
 def test_every_command_is_understood(command):
-    cli._parser().parse_args(shlex.split(command)[1:])
+    cli.parser().parse_args(shlex.split(command)[1:])
 
 
 EXAMPLES = blocks(RUN, "python")

@@ -1,5 +1,5 @@
 """The command `lrsc`: one file for each group of its commands."""
 
-from lrsc.cli.main import main
+from lrsc.cli.main import main, parser
 
-__all__ = ["main"]
+__all__ = ["main", "parser"]

@@ -12,7 +12,7 @@ from lrsc.cli.options import EPILOG
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code: 0 done, 1 failed or interrupted, 2 wrong use."""
-    args = _parser().parse_args(argv)
+    args = parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     logging.getLogger("distributed").setLevel(logging.WARNING)  # Dask tells each connection
     try:
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("lrsc", description=__doc__, epilog=EPILOG)
     parser.set_defaults(kept="Finished runs and checkpoints are kept")
     commands = parser.add_subparsers(required=True, metavar="command")

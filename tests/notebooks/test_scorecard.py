@@ -83,7 +83,7 @@ def test_a_command_plans_enough_to_measure_its_row():
     """Each row's own command, as it would be typed, has the values and seeds that count."""
     for row in scorecard.rows("no results here"):
         name, *options = scorecard.command(row).removeprefix("lrsc sweep ").split()
-        args = cli._parser().parse_args(["sweep", name, *options])
+        args = cli.parser().parse_args(["sweep", name, *options])
         runs = experiments.configs(
             name, args.profile, args.dataset, args.model, hyperparameter=args.hyperparameter
         )
