@@ -146,5 +146,7 @@ def test_a_closed_connection_loses_nothing(cluster, tmp_path):
         client.loop.add_callback(client.scheduler_comm.comm.abort)
         with pytest.raises(ConnectionError, match="All finished runs are kept"):
             future.result(timeout=120)
+        while client.status == "connecting":  # closed before, it would leave its socket open
+            time.sleep(0.02)
     before = finished(root)
     check(root, before, sweep.run(runs(), "dask", scheduler=cluster.address, **options))
