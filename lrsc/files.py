@@ -1,6 +1,7 @@
-"""Files: written whole or not at all; tensors read without running code, damage noticed."""
+"""Files: written whole or not at all, locked; tensors read without running code."""
 
 import contextlib
+import errno
 import functools
 import hashlib
 import os
@@ -8,6 +9,7 @@ import pickle
 import platform
 import tempfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -121,3 +123,56 @@ def load(path: Path) -> Any:
                 "not read since they can run code"
             )
         raise ValueError(f"{path} cannot be read: {said}") from error
+
+
+@contextlib.contextmanager
+def locked(path: Path, wait: bool = False, remove: bool = False) -> Iterator[bool]:
+    """Yield whether this process now holds the lock that a file is; it ends with the process.
+
+    wait: until whoever holds it is done; else False where another one, of this process too, does.
+    remove: the file in the end, while nobody else can take it. Raises OSError where the file cannot
+    be written, or its folder has no locks.
+    """
+    import filelock
+
+    lock = filelock.FileLock(path, thread_local=False, fallback_to_soft=False)
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(lock.acquire(timeout=-1 if wait else 0))
+        except filelock.Timeout:
+            pass
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+            said = f"{error.strerror}: the folder needs file locks"
+            raise OSError(error.errno, said, str(path)) from error
+        try:
+            yield lock.is_locked
+        finally:
+            if remove and lock.is_locked:
+                with contextlib.suppress(PermissionError):  # on Windows, while it is open
+                    path.unlink(missing_ok=True)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether some process holds the lock that a file is; one that cannot be read counts as held.
+
+    Nothing is written: the folder may be another user's.
+    """
+    import filelock
+
+    try:
+        with path.open("rb") as file:
+            return not filelock.lock_descriptor(file.fileno(), blocking=False)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+
+
+def user_folder(kind: str) -> Path:
+    """The user's folder of lrsc for 'data' or 'cache': on Linux $XDG_DATA_HOME/lrsc or alike."""
+    import platformdirs
+
+    found = {"data": platformdirs.user_data_path, "cache": platformdirs.user_cache_path}
+    return found[kind]("lrsc", appauthor=False)

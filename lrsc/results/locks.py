@@ -31,49 +31,26 @@ def claim(
 
     The file of the lock says who holds it, since when and for which run, for `running`.
     """
-    try:
-        import fcntl
-    except ImportError:  # not on this system: two processes may then train the same run twice
-        yield True
-        return
     path = lock_path(run_id, root)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # whoever held it may have removed it meanwhile: this would be a lock on nothing
-            mine = path.stat().st_ino == os.fstat(file.fileno()).st_ino
-        except (BlockingIOError, FileNotFoundError):
-            mine = False
-        except OSError as error:  # not a lock that another one holds
-            raise OSError(
-                error.errno, f"{error.strerror}: the results folder needs file locks", str(path)
-            ) from error
-        if not mine:
-            yield False
-            return
-        try:
+    with files.locked(path, remove=True) as mine:
+        if mine:
             # no disk space for a note is no reason not to train
             with contextlib.suppress(OSError):
-                _note(file, run_id, config)
-            yield True
-        finally:
-            path.unlink(missing_ok=True)
+                path.write_text(_note(run_id, config))
+        yield mine
 
 
-def _note(file, run_id: str, config: RunConfig | None) -> None:
-    file.truncate(0)
-    json.dump(
+def _note(run_id: str, config: RunConfig | None) -> str:
+    return json.dumps(
         {
             "run_id": run_id,
             "config": "" if config is None else config.to_json(),
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "since": datetime.now(UTC).isoformat(timespec="seconds"),
-        },
-        file,
+        }
     )
-    file.flush()
 
 
 def running(root: str | Path | None = None) -> list[dict]:
@@ -82,23 +59,7 @@ def running(root: str | Path | None = None) -> list[dict]:
     One dict a run, as its lock's file has it: run_id, config (JSON), host, pid, since.
     """
     paths = (results.results_root(root) / "runs").glob(".*.lock")
-    return [found for path in sorted(paths) if _is_held(path) and (found := _read(path))]
-
-
-def _is_held(path: Path) -> bool:
-    try:
-        import fcntl
-    except ImportError:
-        return False
-    try:
-        with open(path) as file:
-            # a shared lock: two that only look do not take one another for a trainer
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return False
+    return [found for path in sorted(paths) if files.is_locked(path) and (found := _read(path))]
 
 
 def note_failure(

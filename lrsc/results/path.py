@@ -1,9 +1,8 @@
 """Where results stand: the results folder, files of runs, and what ships with the book."""
 
-import os
 from pathlib import Path
 
-from lrsc import errors
+from lrsc import errors, files
 
 
 def project_root() -> Path:
@@ -22,8 +21,7 @@ def default_root() -> Path:
     """Folder of local results where none is named."""
     if (project_root() / "pyproject.toml").is_file():
         return project_root() / "results"
-    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(base) / "lrsc" / "results"
+    return files.user_folder("data") / "results"
 
 
 def run_path(run_id: str, root: str | Path | None = None) -> Path:

@@ -102,8 +102,11 @@ def garbage(root: str | Path | None = None, weights: bool = False) -> Iterator[F
 def remove(found: Finding) -> bool:
     """Remove a piece of garbage; False if it is gone by now, or in use again."""
     path = found.path
+    if not path.exists():
+        return False
     if path.suffix == ".lock":
-        return _is_free(path, remove=True)
+        with files.locked(path, remove=True) as free:
+            return free
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
         return not path.exists()
@@ -260,8 +263,8 @@ def _beside(folder: Path) -> Iterator[Finding]:
     for path in _files(folder, "**/.*.part"):
         yield _part(path)
     for path in _files(folder / "runs", ".*.lock"):
-        free = _is_free(path)
-        state, detail = ("left over", "nobody holds it") if free else ("in use", "a run is trained")
+        held = files.is_locked(path)
+        state, detail = ("in use", "a run is trained") if held else ("left over", "nobody holds it")
         yield Finding(path, state, detail)
     for path in _files(folder / "weights", "*.pt"):
         if path.stem not in done and path.stem not in shipped:
@@ -270,8 +273,8 @@ def _beside(folder: Path) -> Iterator[Finding]:
             yield Finding(path, "wrong", "weights are damaged")
     for path in sorted((folder / "checkpoints").glob("*")):
         file = results.run_path(path.name, folder)
-        free = _is_free(locks.lock_path(path.name, folder))
-        over = free and _verified_run(file).state == "ok"
+        held = files.is_locked(locks.lock_path(path.name, folder))
+        over = not held and _verified_run(file).state == "ok"
         detail = "the run is done" if over else "its run goes on from here"
         yield Finding(path, "left over" if over else "kept", detail)
 
@@ -282,21 +285,3 @@ def _part(path: Path) -> Finding:
         if age > DAY or (age > HOUR and files.left_behind(path)):
             return Finding(path, "left over", f"temporary, {age / HOUR:.0f} hours old")
     return Finding(path, "in use", "temporary, perhaps being written")
-
-
-def _is_free(lock: Path, remove: bool = False) -> bool:
-    """Whether no process holds a lock; remove: its file too, while no other can take it."""
-    if not lock.exists():
-        return not remove
-    try:
-        import fcntl
-    except ImportError:  # not on this system: then nobody holds any
-        if remove:
-            lock.unlink(missing_ok=True)
-        return True
-    with contextlib.suppress(OSError), open(lock) as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if remove:
-            lock.unlink()
-        return True
-    return False

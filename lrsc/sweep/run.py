@@ -20,7 +20,7 @@ from lrsc.experiments.status import is_done, shipped_ids
 from lrsc.measures.result import prune_samples, result_each
 from lrsc.results import locks
 from lrsc.runs import identify, load
-from lrsc.sweep import cluster, workers
+from lrsc.sweep import dask
 from lrsc.sweep.estimate import expected_steps
 from lrsc.training import (
     ENGINES,
@@ -86,13 +86,15 @@ def run(
     executor 'dask' sends the runs to the workers of a Dask cluster, the longest first: scheduler is
     its address, a cluster object or a client; None starts workers on this machine. write: 'worker'
     where all machines see the results folder under the same path, 'client' where the results come
-    back to this process, which writes them. A run whose worker dies, or that fails with another
-    error than a ValueError, is tried `retries` times more; after `time_limit` seconds it fails, and
-    keeps its checkpoint. Failed runs are in the report, and do not stop the others; with executor
-    'serial' an error stops the sweep.
+    back to this process, which writes them. A run that fails with another error than a ValueError,
+    or whose worker dies, is tried `retries` times more (a cluster of your own tries the latter as
+    often as its setting allowed-failures says); after `time_limit` seconds it fails, and keeps its
+    checkpoint. Failed runs are in the report, and do not stop the others; with executor 'serial' an
+    error stops the sweep.
 
     Raises ValueError before any work for names or options that do not exist, DataMissing where
-    real data are asked for and absent.
+    real data are asked for and absent, ConnectionError where the scheduler is gone: all finished
+    runs are kept, and the same call goes on.
     """
     check_names("executor", [executor], EXECUTORS)
     check_names("write", [write], WRITERS)
@@ -122,10 +124,11 @@ def run(
     to_do = {name: config for name, config in named.items() if name not in before}
     failed: Mapping[str, str] = {}
     if executor == "dask":
-        found, failed = workers.train(
-            _on_worker, _groups(to_do), asked, scheduler, root=root, data_root=data_root,
-            write=write, retries=retries, replicas=replicas, device=device, engine=engine,
-            time_limit=time_limit, on_result=on_result,
+        found, failed = dask.train(
+            _on_worker, _groups(to_do), asked, scheduler, results.results_root(root).resolve(),
+            write=write, retries=retries, on_result=on_result, replicas=replicas, device=device,
+            engine=engine, time_limit=time_limit,
+            data_root=None if data_root is None else str(Path(data_root).resolve()),
         )  # fmt: skip
     else:
         expected, bound = expected_steps(to_do, root, data_root)
@@ -213,7 +216,7 @@ class _Sweep:
             )  # fmt: skip
         except Exception as error:
             for name in self.claims:  # those that were under way
-                locks.note_failure(name, group[name], cluster.reason(error), root=self.root)
+                locks.note_failure(name, group[name], dask.reason(error), root=self.root)
             raise
         finally:
             for claim in self.claims.values():
@@ -317,9 +320,9 @@ def _on_worker(
     """On a worker: train runs (name -> config as JSON) that the client names.
 
     Returns, for each run, how it was found ('trained', 'before', 'elsewhere') and what it has to
-    tell of it, as `workers.answer` packs it. Raises ValueError where this worker has other data.
+    tell of it, as `dask.answer` packs it. Raises ValueError where this worker has other data.
     """
-    root, data_root = workers.own_root(options), options["data_root"]
+    root, data_root = dask.own_root(options), options["data_root"]
     named = {name: RunConfig.from_json(text) for name, text in configs.items()}
     for name, config in named.items():
         if identify(config, data_root) != name:
@@ -336,12 +339,10 @@ def _on_worker(
         sweep = _Sweep(asked, root, data_root, tell, {}, progress)
         limit = options["time_limit"]
         sweep.train(
-            named, options["device"] or cluster.own_gpu(), options["engine"], options["replicas"],
+            named, options["device"] or dask.own_gpu(), options["engine"], options["replicas"],
             None if limit is None else limit * len(named),
         )  # fmt: skip
-    return {
-        n: (kind, workers.answer(n, kind, told, root, options)) for n, kind in sweep.found.items()
-    }
+    return {n: (kind, dask.answer(n, kind, told, root, options)) for n, kind in sweep.found.items()}
 
 
 def _is_done(name: str, root: str | Path | None, probes: Iterable[str]) -> bool:

@@ -1,7 +1,6 @@
 """Downloads from a server of this machine with every fault we know, and hostile archives."""
 
 import contextlib
-import fcntl
 import functools
 import hashlib
 import http.server
@@ -20,6 +19,7 @@ from packing import names, packed
 from lrsc.datasets.raw import download
 from lrsc.datasets.raw.download import File, fetch
 from lrsc.errors import DataMissing
+from lrsc.files import locked
 
 CONTENT = bytes(range(256)) * 1200  # 307 200 bytes: several blocks
 
@@ -299,10 +299,8 @@ def test_ctrl_c_keeps_the_part_and_the_next_call_resumes(server, tmp_path, part)
 
 def test_another_process_that_fetches_is_not_disturbed(server, tmp_path, part):
     part.write_bytes(CONTENT[:10])
-    with part.open("ab") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(ValueError, match="another process is fetching file.bin"):
-            fetch(published(server.add("a", CONTENT)), tmp_path)
+    with locked(part), pytest.raises(ValueError, match="another process is fetching file.bin"):
+        fetch(published(server.add("a", CONTENT)), tmp_path)
     assert part.read_bytes() == CONTENT[:10] and server.log == []
 
 

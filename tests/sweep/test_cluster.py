@@ -1,5 +1,6 @@
 """Sweeps on a Dask cluster: order, retries, versions, limits, who writes, what status says."""
 
+import contextlib
 import dataclasses
 import gc
 import importlib
@@ -15,8 +16,8 @@ from distributed import Client, LocalCluster
 from lrsc import RunConfig, TrainConfig, cli, experiments, results, sweep
 from lrsc.results import locks
 from lrsc.runs import identify
-from lrsc.sweep import cluster
-from lrsc.sweep.cluster import Task
+from lrsc.sweep import dask as cluster
+from lrsc.sweep.dask import Task
 
 RUN = importlib.import_module("lrsc.sweep.run")  # `lrsc.sweep.run` is its function
 
@@ -56,64 +57,42 @@ def client():
 
 
 def test_the_longest_are_done_first_and_those_of_unknown_length_before_them(client):
-    tasks = [
-        Task("b", ("b",), 2.0),
-        Task("a", ("a",), 1.0),
-        Task("c", ("c",)),
-        Task("d", ("d",), 3),
-    ]
-    assert cluster.each(call, tasks, client) == {}
+    lengths = {"b": 2.0, "a": 1.0, "c": float("inf"), "d": 3}
+    tasks = [Task(name, (name,), seconds) for name, seconds in lengths.items()]
+    assert {task.name: found for task, found in cluster.each(call, tasks, client)} == {
+        name: name for name in lengths
+    }
     assert calls == ["c", "d", "b", "a"]
 
 
 def test_a_task_is_tried_again_up_to_a_cap_but_not_after_an_error_of_the_user(client):
-    found = []
-    failed = cluster.each(
-        call,
-        [
-            Task("user", ("user", ValueError, 1), 3.0),
-            Task("sometimes", ("sometimes", RuntimeError, 2), 2.0),
-            Task("always", ("always", RuntimeError, 9), 1.0),
-        ],
-        client,
-        on_result=lambda task, result: bool(found.append(result)) or True,
-    )
-    assert failed == {
+    tasks = [
+        Task("user", ("user", ValueError, 1), 3.0),
+        Task("sometimes", ("sometimes", RuntimeError, 2), 2.0),
+        Task("always", ("always", RuntimeError, 9), 1.0),
+    ]
+    assert {task.name: found for task, found in cluster.each(call, tasks, client)} == {
         "user": cluster.Failure("user is wrong", 1),
+        "sometimes": "sometimes",
         "always": cluster.Failure("RuntimeError: always is wrong", 3),
     }
-    assert found == ["sometimes"]
     assert [calls.count(n) for n in ("user", "sometimes", "always")] == [1, 3, 3]
-    assert cluster.each(call, [Task("x", ("x", OSError, 1))], client, retries=0)["x"].attempts == 1
+    ((_, failed),) = cluster.each(call, [Task("x", ("x", OSError, 1))], client, retries=0)
+    assert failed.attempts == 1
 
 
-def test_tasks_are_left_out_and_asked_for_again(client, monkeypatch):
-    monkeypatch.setattr(cluster, "AGAIN_SECONDS", 0.01)
-    cluster.each(
-        call, [Task("1", ("1",), 3.0), Task("2", ("2",), 2.0), Task("3", ("3",), 1.0)], client,
-        on_start=lambda task: None if task.name == "2" else task,
-        on_result=lambda task, result: result != "1",
-    )  # fmt: skip
-    assert calls == ["1", "3", "1"]
-
-
-def test_a_task_waits_on_if_the_connection_closes_while_it_is_handed_out(client, monkeypatch):
-    monkeypatch.setattr(cluster, "AGAIN_SECONDS", 0.01)
-    submit, refused = client.submit, iter([True, False, True])
+def test_tasks_are_taken_one_by_one_and_may_be_left_out(client):
     started = []
 
-    def closing(*args, **kwargs):
-        if next(refused, False):
-            raise OSError("closed")
-        return submit(*args, **kwargs)
+    def start(task):
+        started.append(task.name)
+        return None if task.name == "2" else task
 
-    monkeypatch.setattr(client, "submit", closing)
-    failed = cluster.each(
-        call, [Task("1", ("1",), 2.0), Task("2", ("2",), 1.0)], client,
-        on_start=lambda task: started.append(task.name) or task,
-    )  # fmt: skip
-    assert failed == {} and calls == ["1", "2"]
-    assert started == ["1", "2"], "each is claimed once"
+    tasks = [Task(str(i), (str(i),), 9.0 - i) for i in range(5)]
+    found = cluster.each(call, tasks, client, room=1, start=start)
+    assert next(found)[1] == "0"
+    assert started == ["0", "1"], "the next is handed out when one is done"
+    assert [result for _, result in found] == ["1", "3", "4"]
 
 
 def test_a_worker_of_other_versions_is_refused(client, monkeypatch):
@@ -122,19 +101,10 @@ def test_a_worker_of_other_versions_is_refused(client, monkeypatch):
     with pytest.raises(ValueError, match="worker tcp://x .*torch '1.0', expected"):
         cluster.check_versions(mine, "worker tcp://x", mine | {"torch": "1.0"})
     # one that comes later is found out by its first task
-    monkeypatch.setattr(cluster._State, "__init__", _expecting(mine | {"torch": "9"}))
-    failed = cluster.each(call, [Task("a", ("a",))], client)
-    assert "is not like the client: torch" in failed["a"].reason and failed["a"].attempts == 1
-
-
-def _expecting(versions):
-    real = cluster._State.__init__
-
-    def init(self, *args):
-        real(self, *args)
-        self.expected = versions
-
-    return init
+    asked = iter([mine | {"torch": "9"}])
+    monkeypatch.setattr(cluster, "versions", lambda: next(asked, mine))
+    ((_, failed),) = cluster.each(call, [Task("a", ("a",))], client)
+    assert "is not like the client: torch" in failed.reason and failed.attempts == 1
 
 
 def test_no_scheduler_is_an_error_that_names_the_address():
@@ -271,13 +241,12 @@ def test_each_worker_process_takes_a_gpu_of_its_own(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: type("P", (), {"uuid": i}))
     monkeypatch.setattr(cluster.tempfile, "gettempdir", lambda: str(tmp_path))
-    taken, kept = [], []
-    for _ in range(3):
-        monkeypatch.setattr(cluster, "_held", kept.append([]) or kept[-1])
-        taken.append(cluster.own_gpu.__wrapped__())
+    taken = []
+    with contextlib.ExitStack() as processes:
+        for _ in range(3):
+            monkeypatch.setattr(cluster, "_held", processes.enter_context(contextlib.ExitStack()))
+            taken.append(cluster.own_gpu.__wrapped__())
     assert taken[:2] == ["cuda:0", "cuda:1"] and taken[2] in ("cuda:0", "cuda:1")
-    for file in [f for held in kept for f in held]:
-        file.close()
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert cluster.own_gpu.__wrapped__() is None
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import lrsc
-from lrsc import RunConfig, TrainConfig, attribution, experiments, measures, results, sweep
+from lrsc import RunConfig, TrainConfig, attribution, experiments, files, measures, results, sweep
 from lrsc.errors import DataMissing
 from lrsc.runs import identify, load_checkpoint
 
@@ -184,11 +184,9 @@ def test_two_processes_share_a_sweep_and_train_nothing_twice(tmp_path):
 
 
 def test_a_run_another_process_is_at_is_left_to_it(tmp_path, calls):
-    fcntl = pytest.importorskip("fcntl", reason="file locks of this kind do not exist here")
     path = results.run_path(identify(tiny()), tmp_path)
     path.parent.mkdir(parents=True)
-    with open(path.with_name(f".{path.stem}.lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with files.locked(path.with_name(f".{path.stem}.lock")):
         report = sweep.run([tiny()], root=tmp_path)
     assert report.elsewhere == (path.stem,) and not calls
 

@@ -1,6 +1,5 @@
 """A cache of decoded arrays: built once whatever the number of processes, never half-made."""
 
-import contextlib
 import glob
 import json
 import logging
@@ -14,6 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
+from lrsc.files import locked, user_folder
+
 _log = logging.getLogger(__name__)
 _BLOCK = 2**20  # bytes
 _WHOLE, _SAMPLED = 2**32, 2**30  # files up to 4 GiB are read whole, 1 GiB of larger ones
@@ -24,8 +25,7 @@ def folder() -> Path:
     """The cache folder: $LRSC_CACHE, else lrsc in $XDG_CACHE_HOME, else ~/.cache/lrsc."""
     if "LRSC_CACHE" in os.environ:
         return Path(os.environ["LRSC_CACHE"])
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "lrsc"
+    return user_folder("cache")
 
 
 def arrays(key: str, make: Callable[[Path], None]) -> Mapping[str, np.ndarray]:
@@ -41,7 +41,7 @@ def arrays(key: str, make: Callable[[Path], None]) -> Mapping[str, np.ndarray]:
     if found is not None:
         return found
     entry.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(entry.with_name(f".{entry.name}.lock")):
+    with locked(entry.with_name(f".{entry.name}.lock"), wait=True):
         found = _open(entry)  # made while we waited
         if found is not None:
             return found
@@ -110,12 +110,3 @@ def _crc(path: Path) -> int:
             file.seek(start)
             found = zlib.crc32(file.read(_BLOCK), found)
     return found
-
-
-@contextlib.contextmanager
-def _locked(path: Path):
-    import fcntl
-
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

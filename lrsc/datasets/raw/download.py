@@ -23,7 +23,7 @@ from typing import Any
 from lrsc import __version__
 from lrsc.datasets.raw import archives
 from lrsc.errors import DataMissing
-from lrsc.files import atomic
+from lrsc.files import atomic, locked
 
 CHECKSUMS = "checksums.json"  # in the data root: path -> SHA-256 at the first verified download
 _BLOCK = 2**16
@@ -132,7 +132,7 @@ def recorded(root: Path) -> dict[str, str]:
 
 def record(root: Path, *files: File) -> None:
     """Keep the SHA-256 of verified files where none is published; once kept it never changes."""
-    with _locked(root):
+    with locked(root / f".{CHECKSUMS}.lock", wait=True, remove=True):
         known = recorded(root)
         names = [f.path for f in files if not f.sha256 and f.path not in known]
         if names:
@@ -272,30 +272,14 @@ def _opener() -> urllib.request.OpenerDirector:
 @contextlib.contextmanager
 def _alone(part: Path) -> Iterator[None]:
     """Hold the .part for this process; an empty one is removed in the end."""
-    import fcntl
-
-    with part.open("ab") as held:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ValueError(f"another process is fetching {part.stem}: wait for it") from error
+    with locked(part) as mine:
+        if not mine:
+            raise ValueError(f"another process is fetching {part.stem}: wait for it")
         try:
             yield
         finally:
             if part.exists() and not _size(part):
                 part.unlink()
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    import fcntl
-
-    held = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(held)
 
 
 def _md5():

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from lrsc.errors import DataMissing, path
+from lrsc.files import user_folder
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -44,8 +45,7 @@ def data_root(root: str | Path | None = None) -> Path:
         return path("root", root)
     if "LRSC_DATA" in os.environ:
         return Path(os.environ["LRSC_DATA"])
-    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(base) / "lrsc" / "data"
+    return user_folder("data") / "data"
 
 
 # File -> (magic number, MD5 of the uncompressed file); MD5s as distributed with the IDX files.

@@ -1,0 +1,400 @@
+"""Runs of a sweep on the workers of a Dask cluster, and their results on their way back.
+
+Either the workers write into a results folder that all machines share, or they return the files
+and the client writes them. Who is tried again, in which order, is left to distributed.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import hashlib
+import itertools
+import logging
+import os
+import platform
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from lrsc import experiments, results
+from lrsc.config import RunConfig
+from lrsc.datasets.raw import cache
+from lrsc.files import atomic, locked
+from lrsc.results import locks
+from lrsc.training import checkpoint
+
+KEPT = 20  # returned results that a worker keeps, should one be lost on its way
+CLAIMED = 64  # tasks whose runs the client claims at a time, or two for each thread of the workers
+LOST = (
+    "the connection to the Dask scheduler is lost. All finished runs are kept: once the scheduler "
+    "is back, the same command goes on from there"
+)
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """Runs that go to a worker together.
+
+    name: of the runs, joined by '+'; arguments: of the function, plain data; seconds: that it is
+    likely to take, or infinity.
+    """
+
+    name: str
+    arguments: tuple
+    seconds: float = float("inf")
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """Why a task has no result, and how often it was tried."""
+
+    reason: str
+    attempts: int
+
+
+def train(
+    function: Callable[..., dict[str, tuple[str, Any]]],
+    groups: Sequence[dict[str, RunConfig]],
+    asked: dict[str, tuple[str, ...]],
+    scheduler: Any,
+    folder: Path,
+    *,
+    write: str,
+    retries: int,
+    on_result: Callable[[int, int, xr.Dataset], None] | None,
+    **options: Any,
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Train all runs; returns how each was found ('trained', 'before', 'elsewhere'), and failures.
+
+    function(configs, asked, options): what a worker calls for some runs, see `sweep`. groups: runs
+    that may train side by side, name -> config; options["replicas"] of them go to a worker at a
+    time. folder: of results, absolute. The rest is as in `sweep.run`.
+    """
+    with _shared_file(folder, write) as token, connect(scheduler, retries) as client:
+        threads = _greet(client)
+        options |= {"root": str(folder), "token": token}
+        with contextlib.closing(_Runs(folder, groups, asked, write, on_result)) as runs:
+            # a claim is an open file; a cluster may grow with what waits
+            room = None if write == "worker" else max(CLAIMED, 2 * threads)
+            tasks = _tasks(groups, asked, options, folder)
+            for task, found in each(function, tasks, client, retries, room, runs.start):
+                runs.take(task, found)
+    return runs.found, runs.failed
+
+
+@contextlib.contextmanager
+def connect(scheduler: Any = None, retries: int = 2) -> Iterator[Any]:
+    """A distributed.Client: of an address, a cluster object, a client, or None for this machine.
+
+    On this machine there is a worker for each GPU, else for each core, with one thread each; a task
+    whose worker dies is tried `retries` times more. Raises ValueError if nobody answers.
+    """
+    try:
+        import distributed
+    except ImportError as error:
+        raise ValueError(
+            "executor 'dask' needs the package distributed: pip install 'lrsc[sweep]'"
+        ) from error
+    if isinstance(scheduler, distributed.Client):
+        yield scheduler
+        return
+    with contextlib.ExitStack() as opened:
+        if scheduler is None:
+            workers = torch.cuda.device_count() or len(os.sched_getaffinity(0))
+            scheduler = opened.enter_context(
+                distributed.LocalCluster(
+                    n_workers=workers, threads_per_worker=1, dashboard_address="127.0.0.1:0",
+                    scheduler_kwargs={"allowed_failures": retries},
+                )
+            )  # fmt: skip
+        try:
+            client = distributed.Client(scheduler)
+        except (OSError, TimeoutError) as error:
+            raise ValueError(
+                f"no Dask scheduler answers at {scheduler!r}: start one with `dask scheduler`, "
+                "and give the address that it prints"
+            ) from error
+        yield opened.enter_context(client)
+
+
+def _greet(client) -> int:
+    """Say where the cluster can be watched; refuse workers with other code; returns its threads."""
+    found = client.run(versions, on_error="return")
+    _log.info("Dask: %d workers; dashboard %s", len(found), client.dashboard_link)
+    expected = versions()
+    for address, theirs in found.items():
+        if isinstance(theirs, BaseException):
+            raise ValueError(f"worker {address} cannot import lrsc: {reason(theirs)}")
+        check_versions(expected, f"worker {address}", theirs)
+    return sum(client.nthreads().values())
+
+
+def versions() -> dict[str, str]:
+    """What a worker must have in common with the client, to make the same results."""
+    return checkpoint.identity() | {
+        "numpy": np.__version__,
+        "python": ".".join(platform.python_version_tuple()[:2]),
+    }
+
+
+def check_versions(expected: dict[str, str], who: str, found: dict[str, str]) -> None:
+    """Raise ValueError, naming each difference, if a worker is of other versions."""
+    differences = [
+        f"{name} {found.get(name)!r}, expected {value!r}"
+        for name, value in expected.items()
+        if found.get(name) != value
+    ]
+    if differences:
+        raise ValueError(
+            f"{who} is not like the client: {'; '.join(differences)}. Install the same versions "
+            "and start the worker anew"
+        )
+
+
+def each(
+    function: Callable[..., Any],
+    tasks: Iterable[Task],
+    client: Any,
+    retries: int = 2,
+    room: int | None = None,
+    start: Callable[[Task], Task | None] = lambda task: task,
+) -> Iterator[tuple[Task, Any]]:
+    """Call function(*arguments) of every task on the workers, the longest first.
+
+    Yields each task with its result, or its Failure, as it ends. One that raises ValueError has
+    failed for good; after another error it is tried `retries` times more, and if its worker dies as
+    often as the scheduler allows. start: called before a task is handed out, returns the task,
+    changed or not, or None to leave it out; room: tasks that are handed out at a time, None for
+    all. Raises ConnectionError if the scheduler is gone.
+    """
+    from distributed import as_completed
+
+    waiting = filter(None, map(start, sorted(tasks, key=lambda task: -task.seconds)))
+    out, order, expected = {}, itertools.count(), versions()
+
+    def submit(task: Task):
+        future = client.submit(
+            _call, function, task.arguments, expected, pure=False, retries=retries,
+            priority=-next(order), key=f"lrsc-{task.name}-{time.monotonic_ns()}",
+        )  # fmt: skip
+        out[future] = task
+        return future
+
+    ended = as_completed(
+        [submit(task) for task in itertools.islice(waiting, room)],
+        loop=client.loop, with_results=True, raise_errors=False,
+    )  # fmt: skip
+    for future, result in ended:
+        # distributed cancels all where the connection is lost, and closes if it does not come back
+        if future.status not in ("finished", "error") or client.status == "closed":
+            raise ConnectionError(LOST)
+        ended.update([submit(task) for task in itertools.islice(waiting, 1)])
+        if future.status == "error":
+            error = result[1]
+            result = Failure(reason(error), 1 + getattr(error, "allowed_failures", retries))
+        yield out.pop(future), result
+
+
+def reason(error: BaseException) -> str:
+    """An error in one line, for people."""
+    kind = type(error).__name__
+    if kind == "KilledWorker":
+        return "its workers died: killed, or out of memory"
+    text = " ".join(str(error).split())
+    return text if isinstance(error, ValueError) and text else f"{kind}: {text}".rstrip(": ")
+
+
+def _call(function: Callable[..., Any], arguments: tuple, expected: dict[str, str]) -> Any:
+    """On a worker: what the function returns, or a Failure that no other try would mend."""
+    from distributed import get_worker
+
+    try:
+        check_versions(expected, f"worker {get_worker().address}", versions())
+        return function(*arguments)
+    except ValueError as error:
+        return Failure(reason(error), 1)
+
+
+@contextlib.contextmanager
+def _shared_file(folder: Path, write: str) -> Iterator[str]:
+    """A file by which a worker sees whether it shares the folder; '' where it need not."""
+    if write == "client":
+        yield ""
+        return
+    runs = folder / "runs"
+    runs.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(prefix=".shared-", suffix=".part", dir=runs) as file:
+        yield file.name
+
+
+def _tasks(
+    groups: Sequence[dict[str, RunConfig]],
+    asked: dict[str, tuple[str, ...]],
+    options: dict,
+    folder: Path,
+) -> Iterator[Task]:
+    known, together = experiments.known_runs(folder), options["replicas"] or 1
+    for group in groups:
+        seconds = {n: experiments.expected_seconds(c, known) for n, c in group.items()}
+        names = sorted(group, key=lambda n: -seconds[n])
+        for i in range(0, len(names), together):
+            some = names[i : i + together]
+            configs = {n: group[n].to_json() for n in some}
+            arguments = configs, {n: asked[n] for n in some}, options
+            yield Task("+".join(some), arguments, sum(seconds[n] for n in some))
+
+
+class _Runs:
+    """What the client does for each run: claim it where it writes it, take its result."""
+
+    def __init__(
+        self,
+        folder: Path,
+        groups: Sequence[dict[str, RunConfig]],
+        asked: dict[str, tuple[str, ...]],
+        write: str,
+        on_result: Callable[[int, int, xr.Dataset], None] | None,
+    ) -> None:
+        self.folder, self.write, self.on_result = folder, write, on_result
+        self.configs = {name: config for group in groups for name, config in group.items()}
+        self.order = list(asked)
+        self.found: dict[str, str] = {}
+        self.failed: dict[str, str] = {}
+        self.claims: dict[str, contextlib.ExitStack] = {}
+
+    def close(self) -> None:
+        for claim in self.claims.values():
+            claim.close()
+
+    def start(self, task: Task) -> Task | None:
+        """The task without the runs that need nothing any more, None if no run is left.
+
+        A worker that writes claims its runs itself.
+        """
+        if self.write == "worker":
+            return task
+        configs, asked, options = task.arguments
+        mine = {n: text for n, text in configs.items() if self._claimed(n)}
+        if not mine:
+            return None
+        return Task(task.name, (mine, {n: asked[n] for n in mine}, options), task.seconds)
+
+    def _claimed(self, name: str) -> bool:
+        if results.load_run(results.run_path(name, self.folder)) is not None:
+            self.found[name] = "before"
+            return False
+        claim = contextlib.ExitStack()
+        if not claim.enter_context(locks.claim(name, self.folder, self.configs[name])):
+            self.found[name] = "elsewhere"
+            return False
+        self.claims[name] = claim
+        return True
+
+    def take(self, task: Task, answers: dict[str, tuple[str, Any]] | Failure) -> None:
+        """Keep what a worker has found, or note why it has not."""
+        if isinstance(answers, Failure):
+            self._fail(task, answers)
+            return
+        for name, (kind, told) in answers.items():
+            if self.write == "client" and kind != "elsewhere":
+                self._keep(name, told["files"])
+                self.claims.pop(name).close()
+            self.found[name] = kind
+            if kind == "trained":
+                self._tell(name, told["summary"])
+
+    def _keep(self, name: str, files: dict[str, tuple[bytes, str]]) -> None:
+        """Write a run's files as they came, the result last: it says that the run is done."""
+        for where, (content, digest) in files.items():
+            if hashlib.sha256(content).hexdigest() != digest:
+                raise OSError(f"run {name} was damaged on its way from the worker")
+            with atomic(_paths(name, self.folder)[where]) as part:
+                part.write_bytes(content)
+        locks.forget_failure(name, self.folder)
+
+    def _tell(self, name: str, summary: str) -> None:
+        number = self.order.index(name) + 1
+        _log.info("run %d of %d: %s", number, len(self.order), summary)
+        if self.on_result is not None:
+            found = results.load(results.run_path(name, self.folder))
+            self.on_result(number, len(self.order), found)
+
+    def _fail(self, task: Task, failure: Failure) -> None:
+        """Note the task's runs in the results folder, but those that were trained."""
+        for name in task.arguments[0]:
+            if results.run_path(name, self.folder).is_file():
+                continue
+            self.failed[name] = failure.reason
+            locks.note_failure(
+                name, self.configs[name], failure.reason, failure.attempts, self.folder
+            )
+            _log.warning("run %s failed: %s", name, failure.reason)
+
+
+def own_root(options: dict) -> Path:
+    """On a worker: the folder to write in, the client's or one of this machine's own.
+
+    Raises ValueError if the client's is not seen from here.
+    """
+    if not options["token"]:
+        return cache.folder() / "results-of-workers"
+    if not Path(options["token"]).is_file():
+        raise ValueError(
+            f"this worker does not see the client's results folder {options['root']}: give a "
+            "folder that all machines share, or write='client' (--write client)"
+        )
+    return Path(options["root"])
+
+
+def answer(name: str, kind: str, told: dict[str, str], root: Path, options: dict) -> dict:
+    """On a worker: what to tell of a run; its files too where the client writes them."""
+    found: dict[str, Any] = {"summary": told.get(name, "")}
+    if options["token"] or kind == "elsewhere":
+        return found
+    found["files"] = {
+        where: (content, hashlib.sha256(content).hexdigest())
+        for where, path in _paths(name, root).items()
+        if path.is_file()
+        for content in [path.read_bytes()]
+    }
+    _forget(root)
+    return found
+
+
+def _paths(name: str, root: Path) -> dict[str, Path]:
+    return {"weights": results.weights_path(name, root), "result": results.run_path(name, root)}
+
+
+def _forget(root: Path) -> None:
+    """Remove the oldest results of this worker's own folder: the client has them."""
+    runs = sorted((root / "runs").glob("*.nc"), key=lambda path: path.stat().st_mtime)
+    for path in runs[:-KEPT]:
+        for each in _paths(path.stem, root).values():
+            each.unlink(missing_ok=True)
+        shutil.rmtree(results.checkpoints_path(path.stem, root), ignore_errors=True)
+
+
+@functools.cache
+def own_gpu() -> str | None:
+    """The GPU of this worker process, 'cuda:1', or None where there is none.
+
+    Each process on a machine takes one that no other has; more processes than GPUs share them.
+    """
+    n = torch.cuda.device_count()
+    for i in range(n):
+        device = torch.cuda.get_device_properties(i).uuid
+        lock = Path(tempfile.gettempdir()) / f"lrsc-{os.getuid()}-gpu-{device}.lock"
+        if _held.enter_context(locked(lock)):
+            return f"cuda:{i}"
+    return f"cuda:{os.getpid() % n}" if n else None
+
+
+_held = contextlib.ExitStack()  # of the lock that this process keeps until it ends
