@@ -111,7 +111,7 @@ def show_contrasts(besides: Sequence[tuple[str, str]] = ()) -> None:
     """Display the gallery of every comparison that ships with the book but those in `besides`."""
     from IPython.display import Markdown, display
 
-    paths = sorted(results.shipped_folder().glob("contrast_*.nc"))
+    paths = sorted(results.path.shipped_folder().glob("contrast_*.nc"))
     shown = 0
     for path in paths:
         try:

@@ -14,7 +14,6 @@ from lrsc.results.path import (
     project_root,
     results_root,
     run_path,
-    shipped_folder,
     shipped_path,
     weights_path,
 )
@@ -45,6 +44,6 @@ __all__ = [
     "checkpoints_path", "combine", "commit", "completed", "concat", "coordinates", "curve_of",
     "described", "intervention", "load", "load_run", "local_runs", "options_text",
     "parsed", "project_root", "provenance", "results_root", "run_path", "running", "save",
-    "shipped", "shipped_folder", "shipped_path", "stacked", "statistics_of", "to_grid", "value_of",
+    "shipped", "shipped_path", "stacked", "statistics_of", "to_grid", "value_of",
     "weights_path", "without_raw",
 ]  # fmt: skip

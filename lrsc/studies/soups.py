@@ -81,7 +81,7 @@ def compare(
 def shipped() -> dict[str, xr.Dataset | str]:
     """Every comparison that ships with the book by its file, or why the file cannot be used."""
     found: dict[str, xr.Dataset | str] = {}
-    for path in sorted(results.shipped_folder().glob("soup_*.nc")):
+    for path in sorted(results.path.shipped_folder().glob("soup_*.nc")):
         try:
             one = results.shipped(path.stem, _HELD)
         except ValueError as error:

@@ -52,7 +52,7 @@ def verify(root: str | Path | None = None, shipped: bool = True) -> Iterator[Fin
         yield _verified_run(path)
     yield from _beside(folder)
     if shipped:
-        for path in _files(results.shipped_folder(), "*.nc"):
+        for path in _files(results.path.shipped_folder(), "*.nc"):
             yield _verified(path, _of_experiment)
 
 
