@@ -5,6 +5,7 @@ from lrsc.experiments.open import (
     PAPER_STATISTICS,
     export,
     in_statistics,
+    measured,
     open_experiment,
     open_runs,
 )
@@ -34,7 +35,7 @@ from lrsc.experiments.status import (
 __all__ = [
     "DESK_TRAIN", "EXPERIMENTS", "PAPER_STATISTICS", "PROFILES", "check_units", "configs",
     "estimate_epochs", "expected_seconds", "export", "in_statistics", "is_done", "knob",
-    "known_runs", "names", "open_experiment", "open_runs", "profile_of", "recorded", "recording",
-    "reference", "run_config", "shipped", "shipped_ids", "sources", "status", "unusable",
-    "usual_data",
+    "known_runs", "measured", "names", "open_experiment", "open_runs", "profile_of", "recorded",
+    "recording", "reference", "run_config", "shipped", "shipped_ids", "sources", "status",
+    "unusable", "usual_data",
 ]  # fmt: skip

@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -81,6 +82,14 @@ def open_experiment(
             + f". Measure it with: lrsc sweep {name}" + (f" --profile {profile}" if profile else "")
         )  # fmt: skip
     return _finish(results.concat(chosen), name)
+
+
+def measured(name: str, profile: str | None = None, *more: Any, **row: Any) -> xr.Dataset | None:
+    """What `open_experiment` gives with the same arguments; None where nothing is measured."""
+    try:
+        return open_experiment(name, profile, *more, **row)
+    except ValueError:
+        return None
 
 
 def open_runs(
