@@ -10,6 +10,7 @@ import pytest
 
 from lrsc import claims, cli, experiments, pages
 from lrsc.claims import scorecard
+from lrsc.cli.main import _parser
 
 PAGE = Path(__file__).parents[2] / "book" / "scorecard.ipynb"
 
@@ -83,7 +84,7 @@ def test_a_command_plans_enough_to_measure_its_row():
     """Each row's own command, as it would be typed, has the values and seeds that count."""
     for row in scorecard.rows("no results here"):
         name, *options = scorecard.command(row).removeprefix("lrsc sweep ").split()
-        args = cli._parser().parse_args(["sweep", name, *options])
+        args = _parser().parse_args(["sweep", name, *options])
         runs = experiments.configs(
             name, args.profile, args.dataset, args.model, hyperparameter=args.hyperparameter
         )
