@@ -19,7 +19,7 @@ __all__ = ["BuildFailed", "archive", "build", "print_pdf", "serve"]
 
 _NEEDS = (
     "bokeh", "ipykernel", "jupyter_book", "nbformat", "papermill", "pypdf",
-    "sphinx-mathjax-offline", "yaml",
+    "sphinx-mathjax-offline", "sphinx_external_toc",
 )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ class Contents:
 
 def read(root: Path) -> Contents:
     """The pages that ``_toc.yml`` names; ValueError where the folder holds no such book."""
-    import yaml
+    from sphinx_external_toc.parsing import parse_toc_yaml
 
     missing = [n for n in ("_config.yml", "_toc.yml", "book") if not (root / n).exists()]
     if missing:
@@ -24,23 +24,21 @@ def read(root: Path) -> Contents:
             f"root {root} holds no book: {', '.join(missing)} not found; give the folder of a "
             "checkout, or none for the book that is installed"
         )
-    toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
-    front = _source(root, toc["root"])
+    toc = parse_toc_yaml(root / "_toc.yml")
+    front = _source(root, toc.root.docname)
     chapters = {front: 0}
-    tops = [*toc.get("chapters", ())]
-    tops += [top for part in toc.get("parts", ()) for top in part["chapters"]]
+    tops = [name for tree in toc.root.subtrees for name in tree.files()]
     for number, top in enumerate(tops, 1):
-        chapters |= {_source(root, name): number for name in _names(top)}
+        chapters |= {_source(root, name): number for name in _below(toc, top)}
     return Contents(list(chapters), chapters)
 
 
-def _names(entry: Any) -> Iterator[str]:
-    if isinstance(entry, list):
-        for item in entry:
-            yield from _names(item)
-    elif isinstance(entry, dict):
-        yield from (entry[key] for key in ("file",) if key in entry)
-        yield from _names(list(entry.values()))
+def _below(toc: Any, name: str) -> Iterator[str]:
+    """A page and all that the table of contents has under it."""
+    yield name
+    for tree in toc[name].subtrees:
+        for child in tree.files():
+            yield from _below(toc, child)
 
 
 def _source(root: Path, name: str) -> Path:

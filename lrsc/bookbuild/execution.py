@@ -3,7 +3,6 @@
 import concurrent.futures
 import logging
 import os
-import re
 import sys
 import threading
 import time
@@ -176,7 +175,7 @@ def _execute(
     logging.getLogger("papermill").setLevel(logging.WARNING)
     partial = output / "failed" / notebook
     partial.parent.mkdir(parents=True, exist_ok=True)
-    parameters = {"profile": profile} if _takes_profile(source) else {}
+    parameters = {"profile": profile} if "profile" in papermill.inspect_notebook(source) else {}
     _log.info("%s: executing ...", notebook.as_posix())
     try:
         papermill.execute_notebook(
@@ -205,14 +204,6 @@ def _execute(
     good = output / "executed" / notebook
     good.parent.mkdir(parents=True, exist_ok=True)
     os.replace(partial, good)
-
-
-def _takes_profile(source: Path) -> bool:
-    import nbformat
-
-    cells = nbformat.read(source, as_version=4).cells
-    tagged = (c.source for c in cells if "parameters" in c.metadata.get("tags", []))
-    return any(re.search(r"^profile\s*=", text, re.MULTILINE) for text in tagged)
 
 
 _kernels: list[Any] = []  # managers of the kernels started, to end them when the user interrupts

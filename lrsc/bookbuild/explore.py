@@ -1,7 +1,6 @@
 """The data of the page where a reader picks a curve: all shipped desk and paper runs, as JSON."""
 
 import dataclasses
-import importlib.util
 import itertools
 import json
 import shutil
@@ -21,11 +20,12 @@ _FREE = ("lr", "max_epochs", "batch_size")  # settings that do not tell two seri
 
 def page(folder: Path) -> str:
     """The page's controls and data as raw HTML; copies the plotting scripts into the stage."""
-    static = folder / "book" / "_static" / "bokeh"
+    import bokeh
+
+    static, package = folder / "book" / "_static" / "bokeh", Path(bokeh.__file__).parent
     static.mkdir(parents=True, exist_ok=True)
-    for name in SCRIPTS:
-        shutil.copy(_bokeh() / "server" / "static" / "js" / name, static / name)
-    shutil.copy(_bokeh() / "LICENSE.txt", static / "LICENSE.txt")
+    for path in (*(f"server/static/js/{name}" for name in SCRIPTS), "LICENSE.txt"):
+        shutil.copy(package / path, static)
     data = json.dumps(everything(), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     scripts = [f"_static/bokeh/{name}" for name in SCRIPTS]
     tags = "".join(f'<script defer src="../{url}"></script>' for url in scripts)
@@ -41,9 +41,8 @@ def everything() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as empty:  # no local runs: what ships with the book
         for name in experiments.names():
             for profile, mode in itertools.product(("paper", "desk"), STATISTICS):
-                try:
-                    ds = experiments.open_experiment(name, profile, root=empty, statistics=mode)
-                except ValueError:  # nothing measured of it, or a file that cannot be read
+                ds = experiments.measured(name, profile, root=empty, statistics=mode)
+                if ds is None:
                     continue
                 if mode != "running":  # where networks without batch normalisation are already
                     ds = ds.isel(run=ds["statistics"].values != "")
@@ -101,13 +100,6 @@ def _source(ds: xr.Dataset, i: int) -> tuple[str, str]:
 
 def _plain(values: np.ndarray) -> list:
     return [float(f"{v:.5g}") if np.isfinite(v) else None for v in values.astype(float)]
-
-
-def _bokeh() -> Path:
-    spec = importlib.util.find_spec("bokeh")
-    if spec is None or spec.origin is None:
-        raise ValueError("the explore page needs bokeh: pip install 'lrsc[book]'")
-    return Path(spec.origin).parent
 
 
 _FORM = """

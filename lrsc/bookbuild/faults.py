@@ -1,4 +1,4 @@
-"""What the faults suite counted, as a Markdown table: made when the pages are built."""
+"""The counts of the fault-injection suite as a Markdown table, made when the pages are built."""
 
 import json
 

@@ -50,7 +50,7 @@ def make(root: Path, output: Path, toc: Contents, state: dict, force: bool) -> N
 
 
 def _mend_bibliography(html: Path, pages: list[Path]) -> None:
-    """Without a role that docutils gives to the list but not to its entries: readers aloud err."""
+    """Remove a role that docutils gives the list, not its entries: it misleads screen readers."""
     for page in pages:
         path = html / page.with_suffix(".html")
         text = path.read_text(encoding="utf-8")

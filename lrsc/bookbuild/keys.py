@@ -1,4 +1,4 @@
-"""What unchanged work is recognised by: digests of contents and versions, kept in ``book.json``."""
+"""Keys by which unchanged work is recognised: digests of contents and versions in ``book.json``."""
 
 import hashlib
 import importlib.metadata
@@ -42,14 +42,10 @@ def code() -> list[Path]:
     return sorted(p for p in found if not p.is_relative_to(shipped))
 
 
-def listing(folder: Path, depth: int = 3) -> list[tuple[str, int]]:
-    """Names and sizes down to a depth: which data are there, without reading them."""
-    found = []
-    for entry in sorted(folder.iterdir()) if folder.is_dir() else []:
-        found.append((str(entry), entry.stat().st_size if entry.is_file() else -1))
-        if depth > 1 and entry.is_dir():
-            found += listing(entry, depth - 1)
-    return found
+def listing(folder: Path) -> list[tuple[str, int]]:
+    """Names and sizes three levels deep: which data are there, without reading them."""
+    found = sorted(path for depth in ("*", "*/*", "*/*/*") for path in folder.glob(depth))
+    return [(str(path), path.stat().st_size if path.is_file() else -1) for path in found]
 
 
 def read_state(output: Path) -> dict:

@@ -1,6 +1,5 @@
 """How the book was made: the time of each notebook, versions and machine, as Markdown tables."""
 
-import dataclasses
 import os
 import platform
 import sys
@@ -12,45 +11,22 @@ from lrsc import results
 from lrsc.bookbuild import keys
 
 
-@dataclasses.dataclass(frozen=True)
-class Timing:
-    """When and how long a notebook was executed, as papermill noted in it."""
-
-    page: Path
-    seconds: float
-    started: str
-    slowest: str  # id of the cell that took longest
-    slowest_seconds: float
-    cells: int
-
-
-def timings(folder: Path, notebooks: list[Path]) -> list[Timing]:
-    """What the executed notebooks in a folder say of their execution; absent times are NaN."""
+def page(folder: Path, notebooks: list[Path]) -> str:
+    """The tables of the page: notebooks as papermill timed them in a folder, machine, versions."""
     import nbformat
 
-    found = []
+    rows, total = [], 0.0
     for page in notebooks:
         notebook = nbformat.read(folder / page, as_version=4)
         code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-        took = {cell.id: _seconds(cell.metadata.get("papermill", {})) for cell in code}
-        known = {name: seconds for name, seconds in took.items() if seconds == seconds}
-        slowest = max(known, key=lambda name: known[name], default="")
-        said = notebook.metadata.get("papermill", {})
-        started = str(said.get("start_time") or "")[:16].replace("T", " ")
-        found.append(Timing(
-            page, _seconds(said), started, slowest, known.get(slowest, float("nan")), len(code)
-        ))  # fmt: skip
-    return found
-
-
-def page(found: list[Timing]) -> str:
-    """The tables of the page: notebooks, machine, versions."""
-    rows = []
-    for timing in found:
-        link = f"[{timing.page.stem}](../{timing.page.as_posix()})"
-        slow = f"`{timing.slowest}` ({_plain(timing.slowest_seconds)})" if timing.slowest else "–"
-        rows.append((link, _plain(timing.seconds), str(timing.cells), slow, timing.started or "–"))
-    total = sum(t.seconds for t in found if t.seconds == t.seconds)
+        took = {cell.id: _seconds(cell) for cell in code}
+        slowest = max(took, key=lambda name: took[name], default="")
+        slow = f"`{slowest}` ({took[slowest]:.1f})" if took.get(slowest) else "–"
+        seconds, said = _seconds(notebook), notebook.metadata.get("papermill", {})
+        started = str(said.get("start_time") or "–")[:16].replace("T", " ")
+        total += seconds
+        link = f"[{page.stem}](../{page.as_posix()})"
+        rows.append((link, f"{seconds:.1f}" if seconds else "–", str(len(code)), slow, started))
     heads = ("Notebook", "Seconds", "Code cells", "Longest cell (seconds)", "Executed (UTC)")
     return "\n\n".join([
         "## Notebooks",
@@ -64,9 +40,9 @@ def page(found: list[Timing]) -> str:
     ])  # fmt: skip
 
 
-def _seconds(said: Any) -> float:
-    value = said.get("duration")
-    return float(value) if isinstance(value, int | float) else float("nan")
+def _seconds(timed: Any) -> float:
+    """What papermill noted of a notebook or a cell; 0 for nothing."""
+    return timed.metadata.get("papermill", {}).get("duration") or 0.0
 
 
 def _machine() -> dict[str, str]:
@@ -96,10 +72,6 @@ def _memory() -> str:
 
 def _versions() -> list[tuple[str, str]]:
     return keys.versions(dict.fromkeys((*keys.EXECUTED_WITH, *keys.BUILT_WITH)))
-
-
-def _plain(seconds: float) -> str:
-    return "–" if seconds != seconds else f"{seconds:.1f}"
 
 
 def _table(heads: tuple[str, ...], rows: list) -> str:

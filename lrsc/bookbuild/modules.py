@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import functools
+import graphlib
 import re
 from pathlib import Path
 
@@ -60,28 +61,13 @@ def parts(found: dict[str, Module]) -> dict[str, set[str]]:
 
 
 def levels(graph: dict[str, set[str]]) -> dict[str, int]:
-    """How many imports lie under each part at most: 0 imports none. A ring shares its level."""
-    reached = {name: _reached(name, graph) for name in graph}
+    """How many imports lie under each part at most: 0 imports none. CycleError for a ring."""
+    sorter = graphlib.TopologicalSorter(graph)
+    sorter.prepare()
     found: dict[str, int] = {}
-    while len(found) < len(graph):
-        ready = [
-            name for name in graph
-            if name not in found
-            and all(name in reached[below] for below in reached[name] - found.keys())
-        ]  # fmt: skip
-        under = {n: max((found.get(need, -1) for need in graph[n]), default=-1) for n in ready}
-        found |= {n: 1 + max(under[m] for m in ready if m == n or m in reached[n]) for n in ready}
-    return found
-
-
-def _reached(name: str, graph: dict[str, set[str]]) -> set[str]:
-    """All that a part imports, through others too."""
-    found: set[str] = set()
-    queue = [*graph[name]]
-    while queue:
-        if (need := queue.pop()) not in found:
-            found.add(need)
-            queue += graph[need]
+    while ready := sorter.get_ready():
+        found |= {n: 1 + max((found[need] for need in graph[n]), default=-1) for n in ready}
+        sorter.done(*ready)
     return found
 
 

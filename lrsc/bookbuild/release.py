@@ -1,4 +1,4 @@
-"""The built book passed on: served on this machine, or as one archive that opens from disk."""
+"""Sharing the built book: a local server, or one archive that opens from disk."""
 
 import functools
 import http.server
@@ -13,7 +13,10 @@ _log = logging.getLogger(__name__)
 
 
 def serve(html: Path, port: int = 8000) -> None:
-    """Serve a folder on localhost until interrupted; says the address. Another port if taken."""
+    """Serve a folder on localhost until interrupted, and log the address.
+
+    Where the port is taken, any free one is used.
+    """
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(html))
     with _server(port, handler) as server:
         _log.info("the book: http://localhost:%d/ (Ctrl-C ends)", server.server_address[1])
@@ -42,7 +45,7 @@ def archive(html: Path, folder: Path) -> Path:
 
 
 def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Without the names and numbers of who packed it."""
+    """The archive member without its owner's names and numeric ids."""
     member.uid = member.gid = 0
     member.uname = member.gname = ""
     return member

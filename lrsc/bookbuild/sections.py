@@ -1,4 +1,4 @@
-"""The end of each page that is a notebook: the command that re-runs it, and what it shows as files.
+"""The end of each notebook page: the command that re-runs it, and its result files as downloads.
 
 The result files are those that the page's own output names, so nothing is listed by hand.
 """
@@ -7,6 +7,7 @@ import ast
 import json
 import logging
 import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -37,35 +38,28 @@ def complete(root: Path, folder: Path, page: Path) -> None:
     listed = "\n".join(f"- {{download}}`{p.name} <{up}{p.as_posix()}>`: {t}" for p, t in links)
     text = (
         "## Re-run this page\n\nFrom a checkout, after `make setup` and in its environment:\n\n"
-        f"```bash\n{command(notebook, page)}\n```\n\n**Files.**\n\n{listed}"
+        f"```bash\n{command(folder, page)}\n```\n\n**Files.**\n\n{listed}"
     )
     notebook.cells.append(nbformat.v4.new_markdown_cell(text, id="re-run"))
     nbformat.write(notebook, folder / page)
 
 
-def command(notebook: Any, page: Path) -> str:
-    """The papermill command that makes a notebook as it was executed."""
-    given: dict[str, Any] = {}
-    for cell in notebook.cells:
-        if cell.cell_type == "code" and "parameters" in cell.metadata.get("tags", []):
-            given = _literals(cell.source)
-    given |= notebook.metadata.get("papermill", {}).get("parameters", {})
+def command(folder: Path, page: Path) -> str:
+    """The papermill command that makes a notebook of a folder as it was executed."""
+    import nbformat
+    import papermill
+
+    found = papermill.inspect_notebook(folder / page)
+    given = {name: ast.literal_eval(about["default"]) for name, about in found.items()}
+    said = nbformat.read(folder / page, as_version=4).metadata.get("papermill", {})
+    given |= said.get("parameters", {})
     chosen = [f"-p {name} {_shell(value)}" for name, value in given.items() if value is not None]
     parts = [f"papermill {page.as_posix()} _build/{page.stem}.ipynb", *chosen]
     return " \\\n    ".join([parts[0], " ".join(parts[1:])]) if chosen else parts[0]
 
 
-def _literals(source: str) -> dict[str, Any]:
-    found = {}
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            found[node.targets[0].id] = ast.literal_eval(node.value)
-    return found
-
-
 def _shell(value: Any) -> str:
-    plain = isinstance(value, str) and re.fullmatch(r"[\w./-]+", value)
-    return value if plain else f"'{json.dumps(value)}'"
+    return shlex.quote(value if isinstance(value, str) else json.dumps(value))
 
 
 def _shown_files(notebook: Any) -> list[str]:

@@ -36,7 +36,6 @@ def stage(root: Path, output: Path, toc: Contents) -> None:
     notebooks = [page for page in toc.pages if page.suffix == ".ipynb"]
     for page in notebooks:
         shutil.copy(output / "executed" / page, folder / page)
-    timings = made.timings(folder, notebooks)
     shown = figures.number(folder, toc)
     for page in notebooks:
         sections.complete(root, folder, page)
@@ -46,7 +45,7 @@ def stage(root: Path, output: Path, toc: Contents) -> None:
         "faults": faults.page,
         "figures": lambda: figures.index(folder, shown),
         "layout": layout.page,
-        "made": lambda: made.page(timings),
+        "made": lambda: made.page(folder, notebooks),
     })  # fmt: skip
 
 

@@ -29,12 +29,9 @@ def opener(root: str | Path | None = None) -> Open:
     def opened(
         name: str, profile: str, key: Key, statistics: str | None = None
     ) -> xr.Dataset | None:
-        try:
-            return experiments.open_experiment(
-                name, profile, None, *key, read=read(name), statistics=statistics
-            )
-        except ValueError:  # nothing is measured of it
-            return None
+        return experiments.measured(
+            name, profile, None, *key, read=read(name), statistics=statistics
+        )
 
     return opened
 

@@ -5,6 +5,7 @@ from lrsc.experiments.open import (
     PAPER_STATISTICS,
     export,
     in_statistics,
+    measured,
     open_experiment,
     open_runs,
 )
@@ -32,7 +33,7 @@ from lrsc.experiments.status import (
 
 __all__ = [
     "EXPERIMENTS", "PAPER_STATISTICS", "PROFILES", "configs", "estimate_epochs",
-    "expected_seconds", "export", "in_statistics", "knob", "known_runs", "names",
+    "expected_seconds", "export", "in_statistics", "knob", "known_runs", "measured", "names",
     "open_experiment", "open_runs", "planned_runs", "profile_of", "recording", "reference",
     "row_keys", "run_config", "shipped", "shipped_ids", "sources", "status", "unusable",
     "usual_data",

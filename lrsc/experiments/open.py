@@ -4,6 +4,7 @@ import collections
 import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -79,6 +80,14 @@ def open_experiment(
             + f". Measure it with: lrsc sweep {name}" + (f" --profile {profile}" if profile else "")
         )  # fmt: skip
     return _finish(results.concat(chosen), name)
+
+
+def measured(name: str, profile: str | None = None, *more: Any, **row: Any) -> xr.Dataset | None:
+    """What `open_experiment` gives with the same arguments; None where nothing is measured."""
+    try:
+        return open_experiment(name, profile, *more, **row)
+    except ValueError:
+        return None
 
 
 def open_runs(

@@ -18,7 +18,7 @@ from lrsc.pages.costs import show_computing, show_cost
 from lrsc.pages.data import show_card, show_counts, show_examples
 from lrsc.pages.display import MEASURES, show, table
 from lrsc.pages.front import finding, show_finding, show_statistics
-from lrsc.pages.inputs import NAMES, parameters
+from lrsc.pages.inputs import parameters
 from lrsc.pages.interventions import (
     interventions,
     show_interventions,
@@ -51,7 +51,6 @@ from lrsc.pages.sections import (
     show_report,
     show_rest,
     show_table,
-    summary,
 )
 from lrsc.pages.studies import (
     show_benchmark,
@@ -65,7 +64,7 @@ from lrsc.pages.studies import (
 )
 
 __all__ = [
-    "MEASURES", "NAMES", "contrasted", "evidence", "finding", "interventions", "measured_rows",
+    "MEASURES", "contrasted", "evidence", "finding", "interventions", "measured_rows",
     "parameters", "show", "show_attribution_shares", "show_benchmark", "show_by_statistics",
     "show_card", "show_choices", "show_claims", "show_computing", "show_contrasts", "show_cost",
     "show_counts", "show_crossfit", "show_curves", "show_disagreements", "show_dominance",
@@ -75,5 +74,5 @@ __all__ = [
     "show_reference_prunability", "show_report", "show_rest", "show_rows_compressibility",
     "show_rows_filters", "show_rows_orders", "show_rows_pruning", "show_s2", "show_score_rows",
     "show_settings", "show_shrinking", "show_soup", "show_soups", "show_statistics", "show_table",
-    "show_throughput", "show_tradeoffs", "show_updates", "summary", "table",
+    "show_throughput", "show_tradeoffs", "show_updates", "table",
 ]  # fmt: skip

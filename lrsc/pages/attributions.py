@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from lrsc import plots, results
-from lrsc.pages.display import caption_of, html_table, say_unmeasured, say_unusable, show
+from lrsc.pages import display
 from lrsc.studies import contrast
 
 TITLES = {
@@ -23,19 +23,17 @@ def contrasted(dataset: str, model: str) -> xr.Dataset:
 
     Displays then how one is made, and of a file that cannot be used why.
     """
-    from IPython.display import Markdown, display
-
     command = f"lrsc results contrast --dataset {dataset} --model {model} --lrs LOW,HIGH"
     try:
         found = contrast.shipped(dataset, model)
     except ValueError as error:
-        say_unusable(str(error), command)
+        display.say_unusable(str(error), command)
         return xr.Dataset()
     if found is None:
-        display(Markdown(
+        display.say(
             "**No comparison here yet.** Once networks at a low and a high LR are trained here "
             f"(`lrsc sweep`, with `--raw` for those that ship), `{command}` makes it."
-        ))  # fmt: skip
+        )
         return xr.Dataset()
     return found
 
@@ -43,7 +41,7 @@ def contrasted(dataset: str, model: str) -> xr.Dataset:
 def show_gallery(found: xr.Dataset, methods: Sequence[str] = ("integrated_gradients",)) -> None:
     """Display images that only the high LR gets right, with the maps of either LR's networks."""
     if not found.sizes.get("sample"):
-        return say_unmeasured()
+        return display.say_unmeasured()
     share = (
         f"right in at least {found.attrs['at_least']:.0%} of the networks at learning rate "
         f"{found.attrs['high']:g} and at most {found.attrs['at_most']:.0%} of those at "
@@ -57,21 +55,19 @@ def show_gallery(found: xr.Dataset, methods: Sequence[str] = ("integrated_gradie
     )
     if "foreground" in found:
         lead += f" Line: edge of the foreground as found by {_foreground(found)}."
-    show(plots.gallery(found, methods), caption=f"{lead} {_caption(found)}")
+    display.show(plots.gallery(found, methods), caption=f"{lead} {_caption(found)}")
 
 
 def show_paired(found: xr.Dataset, method: str = "integrated_gradients") -> None:
     """Display measures of the maps, high against low LR sample by sample, and paired tests."""
-    from IPython.display import HTML, Markdown, display
-
     if not found.sizes.get("sample"):
-        return say_unmeasured()
+        return display.say_unmeasured()
     kinds = [k for k in TITLES if f"{method}_{k}" in found]
     panels = {f"{method}_{k}": TITLES[k] for k in kinds}
     text = f"A dot is a sample, mean over networks; {METHODS[method]}."
     if "background" in kinds:
         text += f" Background: what is outside the foreground as found by {_foreground(found)}."
-    show(plots.paired(found, panels), caption=f"{text} {_caption(found)}")
+    display.show(plots.paired(found, panels), caption=f"{text} {_caption(found)}")
     rows = []
     for name, shown in METHODS.items():
         for kind in kinds:
@@ -80,20 +76,18 @@ def show_paired(found: xr.Dataset, method: str = "integrated_gradients") -> None
                 rows.append([shown, TITLES[kind], group, *_cells(test)])
     heads = ["Method", "Measure", "Samples", "n", f"LR {found.attrs['low']:g}",
              f"LR {found.attrs['high']:g}", "High minus low", "p"]  # fmt: skip
-    display(HTML(html_table(heads, rows)))
-    display(Markdown(
+    display.show_cells(heads, rows)
+    display.say(
         "Difference with its 95 % bootstrap interval over samples; p of Wilcoxon's signed-rank "
         "test, two-sided, not corrected for the number of rows."
-    ))  # fmt: skip
+    )
 
 
 def show_methods(ds: xr.Dataset, command: str | None = None) -> None:
     """Display how far both methods agree, and the error of completeness of each, LR by LR."""
-    from IPython.display import HTML, Markdown, display
-
     names = ("attribution_agreement", "completeness_error", "completeness_error_deeplift")
     if not ds.sizes.get("run") or any(name not in ds for name in names):
-        return say_unmeasured()
+        return display.say_unmeasured()
     rows = []
     for lr in np.unique(ds["lr"].values):
         here = ds.isel(run=ds["lr"].values == lr)
@@ -101,31 +95,29 @@ def show_methods(ds: xr.Dataset, command: str | None = None) -> None:
         if len(values[0]):
             rows.append([f"{lr:g}", str(len(values[0])), *(f"{v.mean():.3g}" for v in values)])
     if not rows:
-        return say_unmeasured()
+        return display.say_unmeasured()
     heads = ["Learning rate", "Runs", "Rank correlation of the maps",
              "Completeness error, Integrated Gradients (logits)", "the same, DeepLIFT"]  # fmt: skip
-    display(HTML(html_table(heads, rows)), Markdown(caption_of(ds, command)))
+    display.show_cells(heads, rows, display.caption_of(ds, command))
 
 
 def show_contrasts(besides: Sequence[tuple[str, str]] = ()) -> None:
     """Display the gallery of every comparison that ships with the book but those in `besides`."""
-    from IPython.display import Markdown, display
-
     paths = sorted(results.path.shipped_folder().glob("contrast_*.nc"))
     shown = 0
     for path in paths:
         try:
             found = results.shipped(path.stem, contrast.HELD)
         except ValueError as error:
-            say_unusable(str(error), "lrsc results contrast")
+            display.say_unusable(str(error), "lrsc results contrast")
             continue
         if found is None or (pair := (found.attrs["dataset"], found.attrs["model"])) in besides:
             continue
-        display(Markdown(f"**{', '.join(map(plots.name_of, pair))}**"))
+        display.say_row(*pair)
         show_gallery(found)
         shown += 1
     if not shown:
-        say_unmeasured()
+        display.say_unmeasured()
 
 
 def _cells(test: dict[str, float]) -> list[str]:

@@ -6,7 +6,7 @@ import xarray as xr
 
 from lrsc import measures, plots, pruning, results
 from lrsc.config import RunConfig
-from lrsc.pages.display import caption_of, html_table, say_unmeasured, say_unusable, show
+from lrsc.pages.display import say, say_row, say_unmeasured, say_unusable, show_cells, show_runs
 from lrsc.pages.sections import measured_rows, show_curves, show_pruning
 from lrsc.runs import identify, load_checkpoint
 from lrsc.studies import compressibilities
@@ -29,8 +29,7 @@ def show_rows_orders(*names: str) -> None:
     """Display activation compressibility at other q and kappa for each row that has it."""
 
     def one(found: xr.Dataset) -> None:
-        figure = plots.orders(found, "activation_compressibility_at")
-        show(figure, caption=caption_of(found, _EXPORT))
+        show_runs(found, _EXPORT, "", plots.orders(found, "activation_compressibility_at"))
 
     _show_each(names, _others(names), one, _EXPORT)
 
@@ -43,24 +42,23 @@ def show_rows_filters(*names: str) -> None:
 
     def one(found: xr.Dataset) -> None:
         figure = plots.plain_curves(found.sel(q=2.0, kept=0.1), OF_FILTERS)
-        show(figure, caption=caption_of(found, _EXPORT))
+        show_runs(found, _EXPORT, "", figure)
 
     _show_each(names, _others(names), one, _EXPORT)
 
 
 def show_shrinking(config: RunConfig, kappas: Sequence[float] = (0.3, 0.5, 0.7, 0.9)) -> None:
-    """Shrink the network of a run that was trained here, now; display what that saves.
+    """Shrink the network of a local run, and display what that saves.
 
-    Each row is another share kappa of filters removed by column pruning. Accuracy is that of the
-    smaller network. The run's weights must be in the results folder, as after `lrsc.sweep.run`.
+    Each table row removes another share kappa of the filters by column pruning and gives the
+    accuracy of the smaller network. The run's weights must be in the results folder, as they are
+    after `lrsc.sweep.run`.
     """
-    from IPython.display import HTML, Markdown, display
-
     path = results.weights_path(identify(config))
     if not path.is_file():
-        return display(Markdown(
+        return say(
             "*The weights of this run are not here: they stay on the machine that trained it.*"
-        ))  # fmt: skip
+        )
     network, dataset = load_checkpoint(path, config)
     inputs = dataset.test.inputs(dataset.test.x[:100])
     rows: list[list[str]] = []
@@ -71,14 +69,14 @@ def show_shrinking(config: RunConfig, kappas: Sequence[float] = (0.3, 0.5, 0.7, 
         rows.append(_costs(f"{kappa:g}", shrunk.model, shrunk.after, dataset))
     heads = ["κ", "Parameters", "Megabytes", "MACs a sample (millions)", "Milliseconds",
              "Unbiased accuracy (%)"]  # fmt: skip
-    display(HTML(html_table(heads, rows)))
+    show_cells(heads, rows)
     names = ", ".join(map(plots.name_of, (config.dataset, config.model)))
     device = next(network.parameters()).device.type
-    display(Markdown(
+    say(
         f"{names}, learning rate {config.train.lr:g}, seed {config.seed}, source "
         f"{plots.source(dataset.source_id)}. Milliseconds: a forward pass of {len(inputs)} "
         f"samples, median, on the {plots.name_of(device)} of the machine that ran this notebook."
-    ))  # fmt: skip
+    )
 
 
 _EXPORT = f"lrsc results export {compressibilities.NAME}"
@@ -87,14 +85,12 @@ _EXPORT = f"lrsc results export {compressibilities.NAME}"
 def _show_each(
     names: Sequence[str], rows: dict[tuple[str, str], xr.Dataset], one: Callable, *after: str
 ) -> None:
-    """Each row of these experiments under a heading of its own; how to measure, where none is.
+    """Display each row under its own heading; without any row, the commands that measure them.
 
-    after: commands that follow the sweeps.
+    after: commands to run after the sweeps.
     """
-    from IPython.display import Markdown, display
-
     for pair, found in rows.items():
-        display(Markdown(f"**{', '.join(map(plots.name_of, pair))}**"))
+        say_row(*pair)
         one(found)
     if not rows:
         raw = " --raw" if after else ""  # which is what they are made from

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from lrsc import experiments, plots
-from lrsc.config import RunConfig
+from lrsc import experiments, plots, results
 from lrsc.experiments.rows import Row
-from lrsc.pages.display import html_table
+from lrsc.pages.display import say, show_cells
+from lrsc.pages.sections import shipped_runs
 from lrsc.pages.studies import benchmark
 
 # training images as published, of the sets that only their own homes may hand out
@@ -16,44 +16,32 @@ PAPER = "The paper states 400 hours of four A100 GPUs in all, for all its experi
 
 def show_computing() -> None:
     """Display how long the runs behind the shipped results took, by profile and device."""
-    from IPython.display import HTML, Markdown, display
-
     hours = computing()
     if not hours:
-        return display(Markdown("*No results ship with this book.*"))
+        return say("*No results ship with this book.*")
     rows = [
         [profile, device, f"{n:,}", f"{seconds / 3600:.1f}"]
         for (profile, device), (n, seconds) in hours.items()
     ]
     rows.append(["all", "", f"{sum(n for n, _ in hours.values()):,}",
                  f"{sum(s for _, s in hours.values()) / 3600:.1f}"])  # fmt: skip
-    display(HTML(html_table(["Profile", "Device", "Runs", "Hours"], rows)))
-    display(Markdown(
+    show_cells(["Profile", "Device", "Runs", "Hours"], rows)
+    say(
         "Each run once, from its first step to its last measure; of runs that trained side by side "
         f"the time of each counts. {PAPER}"
-    ))  # fmt: skip
+    )
 
 
 def computing() -> dict[tuple[str, str], tuple[int, float]]:
     """(profile, device) -> number of runs whose results ship, and the seconds they took in all."""
-    found: dict[str, tuple[str, str, float]] = {}
-    for name in experiments.names():
-        of = experiments.shipped(name)
-        if of is None:
-            continue
-        configs = [RunConfig.from_json(text) for text in of["config"].values]
-        for run, config, device, wall, train in zip(
-            of["run_id"].values, configs, of["device_name"].values, of["wall_seconds"].values,
-            of["train_seconds"].values, strict=True,
-        ):  # fmt: skip
-            seconds = wall if np.isfinite(wall) else train
-            known = experiments.profile_of(config), str(device), float(seconds)
-            found.setdefault(str(run), known)
-    together: dict[tuple[str, str], tuple[int, float]] = {}
-    for profile, device, seconds in sorted(found.values()):
-        n, before = together.get((profile, device), (0, 0.0))
-        together[profile, device] = n + 1, before + (seconds if np.isfinite(seconds) else 0.0)
-    return together
+    found: dict[tuple[str, str], list[float]] = {}
+    for of in shipped_runs("wall_seconds"):
+        seconds = of["wall_seconds"].fillna(of["train_seconds"]).values
+        devices = of["device_name"].values
+        for text, device, took in zip(of["config"].values, devices, seconds, strict=True):
+            profile = experiments.profile_of(results.parsed(text))
+            found.setdefault((profile, str(device)), []).append(took)
+    return {key: (len(took), float(np.nansum(took))) for key, took in sorted(found.items())}
 
 
 def show_cost(experiment: str) -> None:
@@ -62,8 +50,6 @@ def show_cost(experiment: str) -> None:
     Steps are those of all epochs of the cap; arithmetic is counted, time and memory are measured
     (benchmarks/step_times).
     """
-    from IPython.display import HTML, Markdown, display
-
     if (measured := benchmark("step_times")) is None:
         return None
     rows = [
@@ -74,14 +60,14 @@ def show_cost(experiment: str) -> None:
     machine = measured["machine"]
     heads = ["Data set", "Network", "Runs", "Epochs, at most", "Steps of a run", "Step (ms)",
              "All runs, at most (hours)", "Arithmetic of all (PFLOP)", "Memory (GB)"]  # fmt: skip
-    display(HTML(html_table(heads, rows)))
-    display(Markdown(
+    show_cells(heads, rows)
+    say(
         f"Step and memory as measured on {machine.get('device', 'an unknown device')}, "
         f"{machine.get('cores', 'unknown')} cores, 224 × 224 pixels, batch 16; training alone. "
         "Nothing was measured on a GPU here: "
         f"`lrsc sweep {experiment} --profile paper --estimate` times a few steps on yours, and "
         "prints the same sum for it."
-    ))  # fmt: skip
+    )
 
 
 def _cost(row: Row, measured: list[dict]) -> list[str] | None:

@@ -5,7 +5,7 @@ import torch
 
 from lrsc import plots
 from lrsc.datasets.raw import published
-from lrsc.pages.display import html_table, show
+from lrsc.pages.display import say, show, show_cells
 
 
 def show_examples(dataset, n: int = 10) -> None:
@@ -18,8 +18,6 @@ def show_examples(dataset, n: int = 10) -> None:
 
 def show_card(dataset) -> None:
     """Display where a data set is from: source as loaded, shapes, licence, citation, how to get."""
-    from IPython.display import HTML, display
-
     names = published.TABLE[dataset.name].needs or [dataset.name]
     origin = {name: published.TABLE[name] for name in names}
     splits = {"training": dataset.train, "validation": dataset.val, "test": dataset.test}
@@ -36,19 +34,17 @@ def show_card(dataset) -> None:
         "Home": "; ".join(d.homepage for d in origin.values() if d.homepage),
         "Get it": "; ".join(f"lrsc data get {k}" for k, d in origin.items() if d.fetched),
     }
-    display(HTML(html_table(["", dataset.name], [[k, v] for k, v in said.items() if v])))
+    show_cells(["", dataset.name], [[k, v] for k, v in said.items() if v])
 
 
 def show_counts(dataset) -> None:
     """Display how many samples each (class, bias) group has, in the training and the test set."""
-    from IPython.display import HTML, Markdown, display
-
     if dataset.train.bias is None:
         per_class = torch.bincount(dataset.train.y, minlength=dataset.n_classes)
         fewest, most = int(per_class.min()), int(per_class.max())
         each = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
         text = f"{len(dataset.train):,} training samples, {each} of each class; no bias labels."
-        return display(Markdown(text))
+        return say(text)
     train, test = dataset.train, dataset.test
     tables = [_counts(split, dataset.n_classes) for split in (train, test)]
     conflicting = int(train.conflicting.sum())
@@ -61,7 +57,8 @@ def show_counts(dataset) -> None:
     )
     heads = ["y \\ b", *map(str, range(dataset.n_classes))]
     rows = [[str(y), *(f"{n:,}" for n in row)] for y, row in enumerate(tables[0].tolist())]
-    display(Markdown(text), HTML(html_table(heads, rows)))
+    say(text)
+    show_cells(heads, rows)
 
 
 def _counts(split, n: int) -> np.ndarray:

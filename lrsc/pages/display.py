@@ -4,6 +4,7 @@ import base64
 import html
 import io
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -21,11 +22,38 @@ def show(*figures, caption: str) -> None:
 
     A figure's label becomes its alternative text.
     """
-    from IPython.display import HTML, Markdown, display
-
     images = "".join(_image(figure) for figure in figures)
     row = "display:flex;flex-wrap:wrap;gap:1rem;align-items:flex-start;margin-bottom:0.7rem"
-    display(HTML(f'<div style="{row}">{images}</div>'), Markdown(caption))
+    show_html(f'<div style="{row}">{images}</div>', caption)
+
+
+def show_runs(ds: xr.Dataset, command: str | None, lead: str, *figures) -> None:
+    """Display figures of runs, captioned by a lead and by where the runs are from."""
+    show(*figures, caption=f"{lead} {caption_of(ds, command)}".lstrip())
+
+
+def say(*texts: str) -> None:
+    """Display Markdown."""
+    from IPython.display import Markdown, display
+
+    display(*map(Markdown, texts))
+
+
+def say_row(*names: str) -> None:
+    """Display names, of a data set and a model for instance, as the heading of what follows."""
+    say(f"**{', '.join(map(plots.name_of, names))}**")
+
+
+def show_html(markup: str, *texts: str) -> None:
+    """Display HTML, and Markdown under it."""
+    from IPython.display import HTML, Markdown, display
+
+    display(HTML(markup), *map(Markdown, texts))
+
+
+def show_cells(heads: Sequence[str], rows: Sequence[Sequence[str]], *texts: str) -> None:
+    """Display a table of text, and Markdown under it."""
+    show_html(html_table(heads, rows), *texts)
 
 
 def table(
@@ -39,9 +67,7 @@ def table(
     """
     variables = [name for name in variables if name in ds]
     name = plots.axis_name(ds)
-    heads = [name[0].upper() + name[1:], "Runs"]
-    for name in variables:
-        heads.append(plots.style(ds, name)[0] + (" (%)" if plots.is_percent(name) else ""))
+    heads = [name[0].upper() + name[1:], "Runs", *(plots.heading(n, ds) for n in variables)]
     columns = {name: plots.by_lr(ds, name) for name in variables}
     rows = []
     for i, lr in enumerate(np.unique(ds["lr"].values)):
@@ -52,12 +78,7 @@ def table(
             cells.append(mean_sd(name, mean[i], sd[i], valid))
         rows.append(cells)
     if reference:
-        ranges = [
-            " to ".join(plain(name, value) for value in reference[name])
-            if name in reference
-            else "–"
-            for name in variables
-        ]
+        ranges = [span(n, *reference[n]) if n in reference else "–" for n in variables]
         low, high = reference["lr"]
         rows.append([f"paper: {low:g} to {high:g}", "≥\u00a03 each", *ranges])
     return html_table(heads, rows)
@@ -89,12 +110,10 @@ def _one_row(ds: xr.Dataset) -> str:
 
 def say_unusable(why: str, command: str) -> None:
     """Display that a result file is there but cannot be used, and what writes it again."""
-    from IPython.display import Markdown, display
-
-    display(Markdown(
+    say(
         f"**Not read:** {why}. What it holds counts as not measured. Move it away and write it "
         f"again with `{command}`."
-    ))  # fmt: skip
+    )
 
 
 def say_unread(*names: str) -> None:
@@ -105,11 +124,9 @@ def say_unread(*names: str) -> None:
 
 def say_unmeasured(commands: Sequence[str] = ()) -> None:
     """Display that there is nothing to show, and the commands that measure it or say what does."""
-    from IPython.display import Markdown, display
-
     how = ", then ".join(f"`{command}`" for command in commands)
     how = f"Measure it with {how}." if how else "`lrsc status` shows what is missing."
-    display(Markdown(f"*Not measured yet.* {how}"))
+    say(f"*Not measured yet.* {how}")
 
 
 def _image(figure) -> str:
@@ -134,10 +151,16 @@ def _png(figure) -> bytes:
 
 
 def plain(name: str, value: float) -> str:
+    """A value as `plots.number` writes it, without its unit, which the head of the table has."""
     return plots.number(name, value).removesuffix(" %")
 
 
-def mean_sd(name: str, mean: float, sd: float, runs: int) -> str:
+def span(name: str, low: float, high: float) -> str:
+    """A range of values, without a unit."""
+    return f"{plain(name, low)} to {plain(name, high)}"
+
+
+def mean_sd(name: str, mean: Any, sd: Any, runs: int) -> str:
     if not np.isfinite(mean):
         return "–"
     return plain(name, mean) + (f"\u00a0±\u00a0{plain(name, sd)}" if runs > 1 else "")

@@ -9,7 +9,7 @@ import xarray as xr
 from lrsc import experiments, plots
 from lrsc.claims import evidence, learning_rates
 from lrsc.config import STATISTICS
-from lrsc.pages.display import html_table, say_unread, show
+from lrsc.pages.display import say, say_unread, show, show_cells
 
 
 def finding(root: str | Path | None = None) -> list[xr.Dataset]:
@@ -31,20 +31,18 @@ def finding(root: str | Path | None = None) -> list[xr.Dataset]:
 
 def show_finding(rows: Sequence[xr.Dataset]) -> None:
     """Display three sentences, the figure with its caption, and what each row was measured with."""
-    from IPython.display import HTML, Markdown, display
-
     say_unread()
     if not rows:
         commands = " or ".join(f"`lrsc sweep {n} --profile desk`" for n in learning_rates.GRID)
-        return display(Markdown(
+        return say(
             "**No evidence here yet.** No data set and network has been measured at three learning "
             f"rates or more. Measure one with {commands}."
-        ))  # fmt: skip
-    display(Markdown("\n".join(f"- {text}" for text in sentences(rows))))
+        )
+    say("\n".join(f"- {text}" for text in sentences(rows)))
     show(plots.finding(rows), caption=_caption(rows))
     heads = ["Data set", "Network", "Learning rates", "Profile", "Training samples", "Seeds",
              "Runs", "Statistics of batch normalisation"]  # fmt: skip
-    display(HTML(html_table(heads, [_cells(row) for row in rows])))
+    show_cells(heads, [_cells(row) for row in rows])
 
 
 def show_statistics() -> None:
@@ -52,33 +50,28 @@ def show_statistics() -> None:
 
     Of the ResNet18s on Colored MNIST that were measured in all statistics, at the largest LR.
     """
-    from IPython.display import Markdown, display
-
-    found = {}
+    row, of = ("colored_mnist", "resnet18", "settings"), {}
     for mode in STATISTICS:
-        try:
-            found[mode] = experiments.open_experiment(
-                "choices", "paper", dataset="colored_mnist", model="resnet18",
-                hyperparameter="settings", statistics=mode,
-            )  # fmt: skip
-        except ValueError:  # nothing is measured in these
+        found = experiments.measured("choices", "paper", None, *row, statistics=mode)
+        if found is None:
             return
-    shared = set.intersection(*(set(f["run_id"].values.tolist()) for f in found.values()))
-    of = {m: f.isel(run=np.isin(f["run_id"].values, list(shared))) for m, f in found.items()}
+        of[mode] = found
+    shared = set.intersection(*(set(f["run_id"].values.tolist()) for f in of.values()))
+    of = {m: f.isel(run=np.isin(f["run_id"].values, list(shared))) for m, f in of.items()}
     runs = of["running"]
     lr = float(runs["lr"].values.max())
     value = {
         mode: " and ".join(f"{v:.2f}" for v in f["prunability"].values[f["lr"].values == lr])
         for mode, f in of.items()
     }
-    display(Markdown(
+    say(
         "- **What prunability depends on beside the learning rate:** the statistics that batch "
         "normalisation uses on the pruned network. ResNet18s on Colored MNIST, "
         f"{int(runs['n_train'].values[0]):,} training images, LR {lr:g}: {value['running']} with "
         f"the means kept in training, {value['batch']} with those of each batch, "
         f"{value['recalibrated']} with means estimated anew after pruning. "
         "[What our choices change](choices.ipynb) has more."
-    ))  # fmt: skip
+    )
 
 
 def sentences(rows: Sequence[xr.Dataset]) -> list[str]:
@@ -122,8 +115,7 @@ def _label(name: str) -> str:
 
 
 def _which(row: xr.Dataset) -> str:
-    dataset, model = (plots.name_of(str(row[n].values[0])) for n in ("dataset", "model"))
-    return f"{dataset} with {model}"
+    return " with ".join(plots.names_of(row))
 
 
 def _values(rows: Sequence[xr.Dataset], name: str) -> list[str]:
@@ -148,7 +140,7 @@ def _cells(row: xr.Dataset) -> list[str]:
     lrs, diverged = np.unique(row["lr"].values), int((row["status"] == "diverged").sum())
     runs = f"{row.sizes['run']}" + (f", of which {diverged} diverged" if diverged else "")
     return [
-        *(plots.name_of(str(row[n].values[0])) for n in ("dataset", "model")),
+        *plots.names_of(row),
         f"{len(lrs)}, from {lrs[0]:g} to {lrs[-1]:g}",
         ", ".join(_values([row], "profile")),
         ", ".join(f"{n:,}" for n in np.unique(row["n_train"].values)),

@@ -45,8 +45,8 @@ def parameters(
     models = [model for dataset, model in rows if dataset == given["dataset"]]
     errors.check_names(f"model for {given['dataset']}", [given["model"]], models)
     errors.check_names("profile", [given["profile"]], experiments.PROFILES)
-    given["lrs"] = _numbers("lrs", given["lrs"], "learning rates, finite and > 0", _is_lr)
-    given["seeds"] = _numbers("seeds", given["seeds"], "whole numbers >= 0", _is_seed)
+    given["lrs"] = _numbers("lrs", given["lrs"])
+    given["seeds"] = _numbers("seeds", given["seeds"])
     for name in shares:
         value = given[name]
         number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -64,9 +64,15 @@ def command_of(section: str, given: Mapping[str, Any]) -> str:
     return f"papermill notebooks/{section}.ipynb out.ipynb " + " ".join(chosen)
 
 
-def _numbers(name: str, value: Any, expected: str, valid) -> tuple | None:
+_LISTS = {  # parameter -> what its values must be, an example, and the check of a value
+    "lrs": ("learning rates, finite and > 0", "[0.05, 0.5]", lambda v: 0 < v < math.inf),
+    "seeds": ("whole numbers >= 0", "[0, 1, 2]", lambda v: isinstance(v, int) and v >= 0),
+}
+
+
+def _numbers(name: str, value: Any) -> tuple | None:
     """None, or a non-empty tuple of valid and distinct numbers."""
-    example = "[0.05, 0.5]" if name == "lrs" else "[0, 1, 2]"
+    expected, example, valid = _LISTS[name]
     advice = f"give a list such as {example}, or None for the profile's own"
     found = value
     if isinstance(value, str):
@@ -95,11 +101,3 @@ def _is_literal(value: Any) -> bool:
     if isinstance(value, list | tuple):
         return all(_is_literal(each) for each in value)
     return value is None or isinstance(value, bool | int | float | str)
-
-
-def _is_lr(value: float) -> bool:
-    return math.isfinite(value) and value > 0
-
-
-def _is_seed(value: float) -> bool:
-    return isinstance(value, int) and value >= 0

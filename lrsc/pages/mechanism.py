@@ -6,16 +6,9 @@ import numpy as np
 import torch
 import xarray as xr
 
-from lrsc import experiments, metrics, plots, results
-from lrsc.experiments.rows import EXPERIMENTS
-from lrsc.pages.display import (
-    caption_of,
-    html_table,
-    say_unmeasured,
-    say_unread,
-    say_unusable,
-    show,
-)
+from lrsc import metrics, plots, results
+from lrsc.pages import display
+from lrsc.pages.sections import measured_rows
 from lrsc.studies import contrast, theory
 from lrsc.training.probes import fixed_indices
 
@@ -35,12 +28,9 @@ ALPHAS = np.geomspace(0.1, 300, 24)
 
 def show_loss_ratios(sections: Sequence[str] = ("synthetic", "semi_synthetic")) -> None:
     """Display accuracy against the largest loss ratio of all measured rows, with correlations."""
-    from IPython.display import HTML, Markdown, display
-
-    say_unread(*sections)
-    rows = [row for row in _measured_rows(sections) if _complete(row)]
+    rows = [row for row in measured_rows(*sections).values() if _complete(row)]
     if not rows:
-        return say_unmeasured()
+        return display.say_unmeasured()
     found = [[_correlation(row, name) for name in RATIOS] for row in rows]
     figures = [
         plots.against_loss_ratio(rows, name, [f"rank correlation {of[k][0]:.2f}" for of in found])
@@ -52,22 +42,22 @@ def show_loss_ratios(sections: Sequence[str] = ("synthetic", "semi_synthetic")) 
         "A dot is a run. First figure: the loss ratio on 1,000 fixed training samples, every 200 "
         "iterations; second: of single mini-batches, in which two or three samples conflict."
     )
-    show(*figures, caption=f"{lead} {plots.caption(together)}")
+    display.show(*figures, caption=f"{lead} {plots.caption(together)}")
     heads = ["Data set", "Model", "Runs", "Rank correlation, fixed samples", "... mini-batches"]
+    runs = [int(np.isfinite(row["unbiased_accuracy"].values).sum()) for row in rows]
     cells = [
-        [*(plots.name_of(str(row[n].values[0])) for n in ("dataset", "model")),
-         str(int(np.isfinite(row["unbiased_accuracy"].values).sum())), *map(_interval, of)]
-        for row, of in zip(rows, found, strict=True)
-    ]  # fmt: skip
-    display(HTML(html_table(heads, cells)))
-    display(Markdown("Spearman's rank correlation over runs, with its 95 % bootstrap interval."))
+        [*plots.names_of(row), str(n), *map(_interval, of)]
+        for row, n, of in zip(rows, runs, found, strict=True)
+    ]
+    display.show_cells(heads, cells)
+    display.say("Spearman's rank correlation over runs, with its 95 % bootstrap interval.")
 
 
 def show_dynamics(ds: xr.Dataset, command: str | None = None) -> None:
     """Display losses, accuracies and norms along training at the lowest and the highest LR."""
     ds = _recorded_runs(ds, "dynamics")
     if not ds.sizes.get("run"):
-        return say_unmeasured()
+        return display.say_unmeasured()
     ds = _with_derived(ds)
     known = {
         title: names for title, names in DYNAMICS.items()
@@ -84,28 +74,26 @@ def show_dynamics(ds: xr.Dataset, command: str | None = None) -> None:
         "Measured on fixed training samples in eval mode. Lines: means over seeds; bands: ± 1 "
         "standard deviation."
     )
-    show(*figures, caption=f"{lead} {caption_of(ds, command)}")
+    display.show_runs(ds, command, lead, *figures)
 
 
 def show_dominance(ds: xr.Dataset, command: str | None = None) -> None:
     """Display which neurons keep their dominance, of the first seed, and all runs as a table."""
-    from IPython.display import HTML, display
-
     ds = _recorded_runs(ds, "dynamics")
     if not ds.sizes.get("run") or "curve_dynamics_bsi" not in ds:
-        return say_unmeasured()
+        return display.say_unmeasured()
     found = {
         (float(run["lr"]), int(run["seed"])): _dominance(run)
         for run in (ds.isel(run=i) for i in range(ds.sizes["run"]))
     }
     first = {lr: next(v for (at, _), v in found.items() if at == lr) for lr in _ends(ds)}
-    what = ", ".join(plots.name_of(str(ds[n].values[0])) for n in ("dataset", "model"))
+    what = ", ".join(plots.names_of(ds))
     lead = (
         "Of the neurons that are class-dominant (class selectivity above bias selectivity) at an "
         "iteration, the share that still is at the end; the same for all others, which are "
         "bias-dominant. Figure: the first seed of each learning rate. Table: every run."
     )
-    show(plots.dominance(first, what), caption=f"{lead} {caption_of(ds, command)}")
+    display.show_runs(ds, command, lead, plots.dominance(first, what))
     heads = ["Learning rate", "Seed", "Class-dominant at the end (%)", "Class-dominant kept (%)",
              "Bias-dominant kept (%)"]  # fmt: skip
     cells = [
@@ -113,14 +101,14 @@ def show_dominance(ds: xr.Dataset, command: str | None = None) -> None:
          *(f"{100 * np.nanmean(of[k][1:-1]):.1f}" for k in ("class_kept", "bias_kept"))]
         for (lr, seed), of in found.items()
     ]  # fmt: skip
-    display(HTML(html_table(heads, cells)))
+    display.show_cells(heads, cells)
 
 
 def show_updates(ds: xr.Dataset, command: str | None = None) -> None:
     """Display how neurons' spurious share moves around their largest updates."""
     ds = _recorded_runs(ds, "neurons")
     if not ds.sizes.get("run"):
-        return say_unmeasured()
+        return display.say_unmeasured()
     found = {}
     for lr in np.unique(ds["lr"].values):
         found[f"learning rate {lr:g}"] = _response(ds.isel(run=ds["lr"].values == lr).isel(run=0))
@@ -130,7 +118,7 @@ def show_updates(ds: xr.Dataset, command: str | None = None) -> None:
         "Share of a neuron's attribution on the spurious region, in percentage points relative to "
         "the moment of an update. Largest updates: the top 1 % of each neuron's gradient norms."
     )
-    show(plots.update_response(found, every), caption=f"{lead} {caption_of(ds, command)}")
+    display.show_runs(ds, command, lead, plots.update_response(found, every))
 
 
 def show_crossfit(ds: xr.Dataset) -> None:
@@ -138,28 +126,26 @@ def show_crossfit(ds: xr.Dataset) -> None:
 
     ds: the runs on all training samples; the groups are shipped (`lrsc results crossfit`).
     """
-    from IPython.display import Markdown, display
-
     ds = _recorded_runs(ds, "dynamics")
     if not ds.sizes.get("run"):
-        return say_unmeasured()
+        return display.say_unmeasured()
     try:
         groups = results.shipped(contrast.CROSSFIT, _GROUPS)
     except ValueError as error:
-        say_unusable(str(error), "lrsc results crossfit")
+        display.say_unusable(str(error), "lrsc results crossfit")
         return show_dynamics(ds)
     if groups is None:
         text = "The groups are not measured yet: `lrsc sweep crossfit --profile desk`, then "
-        display(Markdown(f"{text}`lrsc results crossfit`. What needs no groups:"))
+        display.say(f"{text}`lrsc results crossfit`. What needs no groups:")
         return show_dynamics(ds)
     count, n = int(groups["conflicting"].sum()), groups.sizes["sample"]
     a = groups.attrs
-    display(Markdown(
+    display.say(
         f"{count:,} of the {n:,} training samples count as conflicting: at least "
         f"{a['at_least']:.0%} of the networks at learning rate {a['high']:g} and at most "
         f"{a['at_most']:.0%} of those at {a['low']:g}, trained on the other half, are right on "
         f"them. Source `{a['source_id']}`, profile {a['profile']}. Made by `{a['made_by']}`."
-    ))  # fmt: skip
+    )
     show_dynamics(by_groups(ds, groups["conflicting"].values))
 
 
@@ -189,14 +175,12 @@ def by_groups(ds: xr.Dataset, conflicting: np.ndarray) -> xr.Dataset:
 
 def show_propositions(seed: int = 0) -> None:
     """Compute propositions 1 and 2 now, and display rates beside those that are proved."""
-    from IPython.display import HTML, display
-
     generator = torch.Generator().manual_seed(seed)
     margins = 0.5 + torch.rand(100, generator=generator, dtype=torch.float64)
     conflicting = torch.arange(100) < 10
     losses = theory.loss_rates(ALPHAS, margins, conflicting)
     gradients = theory.gradient_ratios(ALPHAS, seed)
-    show(
+    display.show(
         plots.propositions(ALPHAS, losses, gradients),
         caption="Computed when this page was made: 100 samples, of which 10 conflict; margins "
         "uniform in 0.5 to 1.5. Computation: `lrsc.studies.theory`.",
@@ -217,22 +201,7 @@ def show_propositions(seed: int = 0) -> None:
         ["log core gradient norm against log α, slope",
          f"{slope(log[last], gradients['core'][last].log()):.4f}", "0 (bounded)"],
     ]  # fmt: skip
-    display(HTML(html_table(["Quantity", "Computed", "Proved"], rows)))
-
-
-def _measured_rows(sections: Sequence[str]) -> list[xr.Dataset]:
-    """Rows of experiments in desk or paper profile that have any run."""
-    found = []
-    for name in sections:
-        pairs = dict.fromkeys((r.dataset, r.model) for r in EXPERIMENTS[name])
-        for dataset, model in pairs:
-            try:
-                ds = experiments.open_experiment(name, dataset=dataset, model=model)
-            except ValueError:
-                continue
-            if str(ds["profile"].values[0]) != "quick":
-                found.append(ds)
-    return found
+    display.show_cells(["Quantity", "Computed", "Proved"], rows)
 
 
 def _complete(row: xr.Dataset) -> bool:

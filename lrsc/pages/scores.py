@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from lrsc import plots
 from lrsc.claims import scorecard
 from lrsc.experiments import paper
-from lrsc.pages.display import plain, say_unread
+from lrsc.pages.display import plain, say, say_unread, show_html
 
-_HEADS = {"value": "Swept value", **{m: plots.STYLES[m][0] for m in scorecard.MEASURES}}
+_HEADS = {"value": "Swept value", **{m: plots.heading(m) for m in scorecard.MEASURES}}
 Cell = tuple[str, float | str]  # its HTML, and what it is sorted by
 
 
@@ -21,9 +21,7 @@ def show_headline(rows: Sequence[dict], verdicts: Sequence[dict]) -> None:
 
     Result files that could not be read are named.
     """
-    from IPython.display import Markdown, display
-
-    display(Markdown(f"**{scorecard.headline(list(rows), list(verdicts))}**"))
+    say(f"**{scorecard.headline(list(rows), list(verdicts))}**")
     say_unread()
 
 
@@ -32,42 +30,35 @@ def show_score_rows(rows: Sequence[dict]) -> None:
 
     Beside a row that is not measured stands the command that measures it.
     """
-    from IPython.display import HTML, display
-
-    heads = ["Row", "Table", "Status", "Profile", "Training samples", "Seeds"]
-    for measure, label in _HEADS.items():
-        heads.append(label[0].upper() + label[1:] + (" (%)" if plots.is_percent(measure) else ""))
-    heads += ["Statistics of batch normalisation", "Measure it with"]
+    heads = [
+        "Row", "Table", "Status", "Profile", "Training samples", "Seeds",
+        *(label[0].upper() + label[1:] for label in _HEADS.values()),
+        "Statistics of batch normalisation", "Measure it with",
+    ]  # fmt: skip
     lines = [(row["status"], _row_cells(row)) for row in rows]
-    display(HTML(_sortable("Rows of tables S1 and S2", "Status", heads, lines)))
+    _show_sortable("Rows of tables S1 and S2", "Status", heads, lines)
 
 
 def show_claims(verdicts: Sequence[dict]) -> None:
     """Display the 18 claims with verdict, effect and its interval, rows, and what is needed."""
-    from IPython.display import HTML, display
-
     heads = ["Claim", "What it says", "Verdict", "Effect (95 % interval)", "p", "Rows", "It needs"]
     lines = [(claim["verdict"], _claim_cells(claim)) for claim in verdicts]
-    display(HTML(_sortable("Claims", "Verdict", heads, lines)))
+    _show_sortable("Claims", "Verdict", heads, lines)
 
 
 def show_by_statistics(verdicts: Sequence[dict]) -> None:
     """Display claims whose verdict depends on the statistics of batch normalisation, one by one."""
-    from IPython.display import HTML, display
-
     heads = ["Claim", "Statistics", "Verdict", "Effect (95 % interval)", "p", "Rows"]
     lines = []
     for claim in (c for c in verdicts if "by_statistics" in c):
         for mode, found in claim["by_statistics"].items():
             cells = _claim_cells(claim | found)
             lines.append((found["verdict"], [cells[0], _text(mode), *cells[2:6]]))
-    display(HTML(_sortable("Claims by statistics", "Verdict", heads, lines)))
+    _show_sortable("Claims by statistics", "Verdict", heads, lines)
 
 
 def show_disagreements() -> None:
     """Display where tables S1 and S2 report the same setting, and how far apart they are."""
-    from IPython.display import HTML, display
-
     heads = ["Data set", "Lower end of", "Unbiased accuracy (%)", "Prunability", "CSI"]
     lines = []
     for found in scorecard.disagreements():
@@ -80,7 +71,7 @@ def show_disagreements() -> None:
                 shown += f" ({_signed(measure, apart)})"
             cells.append((shown, value))
         lines.append((found["dataset"], cells))
-    display(HTML(_sortable("Tables S1 and S2 at equal settings", "Data set", heads, lines)))
+    _show_sortable("Tables S1 and S2 at equal settings", "Data set", heads, lines)
 
 
 def _row_cells(row: dict) -> list[Cell]:
@@ -159,10 +150,10 @@ def _plus(value: float) -> str:
     return f"{value:+.3f}".replace("-", "−")
 
 
-def _sortable(
+def _show_sortable(
     name: str, kind: str, heads: Sequence[str], lines: Sequence[tuple[str, Sequence[Cell]]]
-) -> str:
-    """A table with a text filter, a filter of the lines' first members, and heads that sort."""
+) -> None:
+    """Display a table with a text filter, a filter by kind, and heads that sort."""
     kinds = "".join(
         f"<option>{html.escape(k)}</option>" for k in dict.fromkeys(k for k, _ in lines)
     )
@@ -177,7 +168,7 @@ def _sortable(
         + "</tr>"
         for of, cells in lines
     )
-    return (
+    show_html(
         f'<div class="scorecard"><form hidden role="search" aria-label="Filter: {name}">'
         f'<label>Text <input type="search" name="text"></label>'
         f'<label>{kind} <select name="kind"><option value="">all</option>{kinds}</select></label>'

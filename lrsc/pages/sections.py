@@ -1,22 +1,14 @@
 """What every section shows: the evidence there is, its curves and tables, what a sweep did."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from lrsc import experiments, measures, plots
-from lrsc.pages.display import (
-    caption_of,
-    html_table,
-    paper_range,
-    say_unmeasured,
-    say_unread,
-    show,
-    table,
-)
+from lrsc.pages import display
 
 
 def evidence(
@@ -28,28 +20,27 @@ def evidence(
     then drawn against its values. Quick runs are no evidence. Displays what is measured, or what
     is missing and how to get it.
     """
-    from IPython.display import Markdown, display
-
     row: dict[str, Any] = {"dataset": dataset, "model": model}
     row |= {"hyperparameter": hyperparameter} if hyperparameter else {}
     options = "".join(f" --{name} {value}" for name, value in row.items())
     how = _how_to_measure(experiment, row, options)
-    say_unread(experiment)
+    display.say_unread(experiment)
     try:
         found = experiments.open_experiment(experiment, **row)
     except ValueError as error:
         why = str(error).split(". Measure it with")[0]
-        display(Markdown(f"**No evidence here yet.** {_sentence(why)} Measure it with {how}."))
+        display.say(f"**No evidence here yet.** {_sentence(why)} Measure it with {how}.")
         return xr.Dataset()
     profile = str(found["profile"].values[0])
     if profile == "quick":
-        text = f"**No evidence here yet.** Only the quick profile has been run. Measure with {how}."
-        display(Markdown(text))
+        display.say(
+            f"**No evidence here yet.** Only the quick profile has been run. Measure with {how}."
+        )
         return xr.Dataset()
     planned = len(experiments.configs(experiment, profile, **row))
     found = plots.against_value(found) if hyperparameter else found
     found = with_measures(found)
-    display(Markdown(summary(found, planned)))
+    display.say(summary(found, planned))
     return found
 
 
@@ -80,30 +71,34 @@ def measured_rows(*names: str) -> dict[tuple[str, str], xr.Dataset]:
     Of each row the largest profile there is; quick runs are no evidence. Files that cannot be read
     are displayed as such.
     """
-    say_unread(*names)
+    display.say_unread(*names)
     rows: dict[tuple[str, str], xr.Dataset] = {}
     for name in names:
-        try:
-            found = experiments.open_experiment(name)
-        except ValueError:  # nothing is measured of it
-            continue
-        pairs = list(zip(found["dataset"].values, found["model"].values, strict=True))
-        for pair in dict.fromkeys(pairs):
-            row = found.isel(run=[each == pair for each in pairs])
-            if row["profile"].values[0] != "quick":
-                origins = ", ".join(dict.fromkeys(row["origin"].values.tolist()))
-                file = found.attrs["file"] if "shipped" in origins else ""
-                rows[pair] = with_measures(row).assign_attrs(origin=origins, file=file)
+        read = experiments.sources(name)
+        for pair in dict.fromkeys((r.dataset, r.model) for r in experiments.EXPERIMENTS[name]):
+            found = experiments.measured(name, None, None, *pair, read=read)
+            if found is not None and found["profile"].values[0] != "quick":
+                rows[pair] = with_measures(found)
     return rows
+
+
+def shipped_runs(variable: str) -> Iterator[xr.Dataset]:
+    """The runs of each shipped file that holds a variable; a run of several files only once."""
+    seen: set[str] = set()
+    for name in experiments.names():
+        found = experiments.shipped(name)
+        if found is not None and variable in found:
+            runs = found["run_id"].values.tolist()
+            yield found.isel(run=[run not in seen for run in runs])
+            seen.update(runs)
 
 
 def show_rest(experiment: str, besides: Sequence[tuple[str, str]]) -> None:
     """Display the rows (data set, model) of an experiment that have no part of their own.
 
-    A table of the runs done in each profile that is evidence, then the curves of each measured row.
+    A table counts the finished runs in each profile but quick; the curves of each measured row
+    follow.
     """
-    from IPython.display import HTML, Markdown, display
-
     done: dict[tuple[str, str], dict[str, str]] = {}
     for row in experiments.status():
         key = row["dataset"], row["model"]
@@ -114,20 +109,20 @@ def show_rest(experiment: str, besides: Sequence[tuple[str, str]]) -> None:
         [plots.name_of(dataset), plots.name_of(model), *(of.get(p, "-") for p in ("desk", "paper"))]
         for (dataset, model), of in done.items()
     ]
-    display(HTML(html_table(headings, cells)))
-    display(Markdown(f"Measure them with `lrsc sweep {experiment} --profile desk` (or `paper`)."))
+    display.show_cells(headings, cells)
+    display.say(f"Measure them with `lrsc sweep {experiment} --profile desk` (or `paper`).")
     for (dataset, model), of in done.items():
         if any(not text.startswith("0 ") for text in of.values()):
-            display(Markdown(f"**{plots.name_of(dataset)}, {plots.name_of(model)}**"))
+            display.say_row(dataset, model)
             found = evidence(experiment, dataset, model)
             show_curves(found)
             show_curves(found, ("csi", "class_separation"))
 
 
 def summary(ds: xr.Dataset, planned: int) -> str:
-    """Markdown: how much of a profile is measured, and what the main measures do over the LRs.
+    """Markdown: how much of a profile is measured, and how the main measures change with the LR.
 
-    The latter of runs on the same data only.
+    The changes are left out where the runs differ in their data options.
     """
     lrs = np.unique(ds["lr"].values)
     name = plots.axis_name(ds)
@@ -146,55 +141,54 @@ def show_curves(
 ) -> None:
     """Display the normalised and the plain curves of ``variables`` side by side, with a caption.
 
-    No runs are said to be unmeasured. ``command`` re-makes the results (default: the sweep).
+    Displays "not measured" where there is no run. ``command`` reproduces the results (default: the
+    sweep).
     """
     if not ds.sizes.get("run"):
-        return say_unmeasured()
+        return display.say_unmeasured()
     figures = (
         plots.normalised_curves(ds, variables),
-        plots.plain_curves(ds, variables, paper_range(ds)),
+        plots.plain_curves(ds, variables, display.paper_range(ds)),
     )
     lead = "First figure: every curve scaled to 0..1; second: plain units."
-    show(*figures, caption=f"{lead} {caption_of(ds, command)}")
+    display.show_runs(ds, command, lead, *figures)
 
 
 def show_pruning(ds: xr.Dataset, command: str | None = None) -> None:
     """Display the pruning curves of both methods side by side, with a caption."""
     if not ds.sizes.get("run"):
-        return say_unmeasured()
+        return display.say_unmeasured()
     found = [m for m in ("column", "magnitude") if f"accuracy_pruned_{m}" in ds]
     if not found:
-        return say_unmeasured()
+        return display.say_unmeasured()
     figures = [plots.pruning_curves(ds, method) for method in found]
     lead = f"Unbiased accuracy after {' and '.join(found)} pruning."
-    show(*figures, caption=f"{lead} {caption_of(ds, command)}")
+    display.show_runs(ds, command, lead, *figures)
 
 
 def show_attribution_shares(ds: xr.Dataset, command: str | None = None) -> None:
     """Display where attribution lies along training, where the runs have such curves."""
     name = "curve_attribution_core"
     if not ds.sizes.get("run") or name not in ds or not np.isfinite(ds[name].values).any():
-        return say_unmeasured()
+        return display.say_unmeasured()
     with_curves = ds.isel(run=np.isfinite(ds[name].values).any(axis=1))
     lead = "Integrated Gradients of the true label, shares of the absolute values."
     figure = plots.attribution_shares(with_curves)
-    show(figure, caption=f"{lead} {caption_of(with_curves, command)}")
+    display.show_runs(with_curves, command, lead, figure)
 
 
 def show_table(ds: xr.Dataset, command: str | None = None) -> None:
     """Display LR x measures, mean and standard deviation over seeds, beside the paper's range."""
-    from IPython.display import HTML, Markdown, display
-
     if not ds.sizes.get("run"):
-        return say_unmeasured()
+        return display.say_unmeasured()
     lead = "Mean ± standard deviation over seeds; prunability is the column method's."
-    display(HTML(table(ds, paper_range(ds))), Markdown(f"{lead} {caption_of(ds, command)}"))
+    display.show_html(
+        display.table(ds, display.paper_range(ds)), f"{lead} {display.caption_of(ds, command)}"
+    )
 
 
 def show_report(report, ds: xr.Dataset) -> None:
     """Display what a sweep did: how many runs were trained now, how they ended, the time taken."""
-    from IPython.display import Markdown, display
-
     seconds = float(ds["wall_seconds"].sum())
     status = ds["status"].values.tolist()
     ended = ", ".join(f"{status.count(each)} {each}" for each in dict.fromkeys(status))
@@ -203,7 +197,7 @@ def show_report(report, ds: xr.Dataset) -> None:
     if report.elsewhere:
         text += f", {len(report.elsewhere)} at work in another process"
     text += f". Status: {ended}. Training and measuring took {seconds:.0f} s in all."
-    display(Markdown(text))
+    display.say(text)
 
 
 def _sentence(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What the book shows of our own studies: choices of the reading, and benchmarks."""
+"""Our own studies in the book: how we interpreted the paper, and benchmarks."""
 
 import json
 import re
@@ -11,17 +11,8 @@ import xarray as xr
 
 from lrsc import experiments, models, plots, results
 from lrsc.claims import scorecard
-from lrsc.pages.display import (
-    caption_of,
-    html_table,
-    mean_sd,
-    paper_range,
-    plain,
-    say_unmeasured,
-    say_unusable,
-    show,
-    table,
-)
+from lrsc.pages import display
+from lrsc.pages.sections import shipped_runs
 from lrsc.studies import compressibilities
 
 _THROUGHPUT = {"dataset", "model", "engine", "replicas", "steps_per_second", "floor_arithmetic",
@@ -33,18 +24,15 @@ def show_choices(ds: xr.Dataset, variables: Sequence[str] = plots.MAIN, by: str 
 
     by: the coordinate that holds the choice ('data': options of the data set; 'precision').
 
-    Means over seeds; the last row is table S1 at the ends of its own LR range. No runs are said
-    to be unmeasured.
+    Means over seeds; the last row is table S1 at the ends of its own LR range. Displays "not
+    measured" where there is no run.
     """
-    from IPython.display import HTML, Markdown, display
-
     if not ds.sizes.get("run"):
-        return say_unmeasured()
+        return display.say_unmeasured()
     lrs = np.unique(ds["lr"].values)
     heads = [by.capitalize(), "Runs"]
     for name in variables:
-        label = plots.style(ds, name)[0] + (" (%)" if plots.is_percent(name) else "")
-        heads += [f"{label} at LR {lr:g}" for lr in lrs]
+        heads += [f"{plots.heading(name, ds)} at LR {lr:g}" for lr in lrs]
     rows = []
     choices = list(dict.fromkeys(ds[by].values.tolist()))
     for choice in sorted(choices, key=_numbers_by_size) if by == "data" else choices:
@@ -55,19 +43,19 @@ def show_choices(ds: xr.Dataset, variables: Sequence[str] = plots.MAIN, by: str 
             for lr in lrs:
                 mean, sd = found.get(lr, (np.nan, np.nan))
                 runs = int(np.isfinite(here[name].values[here["lr"].values == lr]).sum())
-                cells.append(mean_sd(name, mean, sd, runs))
+                cells.append(display.mean_sd(name, mean, sd, runs))
         rows.append(cells)
-    paper = paper_range(ds) if by == "data" else None
+    paper = display.paper_range(ds) if by == "data" else None
     if paper:
         low, high = paper["lr"]
         cells = [f"paper, smallest and largest over LR {low:g} to {high:g}", ""]
         for name in variables:
-            ends = [plain(name, value) for value in paper.get(name, ())]
+            ends = [display.plain(name, value) for value in paper.get(name, ())]
             cells += ends if len(ends) == len(lrs) == 2 else ["–"] * len(lrs)
         rows.append(cells)
-    display(HTML(html_table(heads, rows)))
+    display.show_cells(heads, rows)
     text = "Mean over seeds ± standard deviation."
-    display(Markdown(f"{text} {caption_of(ds, None)}"))
+    display.say(f"{text} {display.caption_of(ds, None)}")
 
 
 def _numbers_by_size(text: str) -> list:
@@ -77,8 +65,6 @@ def _numbers_by_size(text: str) -> list:
 
 def show_reference_prunability(dataset: str, model: str) -> None:
     """Display what table S1's smallest prunability means for the accuracy after pruning."""
-    from IPython.display import Markdown, display
-
     paper = experiments.reference(dataset, model)
     if paper is None:
         raise ValueError(f"table S1 has no row for {dataset!r} and {model!r}")
@@ -87,22 +73,22 @@ def show_reference_prunability(dataset: str, model: str) -> None:
         f"At the lower end S1 has an accuracy of {accuracy:.1%} and a prunability of {ratio:.2f}. "
         f"As a ratio this is a mean accuracy of {accuracy * ratio:.1%} after pruning."
     )
-    display(Markdown(text))
+    display.say(text)
 
 
 def show_pruned_accuracy(ds: xr.Dataset) -> None:
     """Display prunability and the accuracy behind it, LR by LR, beside table S1's prunability."""
-    from IPython.display import HTML, Markdown, display
-
     if not ds.sizes.get("run") or "accuracy_pruned_column" not in ds:
-        return say_unmeasured()
+        return display.say_unmeasured()
     after = ds["accuracy_pruned_column"].mean("kappa")
     after.attrs = {"units": "1", "long_name": "accuracy after column pruning, mean over kappa"}
     ds = ds.assign(mean_pruned_accuracy=after)
     names = (
         "unbiased_accuracy", "mean_pruned_accuracy", "prunability", "prunability_magnitude",
     )  # fmt: skip
-    display(HTML(table(ds, paper_range(ds), names)), Markdown(caption_of(ds, None)))
+    display.show_html(
+        display.table(ds, display.paper_range(ds), names), display.caption_of(ds, None)
+    )
 
 
 def show_settings(experiment: str = "choices") -> None:
@@ -111,22 +97,17 @@ def show_settings(experiment: str = "choices") -> None:
     Setting: share of conflicting samples, scale of the inputs, initialisation and, where there is
     batch normalisation, its statistics. Distances are in units of `scorecard.MARGINS`.
     """
-    from IPython.display import HTML, Markdown, display
-
     rows, seen = [], None
+    row = {"dataset": "colored_mnist", "hyperparameter": "settings"}
     for mode in models.STATISTICS:
-        try:
-            found = experiments.open_experiment(
-                experiment, "paper", dataset="colored_mnist", hyperparameter="settings",
-                statistics=mode,
-            )  # fmt: skip
-        except ValueError:  # nothing is measured in these
+        found = experiments.measured(experiment, "paper", **row, statistics=mode)
+        if found is None:
             continue
         seen = found if seen is None else seen
         fits = scorecard.fits(found)
         rows += fits if mode == "running" else [r for r in fits if r["statistics"]]
     if seen is None:
-        return say_unmeasured()
+        return display.say_unmeasured()
     rows.sort(key=lambda row: (row["model"], row["table"], row["deciding"]))
     joint = [
         [row["data"] or "as decided", _init(row), row["statistics"],
@@ -136,24 +117,25 @@ def show_settings(experiment: str = "choices") -> None:
     ]  # fmt: skip
     heads = ["Options of the data", "Initialisation", "Statistics", "LRs of ResNet18",
              "Mean distance", "By model"]  # fmt: skip
-    display(HTML(html_table(heads, joint)))
-    display(Markdown(
+    display.show_cells(heads, joint)
+    display.say(
         "Distance from S1 in accuracy, class selectivity and class separation, by which a setting "
         "is chosen, as the mean over models; settings in which several were measured. Only rows "
         "with the same LRs compare. The differences, model by model:"
-    ))  # fmt: skip
+    )
+    command = "lrsc sweep choices --profile paper --hyperparameter settings"
     heads = [
         "Model, table", "Options of the data", "Initialisation", "Statistics", "LRs",
         *(f"{plots.style(seen, m)[0]}, ours − paper's" for m in scorecard.MEASURES),
         "Distance: accuracy, CSI, separation", "Distance: the other measures",
     ]  # fmt: skip
-    display(HTML(html_table(heads, [_setting_cells(row) for row in rows])))
-    display(Markdown(
+    display.show_cells(heads, [_setting_cells(row) for row in rows])
+    display.say(
         "One seed a run. Of two LRs the first number of a cell is at the lower end of "
         "the paper's range, the second at the upper. Distances: mean size of the differences, in "
         "units of 3 points of accuracy and of 0.1 in the other measures; 1 and less is within. "
-        f"{caption_of(seen, 'lrsc sweep choices --profile paper --hyperparameter settings')}"
-    ))  # fmt: skip
+        f"{display.caption_of(seen, command)}"
+    )
 
 
 def _setting_cells(row: Mapping) -> list[str]:
@@ -176,18 +158,16 @@ def _init(row: Mapping) -> str:
 
 
 def show_pruning_criteria() -> None:
-    """Display what readings of pruning leave of trained networks, by statistics, LR and start."""
-    from IPython.display import HTML, Markdown, display
-
+    """Display the accuracy left by each pruning criterion, by statistics, LR and initialisation."""
     try:
         found = results.shipped(
             "pruning_criteria", ("accuracy", "criterion", "statistics", "init", "lr", "kappa")
         )
     except ValueError as error:
-        return say_unusable(str(error), "python book/trials/pruning_criteria.py")
+        return display.say_unusable(str(error), "python book/trials/pruning_criteria.py")
     paper = experiments.reference("colored_mnist", "resnet18")
     if found is None or paper is None:
-        return say_unmeasured()
+        return display.say_unmeasured()
     ratio = found["accuracy"] / found["accuracy"].sel(kappa=0)
     mean = ratio.sel(kappa=found["kappa"] > 0).mean("kappa", skipna=False)
     tried = [(i, lr) for i in found["init"].values for lr in found["lr"].values
@@ -198,7 +178,7 @@ def show_pruning_criteria() -> None:
         f"{found.attrs['test_samples']:,} fixed test images. Made by "
         f"`python {found.attrs['made_by']}`."
     )
-    show(plots.pruning_criteria(ratio, paper["prunability"]), caption=(
+    display.show(plots.pruning_criteria(ratio, paper["prunability"]), caption=(
         "What is left of the accuracy against the share pruned; rows are numbered as in the table. "
         f"The grey band is S1's range, LR 0.001 to 0.25. {caption}"
     ))  # fmt: skip
@@ -210,52 +190,48 @@ def show_pruning_criteria() -> None:
         for k, name in enumerate(found["criterion"].values.tolist(), 1)
         for mode in found["statistics"].values
     ]  # fmt: skip
-    display(HTML(html_table(heads, rows)))
-    display(Markdown(f"Prunability, the mean over κ = 0.1 to 0.9. {caption}"))
+    display.show_cells(heads, rows)
+    display.say(f"Prunability, the mean over κ = 0.1 to 0.9. {caption}")
 
 
 def show_norm_spread(model: str = "resnet18") -> None:
-    """Display prunability against the spread of the filter norms, of all runs that ship."""
+    """Display prunability against the spread of the filter norms, of all shipped runs."""
     runs = _shipped_runs(model)
     if runs is None:
-        return say_unmeasured()
+        return display.say_unmeasured()
     try:
         spread = compressibilities.of_runs(runs["run_id"].values.tolist())
     except ValueError as error:
-        return say_unusable(str(error), f"lrsc results export {compressibilities.NAME}")
+        return display.say_unusable(str(error), f"lrsc results export {compressibilities.NAME}")
     if spread is None or "filter_norm_spread" not in spread:
-        return say_unmeasured()
+        return display.say_unmeasured()
     place = {name: i for i, name in enumerate(runs["run_id"].values.tolist())}
     found = runs.isel(run=[place[name] for name in spread["run_id"].values.tolist()])
     found = found.assign(filter_norm_spread=("run", spread["filter_norm_spread"].values))
     found = found.isel(run=np.isfinite(found["filter_norm_spread"].values))
     if not found.sizes["run"]:
-        return say_unmeasured()
+        return display.say_unmeasured()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         initial = compressibilities.norm_spread(models.build(model, (3, 32, 32), 10))
-    show(plots.norm_spread(found, initial), caption=(
+    display.show(plots.norm_spread(found, initial), caption=(
         f"{plots.name_of(model)}, a dot a run, larger at larger LRs. Spread: standard deviation "
         "over mean of a layer's filter norms, mean over layers; dashed, of an untrained network. "
         "Prunability in running statistics of batch normalisation. All runs whose raw material was "
-        f"at hand. {caption_of(found, '')}"
+        f"at hand. {display.caption_of(found, '')}"
     ))  # fmt: skip
 
 
 def _shipped_runs(model: str) -> xr.Dataset | None:
     """Prunability of every shipped run of a model that did not diverge, each once."""
     parts = []
-    for name in experiments.names():
-        of = experiments.shipped(name)
-        if of is not None and "prunability" in of:
-            of = experiments.in_statistics(of, "running")
-            here = (of["model"].values == model) & np.isfinite(of["prunability"].values)
-            parts.append(of[["prunability"]].isel(run=here))
+    for of in shipped_runs("prunability"):
+        of = experiments.in_statistics(of, "running")
+        here = (of["model"].values == model) & np.isfinite(of["prunability"].values)
+        parts.append(of[["prunability"]].isel(run=here))
     found = xr.concat(parts, "run", join="outer") if parts else None
     if found is None or not found.sizes["run"]:
         return None
-    _, first = np.unique(found["run_id"].values.astype(str), return_index=True)
-    found = found.isel(run=np.sort(first))
     profiles = [experiments.profile_of(results.parsed(text)) for text in found["config"].values]
     file = f"book/results/{compressibilities.NAME}.nc"
     return found.assign_coords(profile=("run", profiles)).assign_attrs(origin="shipped", file=file)
@@ -267,8 +243,6 @@ def show_benchmark(name: str, columns: Mapping[str | tuple[str, ...], str], **wh
     columns: field of a row, or several to be joined -> heading; a heading that ends with (%) has a
     share in percent. where: fields that the rows shown must have. What is not measured is a dash.
     """
-    from IPython.display import HTML, Markdown, display
-
     if (found := benchmark(name)) is None:
         return None
 
@@ -286,11 +260,11 @@ def show_benchmark(name: str, columns: Mapping[str | tuple[str, ...], str], **wh
 
     chosen = [row for row in found["rows"] if all(row.get(k) == v for k, v in where.items())]
     rows = [[cell(f, h, row) for f, h in columns.items()] for row in chosen]
-    display(HTML(html_table(list(columns.values()), rows)))
+    display.show_cells(list(columns.values()), rows)
     machine = ", ".join(f"{value} {name}" if name in ("cores", "threads") else f"{name} {value}"
                         for name, value in found["machine"].items())  # fmt: skip
     made = f"Made by `{found['made_by']}`." if "made_by" in found else ""
-    display(Markdown(f"Measured on: {machine}. {made}"))
+    display.say(f"Measured on: {machine}. {made}")
 
 
 def show_throughput(name: str, **where: Any) -> None:
@@ -299,19 +273,17 @@ def show_throughput(name: str, **where: Any) -> None:
         return
     rows = [row for row in found["rows"] if all(row.get(k) == v for k, v in where.items())]
     if not rows or not all(row.keys() >= _THROUGHPUT for row in rows):
-        return say_unmeasured()
+        return display.say_unmeasured()
     machine = found["machine"]
     caption = (
         f"Training steps a second of all runs together. {machine.get('device', 'Device unknown')}, "
         f"{machine.get('cores', 'unknown')} cores. Made by `{found.get('made_by', '')}`."
     )
-    show(plots.throughput(rows), caption=caption)
+    display.show(plots.throughput(rows), caption=caption)
 
 
 def benchmark(name: str) -> dict | None:
     """What a benchmark wrote; None, which is displayed, for no file or one that is not of it."""
-    from IPython.display import Markdown, display
-
     path = results.shipped_path(name).with_suffix(".json")
     why = "is not here"
     if path.is_file():
@@ -323,8 +295,8 @@ def benchmark(name: str) -> dict | None:
                 return found
         except (ValueError, KeyError, TypeError):  # it holds no JSON, or something else
             pass
-    display(Markdown(
+    display.say(
         f"*Not measured yet: `book/results/{path.name}` {why}. A script in `benchmarks/` "
         "writes it.*"
-    ))  # fmt: skip
+    )
     return None

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 
-from lrsc.plots.frame import SMALL, TEXT, WIDTH, legend_above, new_figure, say_empty
+from lrsc.plots.frame import SMALL, TEXT, WIDTH, bare, legend_above, new_figure, picture, say_empty
 from lrsc.plots.words import name_of
 
 COLUMNS = 4  # samples side by side
@@ -40,15 +40,13 @@ def gallery(found: xr.Dataset, methods: Sequence[str] = ("integrated_gradients",
     names = list(found.attrs.get("class_names", []))
     labels = found["label"].values[found["shown"].values]
     for axes in panels.flat:
-        axes.set_xticks([])
-        axes.set_yticks([])
-        axes.spines[:].set_visible(False)
+        bare(axes)
     for i in range(count):
         block, column = divmod(i, COLUMNS)
         for k, (kind, group) in enumerate(rows):
             axes = panels[block * len(rows) + k, column]
             if kind == "image":
-                axes.imshow(_image(found["image"].values[i]))
+                axes.imshow(picture(found["image"].values[i]))
                 _outline(axes, found, i)
                 text = names[labels[i]] if names else str(labels[i])
                 axes.set_title(str(text), fontsize=SMALL, pad=3)
@@ -111,11 +109,6 @@ def _row_name(kind: str, group: str, found: xr.Dataset, several: bool) -> str:
     short = {"integrated_gradients": "IG", "deeplift": "DeepLIFT"}[kind]
     text = f"LR {found.attrs[group]:g}"
     return f"{short}\n{text}" if several else text
-
-
-def _image(x: np.ndarray) -> np.ndarray:
-    picture = np.moveaxis(x, 0, -1)
-    return picture.repeat(3, axis=-1) if picture.shape[-1] == 1 else picture
 
 
 def _outline(axes, found: xr.Dataset, i: int) -> None:

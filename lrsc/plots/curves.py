@@ -9,9 +9,22 @@ import xarray as xr
 
 from lrsc import errors
 from lrsc.plots.frame import SMALL, TEXT, legend_above, lr_axis, new_figure, say_empty
-from lrsc.plots.words import MAIN, axis_name, by_lr, check, is_percent, pair, range_of, style, trend
+from lrsc.plots.words import (
+    MAIN,
+    axis_name,
+    by_lr,
+    check,
+    heading,
+    is_percent,
+    mean_and_sd,
+    pair,
+    range_of,
+    style,
+    trend,
+)  # fmt: skip
 
 AS_WIDE = 50  # characters of a title that a panel has room for
+_ORDER_MARKERS = "osD^v"
 
 
 def normalised_curves(ds: xr.Dataset, variables: Sequence[str] = MAIN):
@@ -40,14 +53,8 @@ def normalised_curves(ds: xr.Dataset, variables: Sequence[str] = MAIN):
     axes.set_yticks([0, 0.5, 1])
     if len(np.unique(ds["lr"].values)) == 1:
         axes.set_ylim(0, 1)
-        axes.text(
-            0.5,
-            0.85,
-            f"one {axis_name(ds)}: no curve to scale",
-            ha="center",
-            fontsize=SMALL,
-            transform=axes.transAxes,
-        )
+        axes.text(0.5, 0.85, f"one {axis_name(ds)}: no curve to scale", ha="center",
+                  fontsize=SMALL, transform=axes.transAxes)  # fmt: skip
     lr_axis(axes, ds)
     _mark_failed(axes, ds, variables)
     legend_above(figure)
@@ -74,8 +81,7 @@ def plain_curves(
     figure, panels = new_figure(len(variables), 1.75)
     collapsed = ds["status"].values == "collapsed"
     for axes, name in zip(panels, variables, strict=True):
-        label, colour, _ = style(ds, name)
-        scale = 100 if is_percent(name) else 1
+        colour, scale = style(ds, name)[1], 100 if is_percent(name) else 1
         lrs, mean, sd = by_lr(ds, name)
         mean, sd, values = scale * mean, scale * sd, scale * ds[name].values
         if reference and name in reference:
@@ -87,7 +93,7 @@ def plain_curves(
         axes.plot(
             ds["lr"].values[collapsed], values[collapsed], "o", ms=10, mfc="none", mec="black"
         )
-        title = textwrap.fill(f"{label} (%)" if scale == 100 else label, AS_WIDE)
+        title = textwrap.fill(heading(name, ds), AS_WIDE)
         axes.set_title(title, fontsize=TEXT, loc="left")
         axes.margins(y=0.15)
         if not np.isfinite(values).any():
@@ -125,7 +131,7 @@ def pruning_curves(ds: xr.Dataset, method: str = "column"):
         rows = curves[(ds["lr"].values == lr) & drawn]
         if not len(rows):
             continue
-        mean, sd = rows.mean(axis=0), rows.std(axis=0, ddof=1) if len(rows) > 1 else 0
+        mean, sd = mean_and_sd(rows)
         axes.plot(kappas, mean, color=colour, marker=".", lw=1.6)
         axes.fill_between(kappas, mean - sd, mean + sd, color=colour, alpha=0.15, lw=0)
     axes.set_ylabel("unbiased accuracy (%)", fontsize=TEXT)
@@ -147,6 +153,42 @@ def pruning_curves(ds: xr.Dataset, method: str = "column"):
     return figure
 
 
+def orders(ds: xr.Dataset, name: str):
+    """A (q, kappa)-compressibility against LR: a panel an order q, a line a share kept kappa.
+
+    ``ds``: long form of one data set and model, ``name``: a variable with the dimensions run, q
+    and kept. Lines are means over seeds, bands one standard deviation. Raises ValueError as
+    `normalised_curves`. Source: figure 26.
+    """
+    check(ds, (name,))
+    from matplotlib import colormaps
+
+    qs, shares = ds["q"].values, ds["kept"].values
+    figure, panels = new_figure(len(qs), 2.1)
+    colours = colormaps["viridis"](np.linspace(0, 0.8, len(shares)))
+    said = []
+    for axes, q in zip(panels, qs, strict=True):
+        for share, colour, marker in zip(shares, colours, _ORDER_MARKERS, strict=False):
+            lrs, mean, sd = by_lr(ds.sel(q=q, kept=share), name)
+            axes.plot(lrs, mean, color=colour, marker=marker, label=rf"$\kappa$ = {share:g}")
+            axes.fill_between(lrs, mean - sd, mean + sd, color=colour, alpha=0.18, lw=0)
+            known = mean[np.isfinite(mean)]
+            if len(known):
+                said.append(f"q = {q:g}, kappa = {share:g}: {known[0]:.3f} at the lowest, "
+                            f"{known[-1]:.3f} at the highest learning rate.")  # fmt: skip
+        axes.set_title(f"q = {q:g}", fontsize=TEXT, loc="left")
+        if not np.isfinite(ds[name].sel(q=q).values).any():
+            say_empty(axes)
+        lr_axis(axes, ds, labelled=axes is panels[-1])
+    legend_above(figure, panels[0], ncols=4, columnspacing=1.0, handletextpad=0.4)
+    figure.supylabel("compressibility", fontsize=TEXT)
+    figure.set_label(
+        f"{len(qs)} stacked line plots over the learning rate (log axis), {pair(ds)}: "
+        f"{name.replace('_', ' ')}, one line for each share of entries kept. " + " ".join(said)
+    )
+    return figure
+
+
 def _without_value(ds: xr.Dataset, variables: Sequence[str]) -> np.ndarray:
     return ~np.isfinite(np.stack([ds[name].values for name in variables])).all(axis=0)
 
@@ -160,17 +202,9 @@ def _mark_failed(axes, ds: xr.Dataset, variables: Sequence[str]) -> None:
         left, right = np.log(axes.get_xlim())
         spread = lr * np.exp(steps * (right - left))
         axes.plot(
-            spread,
-            np.full(count, 0.0),
-            "x",
-            color="black",
-            ms=7,
-            mew=1.8,
-            clip_on=False,
-            zorder=5,
-            transform=axes.get_xaxis_transform(),
-            label="_failed",
-        )
+            spread, np.zeros(count), "x", color="black", ms=7, mew=1.8, clip_on=False, zorder=5,
+            transform=axes.get_xaxis_transform(), label="_failed",
+        )  # fmt: skip
     if len(failed) and len(variables) > 1:
         axes.plot([], [], "x", color="black", label=_failed_label(ds, variables))
 

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from lrsc.plots.frame import SMALL, legend_above, new_figure
-from lrsc.plots.words import MAIN, by_lr, check, ends, is_percent, name_of, number, style
+from lrsc.plots.words import MAIN, by_lr, check, ends, is_percent, names_of, number, style
 
 HIGH = 0.42  # inches of a row
 RISES, FALLS = "#0072B2", "#D55E00"
@@ -35,8 +35,7 @@ def finding(rows: Sequence[xr.Dataset], variables: Sequence[str] = MAIN):
         axes.margins(x=0.12)
         axes.locator_params(axis="x", nbins=3)
         axes.set_yticks(-np.arange(len(rows)), [])
-    labels = ["\n".join(name_of(str(row[n].values[0])) for n in ("dataset", "model"))
-              for row in rows]  # fmt: skip
+    labels = ["\n".join(names_of(row)) for row in rows]
     panels[0].set_yticks(-np.arange(len(rows)), labels, fontsize=SMALL)
     _legend(figure)
     figure.set_label(
@@ -89,5 +88,4 @@ def _said(row: xr.Dataset, variables: Sequence[str]) -> str:
         else:
             (_, first), (_, last) = found
             parts.append(f"{label} {number(name, first)} to {number(name, last)}")
-    which = ", ".join(name_of(str(row[n].values[0])) for n in ("dataset", "model"))
-    return f"{which}: {', '.join(parts)}."
+    return f"{', '.join(names_of(row))}: {', '.join(parts)}."

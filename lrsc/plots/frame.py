@@ -54,6 +54,22 @@ def legend_above(figure, axes=None, handles=None, ncols: int = 1, **spacing: flo
     )  # fmt: skip
 
 
+def bare(axes) -> None:
+    """Without ticks and frame, for a picture."""
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+
+
+def picture(x: np.ndarray) -> np.ndarray:
+    """C x H x W, bytes or floats of any range, as an array that imshow takes."""
+    x = np.moveaxis(x, 0, -1)
+    if x.dtype != np.uint8:
+        low, high = min(x.min(), 0.0), max(x.max(), 1.0)
+        x = (x - low) / (high - low)
+    return x.repeat(3, axis=-1) if x.shape[-1] == 1 else x
+
+
 def say_empty(axes, text: str = "no run has a value") -> None:
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", fontsize=TEXT)
     axes.set_yticks([])

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from lrsc.plots.frame import SMALL, TEXT, WIDTH
+from lrsc.plots.frame import SMALL, TEXT, WIDTH, bare, picture
 from lrsc.plots.words import REGIONS
 
 
@@ -67,11 +67,9 @@ def _image_rows(split, marks: Sequence[str], chosen: dict, n: int):
         block.suptitle(heading, fontsize=TEXT, ha="left", x=0.01)
         panels = block.subplots(1, n, squeeze=False)[0]
         for axes in panels:
-            axes.spines[:].set_visible(False)
-            axes.set_xticks([])
-            axes.set_yticks([])
+            bare(axes)
         for axes, i in zip(panels, index, strict=False):
-            axes.imshow(_picture(split.x[i]))
+            axes.imshow(picture(split.x[i].cpu().numpy()))
             axes.set_xlabel(marks[i], fontsize=SMALL, labelpad=2)
     return figure
 
@@ -80,15 +78,6 @@ def _heading(split, kind: str, index) -> str:
     if not len(index):
         return f"{kind}: no sample"
     return f"{kind} (class)" if split.bias is None else f"{kind} (class / bias)"
-
-
-def _picture(x) -> np.ndarray:
-    """C x H x W, bytes or floats of any range, as an array that imshow takes."""
-    picture = np.moveaxis(x.cpu().numpy(), 0, -1)
-    if picture.dtype != np.uint8:
-        low, high = min(picture.min(), 0.0), max(picture.max(), 1.0)
-        picture = (picture - low) / (high - low)
-    return picture.repeat(3, axis=-1) if picture.shape[-1] == 1 else picture
 
 
 def _bit_rows(split, marks: Sequence[str], chosen: dict, n: int):

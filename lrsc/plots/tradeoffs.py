@@ -4,7 +4,16 @@ import numpy as np
 import xarray as xr
 
 from lrsc.plots.frame import SMALL, TEXT, legend_above, new_figure, say_empty
-from lrsc.plots.words import check, hyperparameter, interventions_of, is_percent, pair, style
+from lrsc.plots.words import (
+    check,
+    heading,
+    hyperparameter,
+    interventions_of,
+    is_percent,
+    mean_and_sd,
+    pair,
+    style,
+)  # fmt: skip
 
 
 def tradeoff(ds: xr.Dataset, x: str = "prunability", y: str = "unbiased_accuracy"):
@@ -38,7 +47,7 @@ def tradeoff(ds: xr.Dataset, x: str = "prunability", y: str = "unbiased_accuracy
     axes.margins(0.12)
     _label_ends(axes, ends)
     for name, which in ((x, axes.set_xlabel), (y, axes.set_ylabel)):
-        which(style(ds, name)[0] + (" (%)" if is_percent(name) else ""), fontsize=TEXT)
+        which(heading(name, ds), fontsize=TEXT)
     if said:
         legend_above(figure, ncols=2, columnspacing=1.0)
     else:
@@ -56,9 +65,8 @@ def _by_value(row: xr.Dataset, names) -> tuple[np.ndarray, np.ndarray, np.ndarra
     known = np.isfinite(measures).all(axis=0)
     values = np.unique(row["value"].values[known])
     groups = [measures[:, known & (row["value"].values == v)] for v in values]
-    mean = np.array([g.mean(axis=1) for g in groups]).reshape(-1, 2).T
-    sd = np.array([g.std(axis=1, ddof=1) if g.shape[1] > 1 else [0, 0] for g in groups])
-    return values, mean, sd.reshape(-1, 2).T
+    both = np.array([mean_and_sd(group.T) for group in groups]).reshape(-1, 2, 2)
+    return values, *both.transpose(1, 2, 0)
 
 
 def _label_ends(axes, ends) -> None:

@@ -134,10 +134,21 @@ def name_of(name: str) -> str:
     return NAMES.get(name, name)
 
 
+def names_of(ds: xr.Dataset) -> tuple[str, str]:
+    """Data set and model of the first run, as they are called in text."""
+    return name_of(str(ds["dataset"].values[0])), name_of(str(ds["model"].values[0]))
+
+
 def style(ds: xr.Dataset, name: str) -> tuple[str, str, str]:
     """Label, colour and marker of a variable; one without its own takes its ``long_name``."""
     label = str(ds[name].attrs.get("long_name", name.replace("_", " "))) if name in ds else name
     return STYLES.get(name, (label, "#000000", "o"))
+
+
+def heading(name: str, ds: xr.Dataset | None = None) -> str:
+    """Label of a variable for a table or an axis, with its unit where that is percent."""
+    label = style(xr.Dataset() if ds is None else ds, name)[0]
+    return f"{label} (%)" if is_percent(name) else label
 
 
 def is_percent(name: str) -> bool:
@@ -152,10 +163,16 @@ def by_lr(ds: xr.Dataset, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray
     """
     values, lr = ds[name].values, ds["lr"].values
     lrs = np.unique(lr)
-    groups = [values[(lr == each) & np.isfinite(values)] for each in lrs]
-    mean = np.array([group.mean() if len(group) else np.nan for group in groups])
-    sd = np.array([group.std(ddof=1) if len(group) > 1 else 0.0 for group in groups])
-    return lrs, mean, sd
+    groups = [mean_and_sd(values[(lr == each) & np.isfinite(values)]) for each in lrs]
+    return lrs, np.array([mean for mean, _ in groups]), np.array([sd for _, sd in groups])
+
+
+def mean_and_sd(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation over the first axis, the seeds; of one value 0, of none NaN."""
+    if not len(values):
+        return np.full(values.shape[1:], np.nan), np.zeros(values.shape[1:])
+    sd = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1:])
+    return values.mean(axis=0), sd
 
 
 def ends(ds: xr.Dataset, name: str) -> tuple[tuple[float, float], tuple[float, float]] | None:

@@ -16,6 +16,7 @@ from lrsc.bookbuild.contents import Contents
 
 PAGE = Path("notebooks/live.ipynb")
 OTHER = Path("book/deep/more.ipynb")
+KERNEL = {"kernelspec": {"name": "python3", "display_name": "P", "language": "python"}}
 
 
 def png(size=(500, 330)) -> str:
@@ -44,7 +45,7 @@ def write(folder: Path, page: Path, *cells) -> None:
             new = nbformat.v4.new_code_cell("x", id=f"cell-{i}", outputs=cell)
             made_cells.append(new)
     (folder / page).parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(nbformat.v4.new_notebook(cells=made_cells), folder / page)
+    nbformat.write(nbformat.v4.new_notebook(cells=made_cells, metadata=KERNEL), folder / page)
 
 
 def outputs(folder: Path, page: Path) -> list[str]:
@@ -141,12 +142,14 @@ def test_a_page_gets_its_command_and_the_files_that_it_names(tmp_path):
     assert len((stage / "book/downloads/good.csv").read_text().splitlines()) == 3
 
 
-def test_the_command_has_the_parameters_as_executed():
+def test_the_command_has_the_parameters_as_executed(tmp_path):
     source = 'profile = "none"  # size\nlrs = None  # rates\nmodel = "fcn"  # model'
     cell = nbformat.v4.new_code_cell(source, metadata={"tags": ["parameters"]})
-    given = {"papermill": {"parameters": {"profile": "quick", "lrs": [0.1, 0.2]}}}
+    given = KERNEL | {"papermill": {"parameters": {"profile": "quick", "lrs": [0.1, 0.2]}}}
     notebook = nbformat.v4.new_notebook(cells=[cell], metadata=given)
-    assert sections.command(notebook, PAGE).split() == [
+    (tmp_path / PAGE).parent.mkdir()
+    nbformat.write(notebook, tmp_path / PAGE)
+    assert sections.command(tmp_path, PAGE).split() == [
         "papermill", "notebooks/live.ipynb", "_build/live.ipynb", "\\", "-p", "profile", "quick",
         "-p", "lrs", "'[0.1,", "0.2]'", "-p", "model", "fcn",
     ]  # fmt: skip
@@ -160,7 +163,6 @@ def test_times_come_from_what_papermill_noted(tmp_path):
     said = {"papermill": {"duration": 4.5, "start_time": "2026-01-02T03:04:05.6"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=said), tmp_path / "a.ipynb")
     nbformat.write(nbformat.v4.new_notebook(), tmp_path / "b.ipynb")
-    found = made.timings(tmp_path, [Path("a.ipynb"), Path("b.ipynb")])
-    text = made.page(found)
+    text = made.page(tmp_path, [Path("a.ipynb"), Path("b.ipynb")])
     assert "| [a](../a.ipynb) | 4.5 | 3 | `slow-one` (3.2) | 2026-01-02 03:04 |" in text
     assert "| [b](../b.ipynb) | – | 0 | – | – |" in text and "took 4 s" in text

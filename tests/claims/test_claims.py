@@ -20,7 +20,7 @@ def pretend(monkeypatch, change=lambda found: found, **options):
             raise ValueError("nothing is measured")
         return change(experiment(**options))
 
-    monkeypatch.setattr(experiments, "open_experiment", opened)
+    monkeypatch.setattr("lrsc.experiments.open.open_experiment", opened)
     monkeypatch.setattr(settings, "shipped", dict)
     return {c["id"]: c for c in claims.verdicts()}
 
@@ -77,7 +77,7 @@ def test_prunability_has_a_verdict_in_each_of_the_statistics(monkeypatch):
         sign = -1 if statistics == "running" else 1
         return found.assign(prunability=sign * found["prunability"])
 
-    monkeypatch.setattr(experiments, "open_experiment", opened)
+    monkeypatch.setattr("lrsc.experiments.open.open_experiment", opened)
     monkeypatch.setattr(settings, "shipped", dict)
     found = {c["id"]: c for c in claims.verdicts()}["C2"]
     apart = {mode: each["verdict"] for mode, each in found["by_statistics"].items()}

@@ -265,7 +265,7 @@ def test_norm_spread_is_shown_of_shipped_runs_that_have_one(tmp_path, monkeypatc
     other["filter_norm_spread"] = "run", [0.1, np.nan]
     results.save(ds.drop_vars(list(ds.data_vars)).assign(other), tmp_path / "compressibility.nc")
     shown = []
-    monkeypatch.setattr("lrsc.pages.studies.show", lambda figure, caption: shown.append(figure))
+    monkeypatch.setattr("lrsc.pages.display.show", lambda figure, caption: shown.append(figure))
     pages.show_norm_spread("fcn")
     assert "Parity, 1 runs: spread 0.1 to 0.1" in shown[0].get_label()
 
@@ -290,7 +290,7 @@ def test_pruning_criteria_are_ratios_to_the_unpruned_accuracy(tmp_path, monkeypa
     results.save(found, path)
     figures = []
     monkeypatch.setattr("IPython.display.HTML", shown.append)
-    monkeypatch.setattr("lrsc.pages.studies.show", lambda f, caption: figures.append(f))
+    monkeypatch.setattr("lrsc.pages.display.show", lambda f, caption: figures.append(f))
     pages.show_pruning_criteria()
     assert re.search(r"filters.*0\.50.*0\.75.*kernels.*0\.25", shown[0], re.DOTALL)
     assert "LR 0.015, torch" in shown[0] and "LR 0.15, torch" not in shown[0]
