@@ -102,7 +102,7 @@ def run(
     check_names("engine", [engine], ENGINES)
     arguments.device(device)
     if isinstance(what, str):
-        configs = experiments.configs(what, profile or "quick")
+        configs = experiments.configs(what, "quick" if profile is None else profile)
     elif profile is not None:
         raise ValueError(f"profile={profile!r} is of an experiment's name, RunConfigs have one")
     else:

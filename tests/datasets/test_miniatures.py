@@ -148,7 +148,7 @@ def test_masks_come_with_the_miniature_and_fit_the_images(tmp_path):
 @pytest.mark.parametrize("name", miniatures.SETS)
 def test_the_same_seed_gives_the_same_bytes_in_any_process(tmp_path, name):
     n = 100 if name == "cifar100" else 20
-    script = "import sys; from pathlib import Path; from lrsc.datasets import miniatures; "
+    script = "import sys; from pathlib import Path; from lrsc.datasets.standins import miniatures; "
     script += f"miniatures.make({name!r}, Path(sys.argv[1]), n={n}, seed=3)"
     one, two, other = (tmp_path / part for part in ("one", "two", "other"))
     if name in ("celeba", "imagenet"):  # a process takes seconds to start

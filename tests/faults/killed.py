@@ -280,10 +280,10 @@ def _small_book(folder: Path) -> Path:
 
 def _build(root: Path, output: Path, pages: bool) -> subprocess.Popen:
     code = (
-        "import sys; from lrsc import book, results\n"
-        "results.results_root = lambda root=None: results.Path(sys.argv[2]) / 'none'\n"
-        "if sys.argv[3] == 'False': book.html.make = lambda *a: None\n"
-        "book.build(root=sys.argv[1], output=sys.argv[2])"
+        "import sys; from pathlib import Path; from lrsc import bookbuild, results\n"
+        "results.path.default_root = lambda: Path(sys.argv[2]) / 'none'\n"
+        "if sys.argv[3] == 'False': bookbuild.html.make = lambda *a: None\n"
+        "bookbuild.build(root=sys.argv[1], output=sys.argv[2])"
     )
     with open(root.parent / "build.txt", "a") as log:
         command = [sys.executable, "-c", code, str(root), str(output), str(pages)]

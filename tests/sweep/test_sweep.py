@@ -149,7 +149,6 @@ def test_a_list_of_runs_takes_no_profile():
 SCRIPT = """
 import sys, torch
 torch.set_num_threads(1)
-from lrsc.runs import identify, load_checkpoint
 from lrsc import RunConfig, TrainConfig, sweep
 data = {"n_train": 500, "n_noise": 5, "n_core": 3}
 runs = [RunConfig("parity", "fcn", TrainConfig(lr=0.3, max_epochs=3), s, data=data)
@@ -300,13 +299,12 @@ def test_an_unknown_engine_is_refused_before_any_work(tmp_path, calls):
 GROUP = """
 import sys, torch
 torch.set_num_threads(2)
-from lrsc.runs import identify, load_checkpoint
 from lrsc import RunConfig, TrainConfig, sweep
 data = {"n_train": 500, "n_noise": 5, "n_core": 3}
 runs = [RunConfig("parity", "fcn", TrainConfig(lr=1e-3, max_epochs=n, stop_at_accuracy=None), s,
                   data=data)
         for n in (2, 4000) for s in range(3)]
-from lrsc.training import checkpoint, loop
+loop = __import__("importlib").import_module("lrsc.training.fit")
 job = loop._job
 loop._job = lambda *a: __import__("dataclasses").replace(job(*a), checkpoint_seconds=0.05)
 print(sweep.run(runs, root=sys.argv[1], on_result=lambda *a: print("one", flush=True)))
