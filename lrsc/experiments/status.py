@@ -21,29 +21,40 @@ from lrsc.results import locks
 def known_runs(root: str | Path | None = None) -> xr.Dataset | None:
     """Epochs of all runs that are done, local or shipped, in long form; None if there are none."""
     found = all_runs(root)
-    keys = ["dataset", "model", "data", "lr", "epochs", "train_seconds"]
+    keys = ["dataset", "model", "data", "hyperparameter", "status", "lr", "epochs", "train_seconds"]
     return xr.concat([f.reset_coords()[keys] for f in found], "run") if found else None
 
 
 def estimate_epochs(config: RunConfig, known: xr.Dataset | None) -> float:
-    """Epochs a run is likely to need: those of the done run nearest in LR, else its cap.
+    """Epochs a run is likely to need, by the done runs of the two nearest LRs; else its cap.
 
-    Of runs on as much and the same data, where there are some.
+    On a line through their means, in logarithms of both. Of runs on as much and the same data, and
+    of the same hyperparameter, where there are some.
     """
     if known is not None:
         chosen = _alike(config, known)
-        epochs, lr = chosen["epochs"].values, chosen["lr"].values
-        if len(epochs):
-            nearest = np.abs(np.log(lr / config.train.lr)).argmin()
-            return float(min(epochs[nearest], config.train.max_epochs))
+        lr, epochs = np.log(chosen["lr"].values), np.log(np.maximum(chosen["epochs"].values, 1))
+        asked, lrs = math.log(config.train.lr), np.unique(lr)
+        if len(lrs):
+            near = lrs[np.abs(lrs - asked).argsort()][:2]
+            means = [epochs[lr == each].mean() for each in near]
+            slope = (means[1] - means[0]) / (near[1] - near[0]) if len(near) > 1 else 0.0
+            found = math.exp(means[0] + slope * (asked - near[0]))
+            return float(min(max(found, 1.0), config.train.max_epochs))
     return float(config.train.max_epochs) if math.isfinite(config.train.max_epochs) else 0.0
 
 
 def _alike(config: RunConfig, known: xr.Dataset) -> xr.Dataset:
-    """Runs of a run's data set and model; of those only the ones with its data options, if any."""
-    same = (known["dataset"] == config.dataset) & (known["model"] == config.model)
-    alike = same & (known["data"] == results.options_text(config.data))
-    return known.isel(run=(alike if alike.any() else same).values)
+    """Runs of a run's data set and model, of its data and hyperparameter where there are some."""
+    chosen = (known["dataset"] == config.dataset) & (known["model"] == config.model)
+    chosen &= known["status"] != "diverged"
+    for narrower in (
+        known["data"] == results.options_text(config.data),
+        known["hyperparameter"] == results.intervention(config),
+    ):
+        if bool((chosen & narrower).any()):
+            chosen &= narrower
+    return known.isel(run=chosen.values)
 
 
 def expected_seconds(config: RunConfig, known: xr.Dataset | None) -> float:

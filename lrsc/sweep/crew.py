@@ -281,7 +281,10 @@ class _Costs:
         """What a run that has ended took is what the others of its row are expected to take."""
         trained, whole = found.attrs["train_seconds"], found.attrs["wall_seconds"]
         expected = self.expected.get(found.attrs["config"], math.nan)
-        _log.info("  took %.0f s, expected %.0f s", whole, expected)
+        _log.info(
+            "  took %.0f s, expected %.0f s; its measures %.1f s, expected %.1f s",
+            whole, expected, whole - trained, self.measured[self.key][1],
+        )  # fmt: skip
         if trained < whole and found["steps"] > 0:  # not one that went on from a checkpoint
             step = trained / float(found["steps"])
             self.measured[self.key] = (step, whole - trained, self.operations)

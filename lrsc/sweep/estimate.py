@@ -9,6 +9,7 @@ from lrsc import datasets, experiments, measures
 from lrsc.config import RunConfig
 from lrsc.experiments.status import is_done, shipped_ids
 from lrsc.runs import identify, load
+from lrsc.training import PROBES, Probe, fixed_loss_ratio
 from lrsc.training import step_seconds as seconds_of_a_step
 
 
@@ -76,5 +77,18 @@ def step_seconds(
     """Median seconds of a training step of so many runs side by side, as far as they go so."""
     few = dataclasses.replace(dataset, train=measures.fixed_samples(dataset.train, 2000))
     return seconds_of_a_step(
-        config.model, few, config.train, runs, dict(config.model_options), device
-    )
+        config.model, few, config.train, runs, dict(config.model_options), device,
+        *probes_of(config, few),
+    )  # fmt: skip
+
+
+def probes_of(
+    config: RunConfig, dataset: datasets.BiasedDataset
+) -> tuple[dict[str, Probe], dict[str, int]]:
+    """What a sweep records along a run's training, and the iterations between two calls."""
+    every = experiments.recording(config)
+    probes: dict[str, Probe] = {name: PROBES[name](dataset) for name in every}
+    if dataset.train.bias is not None:
+        probes["loss_ratio_fixed"] = fixed_loss_ratio(dataset)
+        every["loss_ratio_fixed"] = 200
+    return probes, every

@@ -21,17 +21,14 @@ from lrsc.measures.result import prune_samples, result_each
 from lrsc.results import locks
 from lrsc.runs import identify, load
 from lrsc.sweep import dask
-from lrsc.sweep.estimate import expected_steps
+from lrsc.sweep.estimate import expected_steps, probes_of
 from lrsc.training import (
     ENGINES,
-    PROBES,
-    Probe,
     Request,
     Trained,
     arguments,
     distributed,
     fit_each,
-    fixed_loss_ratio,
 )
 from lrsc.training.checkpoint import Refused
 from lrsc.training.progress import Progress
@@ -198,12 +195,7 @@ class _Sweep:
         """All runs of a group."""
         first = next(iter(group.values()))
         dataset = load(first, self.data_root)
-        recording = experiments.recording(first)
-        probes: dict[str, Probe] = {name: PROBES[name](dataset) for name in recording}
-        every = dict(recording)
-        if dataset.train.bias is not None:
-            probes["loss_ratio_fixed"] = fixed_loss_ratio(dataset)
-            every["loss_ratio_fixed"] = 200
+        probes, every = probes_of(first, dataset)
         try:
             fit_each(
                 first.model, dataset, [config.train for config in group.values()],

@@ -190,16 +190,23 @@ def step_seconds(
     runs: int = 1,
     model_options: Mapping | None = None,
     device: torch.device | str | None = None,
+    probes: Mapping[str, Probe] | None = None,
+    probe_every: int | Mapping[str, int] = 200,
 ) -> float:
     """Seconds of a step of one lane's runs, `runs` in all: median of three times half an epoch.
 
-    Of more runs than are tried, PROBED, the time is that of these for each so many.
+    Of more runs than are tried, PROBED, the time is that of these for each so many. Probes add what
+    a call of each takes, over the iterations between two calls.
     """
     usual, ends = TrainConfig(), ("max_steps", "stop_at_accuracy", "stop_at_loss")
     schedule = ("schedule", "step_at", "step_factor", "switch_at", "switch_lr", "warmup", "decay")
     plain = {name: getattr(usual, name) for name in schedule} | dict.fromkeys(ends)
     config = dataclasses.replace(config, **plain)
-    job = _job(model, dataset, [config], model_options or {}, {}, 200, None, None, device)
+    job = _job(
+        model, dataset, [config], model_options or {}, probes or {}, probe_every, None, None, device
+    )
+    every = dict(job.every)
+    job.every.clear()  # without probes first
     plan = choose.plan(job, [config] * min(runs, PROBED))
     threads = torch.get_num_threads()
     if plan.single:
@@ -209,19 +216,24 @@ def step_seconds(
         for seed in range(plan.width):
             with seeded(seed, job.device):
                 group.append(Run(job, Request(config, seed)))
-        n = max(1, job.epoch // 2)
+        half = max(1, job.epoch // 2)
 
-        def timed() -> float:
+        def timed(n: int) -> float:
             started = time.perf_counter()
             logits, _ = made.advance(group, n, lambda done: False)
             logits.sum().item()  # waits for the device
             for run in group:
-                run.done = (run.done + n) % (2 * n)
-            return time.perf_counter() - started
+                run.done = (run.done + n) % half
+            return (time.perf_counter() - started) / n
 
         with models.matmul_precision(config.precision, job.device):
-            timed()  # graphs are captured, memory is taken
-            together = statistics.median(timed() for _ in range(3)) / n
+            timed(half)  # graphs are captured, memory is taken
+            step = together = statistics.median(timed(half) for _ in range(3))
+            for name, between in every.items():
+                job.every.clear()
+                job.every[name] = 1
+                timed(1)
+                together += max(0.0, timed(1) - step) / between
         beside = plan.width * plan.lanes
         return together * max(1.0, min(runs, choose.MOST) / beside if beside >= PROBED else 1.0)
     finally:
