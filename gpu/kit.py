@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-MISSING = ("h5netcdf", "pytorch-optimizer", "captum", "platformdirs")
+MISSING = ("h5netcdf", "pytorch-optimizer", "captum", "platformdirs", "filelock")
 MOST = 45 * 2**20
 HERE = Path(__file__).parent
 KIT = HERE / "kit"

@@ -159,11 +159,15 @@ def is_locked(path: Path) -> bool:
 
     Nothing is written: the folder may be another user's.
     """
-    import filelock
-
+    try:
+        import fcntl
+    except ImportError:  # not on this system: nobody can tell
+        return False
     try:
         with path.open("rb") as file:
-            return not filelock.lock_descriptor(file.fileno(), blocking=False)
+            # a shared lock: two that only look do not take one another for a holder
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
     except FileNotFoundError:
         return False
     except OSError:

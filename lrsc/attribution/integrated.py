@@ -51,7 +51,7 @@ def path_integral(
     batch: int | None = None,
     baseline: Tensor | None = None,
 ) -> Tensor:
-    """`integrated_gradients` of labels known to be right: asks for no value of the device."""
+    """`integrated_gradients` of labels known to be right: these are not looked at."""
     from captum.attr import IntegratedGradients
 
     batch = batch or _batch(x)

@@ -32,12 +32,14 @@ def maps(model: nn.Module, x: Tensor, y: Tensor, method: str, **options: object)
     given = ({"abs": False} if "abs" in of_call else {}) | options
     with torch.inference_mode(False), torch.enable_grad(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Setting .*hooks")  # on the copy
-        net, given = copy.deepcopy((model, given))  # together, as options may be layers
-        given |= {"target": y.clone()} if "target" in of_call else {}
         try:
+            net, given = copy.deepcopy((model, given))  # together, as options may be layers
+            given |= {"target": y.clone()} if "target" in of_call else {}
             made = kind(net.eval(), **{k: v for k, v in given.items() if k in of_class})
             at = x.detach().clone().requires_grad_()
             found = made.attribute(at, **{k: v for k, v in given.items() if k not in of_class})
+        except (MemoryError, torch.OutOfMemoryError):
+            raise
         except Exception as error:
             raise ValueError(f"captum's {method} refuses this: {error}") from error
     if not isinstance(found, Tensor) or found.shape != x.shape:

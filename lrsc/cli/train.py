@@ -191,7 +191,7 @@ def _print_estimate(rows: list[dict]) -> None:
         for r in rows
     ]  # fmt: skip
     print(table(columns, lines))
-    print("expected: epochs of the done run nearest in LR, else the cap; at most: all at the cap")
+    print("expected: epochs by done runs of the nearest LRs, else the cap; at most: all at the cap")
 
 
 def _measure(args) -> None:

@@ -94,7 +94,7 @@ class Split:
     def loaded(self, most: int = 2**29) -> "Split":
         """With its images in memory, where they lie on disk and take so many bytes at most.
 
-        For samples that are looked at many times: processes that decode are started once.
+        For samples that are looked at many times: they are decoded once.
         """
         if not isinstance(self.x, Images) or math.prod(self.x.shape) > most:
             return self

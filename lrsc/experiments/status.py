@@ -36,10 +36,13 @@ def estimate_epochs(config: RunConfig, known: xr.Dataset | None) -> float:
         lr, epochs = np.log(chosen["lr"].values), np.log(np.maximum(chosen["epochs"].values, 1))
         asked, lrs = math.log(config.train.lr), np.unique(lr)
         if len(lrs):
-            near = lrs[np.abs(lrs - asked).argsort()][:2]
-            means = [epochs[lr == each].mean() for each in near]
-            slope = (means[1] - means[0]) / (near[1] - near[0]) if len(near) > 1 else 0.0
-            found = math.exp(means[0] + slope * (asked - near[0]))
+            near = lrs[np.abs(lrs - asked).argsort()]
+            first = epochs[lr == near[0]].mean()
+            apart = near[np.abs(near - near[0]) > 0.1]  # LRs that are nearly one have no slope
+            rise = (epochs[lr == apart[0]].mean() - first) if len(apart) else 0.0
+            slope = np.clip(rise / (apart[0] - near[0]), -2, 2) if len(apart) else 0.0
+            away = np.clip(asked - near[0], -math.log(10), math.log(10))
+            found = math.exp(first + slope * away)
             return float(min(max(found, 1.0), config.train.max_epochs))
     return float(config.train.max_epochs) if math.isfinite(config.train.max_epochs) else 0.0
 

@@ -52,7 +52,7 @@ def run(
     """Train and measure what the time holds of a plan (`read_plan`), and pack it; ends on time.
 
     A run is started only if it can end in time, by the time of a step measured here and the epochs
-    of the nearest run that is done. Runs of a row go side by side as in a sweep; workers: processes
+    of done runs of the nearest LRs. Runs of a row go side by side as in a sweep; workers: processes
     beside one another, default a core each on a CPU and 1 on a GPU. Runs that stand in the results
     folder are not repeated, and, unless raw, those that ship with the book in all statistics of
     batch normalisation; those cut off keep checkpoints, from which the next one goes on. out: the

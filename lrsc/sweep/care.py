@@ -105,8 +105,9 @@ def remove(found: Finding) -> bool:
     if not path.exists():
         return False
     if path.suffix == ".lock":
-        with files.locked(path, remove=True) as free:
+        with contextlib.suppress(OSError), files.locked(path, remove=True) as free:
             return free
+        return False
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
         return not path.exists()

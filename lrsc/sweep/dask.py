@@ -4,6 +4,7 @@ Either the workers write into a results folder that all machines share, or they 
 and the client writes them. Who is tried again, in which order, is left to distributed.
 """
 
+import asyncio
 import contextlib
 import dataclasses
 import functools
@@ -79,13 +80,20 @@ def train(
     time. folder: of results, absolute. The rest is as in `sweep.run`.
     """
     with _shared_file(folder, write) as token, connect(scheduler, retries) as client:
-        threads = _greet(client)
+        _greet(client)
         options |= {"root": str(folder), "token": token}
         with contextlib.closing(_Runs(folder, groups, asked, write, on_result)) as runs:
-            # a claim is an open file; a cluster may grow with what waits
-            room = None if write == "worker" else max(CLAIMED, 2 * threads)
-            tasks = _tasks(groups, asked, options, folder)
-            for task, found in each(function, tasks, client, retries, room, runs.start):
+
+            def room() -> int:  # a claim is an open file; a cluster may grow with what waits
+                return max(CLAIMED, 2 * sum(client.nthreads().values()))
+
+            tasks = list(_tasks(groups, asked, options, folder))
+            several = None if write == "worker" else room
+            for task, found in each(function, tasks, client, retries, several, runs.start):
+                runs.take(task, found)
+            # once more: a worker that lost its connection may have held its runs a little longer
+            tasks = [left for task in tasks if (left := runs.elsewhere(task))]
+            for task, found in each(function, tasks, client, retries, several, runs.start):
                 runs.take(task, found)
     return runs.found, runs.failed
 
@@ -125,8 +133,8 @@ def connect(scheduler: Any = None, retries: int = 2) -> Iterator[Any]:
         yield opened.enter_context(client)
 
 
-def _greet(client) -> int:
-    """Say where the cluster can be watched; refuse workers with other code; returns its threads."""
+def _greet(client) -> None:
+    """Say where the cluster can be watched; refuse workers with other code."""
     found = client.run(versions, on_error="return")
     _log.info("Dask: %d workers; dashboard %s", len(found), client.dashboard_link)
     expected = versions()
@@ -134,7 +142,6 @@ def _greet(client) -> int:
         if isinstance(theirs, BaseException):
             raise ValueError(f"worker {address} cannot import lrsc: {reason(theirs)}")
         check_versions(expected, f"worker {address}", theirs)
-    return sum(client.nthreads().values())
 
 
 def versions() -> dict[str, str]:
@@ -164,7 +171,7 @@ def each(
     tasks: Iterable[Task],
     client: Any,
     retries: int = 2,
-    room: int | None = None,
+    room: Callable[[], int] | None = None,
     start: Callable[[Task], Task | None] = lambda task: task,
 ) -> Iterator[tuple[Task, Any]]:
     """Call function(*arguments) of every task on the workers, the longest first.
@@ -172,7 +179,7 @@ def each(
     Yields each task with its result, or its Failure, as it ends. One that raises ValueError has
     failed for good; after another error it is tried `retries` times more, and if its worker dies as
     often as the scheduler allows. start: called before a task is handed out, returns the task,
-    changed or not, or None to leave it out; room: tasks that are handed out at a time, None for
+    changed or not, or None to leave it out; room: how many may be handed out at a time, None for
     all. Raises ConnectionError if the scheduler is gone.
     """
     from distributed import as_completed
@@ -181,26 +188,43 @@ def each(
     out, order, expected = {}, itertools.count(), versions()
 
     def submit(task: Task):
-        future = client.submit(
-            _call, function, task.arguments, expected, pure=False, retries=retries,
-            priority=-next(order), key=f"lrsc-{task.name}-{time.monotonic_ns()}",
-        )  # fmt: skip
+        try:
+            future = client.submit(
+                _call, function, task.arguments, expected, pure=False, retries=retries,
+                priority=-next(order), key=f"lrsc-{task.name}-{time.monotonic_ns()}",
+            )  # fmt: skip
+        except Exception as error:
+            if client.status in ("running", "connecting"):
+                raise
+            raise ConnectionError(LOST) from error
         out[future] = task
         return future
 
-    ended = as_completed(
-        [submit(task) for task in itertools.islice(waiting, room)],
-        loop=client.loop, with_results=True, raise_errors=False,
-    )  # fmt: skip
-    for future, result in ended:
+    def more() -> list:
+        free = None if room is None else max(0, room() - len(out))
+        return [submit(task) for task in itertools.islice(waiting, free)]
+
+    ended = as_completed(more(), loop=client.loop)
+    for future in ended:
         # distributed cancels all where the connection is lost, and closes if it does not come back
         if future.status not in ("finished", "error") or client.status == "closed":
             raise ConnectionError(LOST)
-        ended.update([submit(task) for task in itertools.islice(waiting, 1)])
-        if future.status == "error":
-            error = result[1]
-            result = Failure(reason(error), 1 + getattr(error, "allowed_failures", retries))
-        yield out.pop(future), result
+        task = out.pop(future)
+        ended.update(more())
+        yield task, _outcome(future, retries)
+
+
+def _outcome(future: Any, retries: int) -> Any:
+    """What a task that has ended gave, or its Failure."""
+    if future.status == "error":
+        error = future.exception()
+        return Failure(reason(error), 1 + getattr(error, "allowed_failures", retries))
+    try:
+        return future.result()
+    except (OSError, asyncio.CancelledError) as error:
+        raise ConnectionError(LOST) from error
+    except Exception as error:  # lost with its worker, and not made again
+        return Failure(reason(error), 1)
 
 
 def reason(error: BaseException) -> str:
@@ -297,6 +321,15 @@ class _Runs:
             return False
         self.claims[name] = claim
         return True
+
+    def elsewhere(self, task: Task) -> Task | None:
+        """The task's runs that another process was at, None if there are none."""
+        configs, asked, options = task.arguments
+        names = [name for name in configs if self.found.get(name) == "elsewhere"]
+        if not names:
+            return None
+        arguments = {n: configs[n] for n in names}, {n: asked[n] for n in names}, options
+        return Task("+".join(names), arguments, task.seconds)
 
     def take(self, task: Task, answers: dict[str, tuple[str, Any]] | Failure) -> None:
         """Keep what a worker has found, or note why it has not."""

@@ -45,7 +45,7 @@ def estimate(
 ) -> list[dict]:
     """Time a sweep will take, before it starts: one row for each data set and model.
 
-    Step times are measured here; the number of epochs is that of the done run nearest in LR,
+    Step times are measured here; the number of epochs is told by done runs of the nearest LRs,
     and where there is none, the cap (`seconds` is then an upper bound: `bounded` is False).
     """
     known_runs = experiments.known_runs(root)

@@ -360,7 +360,7 @@ def summary(found: xr.Dataset) -> str:
 
 @contextlib.contextmanager
 def _claim(name: str, root: str | Path | None, config: RunConfig):
-    """`states.claim`; of the processes of one run (torchrun) the first holds it for all."""
+    """`locks.claim`; of the processes of one run (torchrun) the first holds it for all."""
     first = distributed.rank() == 0
     with locks.claim(name, root, config) if first else contextlib.nullcontext() as mine:
         yield distributed.first_says(mine)

@@ -1,7 +1,8 @@
 """Probes: functions of a network that `fit` calls at fixed iterations, in eval mode.
 
 They look at fixed random training samples, which are read once and moved to the network's device
-once. They change neither weights nor gradients, and never wait for the device.
+once. They change neither weights nor gradients, and wait for the device in Integrated Gradients
+only.
 """
 
 import dataclasses

@@ -5,7 +5,7 @@ import pytest
 import xarray as xr
 from longform import stored
 
-from lrsc import experiments, results
+from lrsc import RunConfig, TrainConfig, experiments, results
 from lrsc.experiments import paper
 
 
@@ -300,3 +300,22 @@ def test_rows_that_lrs_leave_out_are_named(caplog):
     found = experiments.configs("hyperparameters", lrs=[0.05])
     assert [config.train.lr for config in found] == [0.05]
     assert "are left out: high_lr_l2, batch_size, momentum, l1, l2, " in caplog.text
+
+
+@pytest.mark.parametrize(("lrs", "epochs", "asked", "low", "high"), [
+    ((0.01, 0.1), (40, 10), 0.0316, 15, 25),  # between them, in logarithms
+    ((0.00316, 0.0031622776601683794), (20, 10), 0.001, 10, 30),  # one LR, written twice
+    ((0.01, 0.0101), (10, 20), 0.1, 5, 40),
+    ((0.01, 0.02), (100, 10), 1e-6, 1, 500),  # the cap
+    ((0.1,), (7,), 0.01, 6.9, 7.1),
+])  # fmt: skip
+def test_epochs_are_told_by_runs_of_the_nearest_lrs(lrs, epochs, asked, low, high):
+    n = len(lrs)
+    text = {"dataset": "parity", "model": "fcn", "data": "", "hyperparameter": "lr",
+            "status": "converged"}  # fmt: skip
+    known = xr.Dataset({
+        **{k: ("run", np.full(n, v, object)) for k, v in text.items()},
+        "lr": ("run", np.array(lrs)), "epochs": ("run", np.array(epochs, float)),
+    })  # fmt: skip
+    config = RunConfig("parity", "fcn", TrainConfig(lr=asked, max_epochs=500))
+    assert low <= experiments.estimate_epochs(config, known) <= high

@@ -3,6 +3,7 @@
 Each function takes a random.Random and an empty folder, and returns what came of its faults.
 """
 
+import importlib
 import itertools
 import os
 import random
@@ -210,7 +211,7 @@ def _with_clock(seed: float, root: Path, n: int) -> Counts:
             return datetime.fromtimestamp(now(), tz)
 
     time.time = now
-    sweep.datetime = Jumping
+    importlib.import_module("lrsc.sweep.run").datetime = Jumping
     report = sweep.run(runs(n), root=root, raw=True)
     counts.lost += n - len(report.trained)
     for name in report.trained:

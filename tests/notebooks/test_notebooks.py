@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -192,3 +194,17 @@ def test_the_example_of_an_own_data_set_runs(capsys):
     assert len([line for line in code.splitlines() if line.strip()]) < 30
     exec(code, {})
     assert re.search(r"unbiased accuracy \d\.\d\d", capsys.readouterr().out)
+
+
+def test_every_name_of_ours_in_a_notebook_is_there_after_import_lrsc_alone():
+    found = {
+        name
+        for path in (*ALL, *(ROOT / "book" / "tutorials").glob("*.ipynb"))
+        for cell in read(path).cells if cell.cell_type == "code"
+        for name in re.findall(r"\blrsc(?:\.\w+)+", cell.source)
+    }  # fmt: skip
+    assert len(found) > 50
+    # the longest first: each part is found through the one before, not by an import elsewhere
+    code = "import lrsc\n" + "\n".join(sorted(found, key=len, reverse=True))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

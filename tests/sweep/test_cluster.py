@@ -89,10 +89,19 @@ def test_tasks_are_taken_one_by_one_and_may_be_left_out(client):
         return None if task.name == "2" else task
 
     tasks = [Task(str(i), (str(i),), 9.0 - i) for i in range(5)]
-    found = cluster.each(call, tasks, client, room=1, start=start)
+    found = cluster.each(call, tasks, client, room=lambda: 1, start=start)
     assert next(found)[1] == "0"
     assert started == ["0", "1"], "the next is handed out when one is done"
     assert [result for _, result in found] == ["1", "3", "4"]
+
+
+def test_a_result_that_is_lost_on_its_way_is_no_silence(client, monkeypatch):
+    async def lost(*args, **kwargs):
+        raise OSError("gone")
+
+    monkeypatch.setattr(client, "_gather_remote", lost)
+    with pytest.raises(ConnectionError, match="the same command"):
+        list(cluster.each(call, [Task("a", ("a",))], client))
 
 
 def test_a_worker_of_other_versions_is_refused(client, monkeypatch):

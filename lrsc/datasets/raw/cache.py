@@ -22,7 +22,7 @@ _FILES = "files.json"  # written last: name -> bytes and CRC-32 of every file
 
 
 def folder() -> Path:
-    """The cache folder: $LRSC_CACHE, else lrsc in $XDG_CACHE_HOME, else ~/.cache/lrsc."""
+    """The cache folder: $LRSC_CACHE, else the user's, on Linux ~/.cache/lrsc."""
     if "LRSC_CACHE" in os.environ:
         return Path(os.environ["LRSC_CACHE"])
     return user_folder("cache")

@@ -14,8 +14,8 @@ import numpy as np
 Member = tuple[str, int, int, int, int]
 TAR, STORED, DEFLATED = -1, 0, 8  # how a member is packed; the latter two are zip's own numbers
 EXIF_ORIENTATION = 0x0112
-# Damaged EXIF, as in ImageNet, warns. Filtered once for all: threads have the filters in common.
-warnings.filterwarnings("ignore", module=r"PIL\.")
+# Damaged EXIF, as in ImageNet, and palettes warn. Once for all: threads share the filters.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.(TiffImagePlugin|Image)$")
 
 
 def shorter_side(size: int) -> int:
