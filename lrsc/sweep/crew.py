@@ -141,7 +141,10 @@ class Crew:
 
 
 def _work(options: Options, failures: Sequence[int], board: Any) -> None:
-    """A worker's life: once through the plan, row by row, starting what can still end."""
+    """A worker's life: through the plan, row by row, starting what can still end.
+
+    And again, as long as something was trained: what did not fit beside others may fit now.
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that keeps the time says when
     torch.set_num_threads(options.threads)
@@ -150,20 +153,25 @@ def _work(options: Options, failures: Sequence[int], board: Any) -> None:
     costs = _Costs(options, board[_PEAK])
     teller = _Teller(board, display, costs)
     threading.Thread(target=teller.go_on, daemon=True).start()
-    for number, item in enumerate(read_plan(options.plan)):
-        if failures[number] > 1:
-            continue
-        board[_ITEM] = number
-        engine = "reference" if failures[number] else options.engine
-        with contextlib.suppress(DataMissing):
-            costs.look_at(item)
-            if costs.to_do:
-                sweep.run(
-                    costs.to_do, root=options.root, data_root=options.data_root,
-                    device=options.device, engine=engine, raw=True, wanted=costs.fits,
-                    progress=display, on_result=costs.learn,
-                )  # fmt: skip
-        teller.tell()
+    items, trained = read_plan(options.plan), True
+    while trained:
+        trained = False
+        for number, item in enumerate(items):
+            if failures[number] > 1:
+                continue
+            board[_ITEM] = number
+            engine = "reference" if failures[number] else options.engine
+            with contextlib.suppress(DataMissing):
+                costs.look_at(item)
+                if costs.to_do:
+                    report = sweep.run(
+                        costs.to_do, root=options.root, data_root=options.data_root,
+                        device=options.device, engine=engine, raw=True, wanted=costs.fits,
+                        progress=display, on_result=costs.learn,
+                    )  # fmt: skip
+                    trained |= bool(report.trained)
+            teller.tell()
+        costs.measured.clear()  # fewer are left to go side by side
 
 
 class _Teller:
@@ -205,26 +213,29 @@ class _Costs:
         self.key: tuple = ()
 
     def look_at(self, item: Item) -> None:
-        """The item's runs that are to be done, and what a step of them takes."""
-        options = self.options
-        self.to_do = [c for c in item.runs if not stands(identify(c, options.data_root), options)]
-        if self.to_do:
-            first = self.to_do[0]
-            t = first.train
+        """The item's runs that can be done now, as many as fit side by side; their step time."""
+        options, self.to_do = self.options, []
+        left = [c for c in item.runs if not stands(identify(c, options.data_root), options)]
+        while left and not self.to_do:
+            first, t = left[0], left[0].train
+            together = self.device.type == "cuda" or first.model == "fcn"
+            beside = min(len(left) if together else options.threads, len(left))
             self.key = (
                 first.dataset, first.data, first.model, first.model_options, t.batch_size,
-                t.optimizer, t.sam_rho > 0, t.asam_rho > 0,
+                t.optimizer, t.sam_rho > 0, t.asam_rho > 0, beside,
             )  # fmt: skip
             if self.key not in self.measured:
-                self.measured[self.key] = self._measure(first)
+                self.measured[self.key] = self._measure(left, beside)
             self.operations = self.measured[self.key][2]
-            self.to_do = [c for c in self.to_do if self.fits(c)]
+            self.to_do = [c for c in left if self.fits(c)]
+            left = left[: len(left) // 2] if together else []  # half as many take half as long
 
-    def _measure(self, config: RunConfig) -> tuple[float, float, float]:
-        """Seconds of a step of one run and of its measures; operations an image in training.
+    def _measure(self, left: Sequence[RunConfig], runs: int) -> tuple[float, float, float]:
+        """Seconds of a step of so many runs and of a run's measures; operations an image.
 
         Nothing is tried of runs for which there is not time enough even at the device's peak.
         """
+        config = left[0]
         dataset = load(config, self.options.data_root)
         net = arguments.factory(config.model, dataset, dict(config.model_options))()
         with FlopCounterMode(display=False) as counter:
@@ -232,11 +243,9 @@ class _Costs:
             F.cross_entropy(net(x), dataset.train.y[:2]).backward()
         operations = counter.get_total_flops() / 2
         step = operations * config.train.batch_size / self.peak
-        shortest = min(self._steps(c, dataset) for c in self.to_do) * step
+        shortest = min(self._steps(c, dataset) for c in left) * step
         if time.monotonic() + shortest > self.options.end:
             return step, 0.0, operations
-        together = self.device.type == "cuda" or config.model == "fcn"
-        runs = min(len(self.to_do) if together else self.options.threads, len(self.to_do))
         step = sweep.step_seconds(config, dataset, self.options.device, runs)
         few = measures.fixed_samples(dataset.test, 100).to(self.device)
         models.predict(net.to(self.device), few).sum().item()
