@@ -16,7 +16,7 @@ DEVICE = os.environ.get("LRSC_TEST_DEVICE") or ("cuda" if torch.cuda.is_availabl
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.filterwarnings("default"),  # torch's own, of features that it calls prototypes
-    pytest.mark.skipif(not DEVICE, reason="a GPU: its engines and measures are compared there"),
+    pytest.mark.skipif(not DEVICE, reason="no GPU here; LRSC_TEST_DEVICE=cpu rehearses them"),
 ]
 CUDA = DEVICE.startswith("cuda")
 # in fp64: roundoff grows along a training, tenfold in a few steps of a ResNet

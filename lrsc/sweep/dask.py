@@ -7,13 +7,11 @@ and the client writes them. Who is tried again, in which order, is left to distr
 import asyncio
 import contextlib
 import dataclasses
-import functools
 import hashlib
 import itertools
 import logging
 import os
 import platform
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,12 +24,11 @@ import xarray as xr
 
 from lrsc import experiments, results
 from lrsc.config import RunConfig
-from lrsc.datasets.raw import cache
-from lrsc.files import atomic, locked
+from lrsc.files import atomic
 from lrsc.results import locks
+from lrsc.sweep.on_worker import paths_of
 from lrsc.training import checkpoint
 
-KEPT = 20  # returned results that a worker keeps, should one be lost on its way
 CLAIMED = 64  # tasks whose runs the client claims at a time, or two for each thread of the workers
 LOST = (
     "the connection to the Dask scheduler is lost. All finished runs are kept: once the scheduler "
@@ -349,7 +346,7 @@ class _Runs:
         for where, (content, digest) in files.items():
             if hashlib.sha256(content).hexdigest() != digest:
                 raise OSError(f"run {name} was damaged on its way from the worker")
-            with atomic(_paths(name, self.folder)[where]) as part:
+            with atomic(paths_of(name, self.folder)[where]) as part:
                 part.write_bytes(content)
         locks.forget_failure(name, self.folder)
 
@@ -370,64 +367,3 @@ class _Runs:
                 name, self.configs[name], failure.reason, failure.attempts, self.folder
             )
             _log.warning("run %s failed: %s", name, failure.reason)
-
-
-def own_root(options: dict) -> Path:
-    """On a worker: the folder to write in, the client's or one of this machine's own.
-
-    Raises ValueError if the client's is not seen from here.
-    """
-    if not options["token"]:
-        return cache.folder() / "results-of-workers"
-    if not Path(options["token"]).is_file():
-        raise ValueError(
-            f"this worker does not see the client's results folder {options['root']}: give a "
-            "folder that all machines share, or write='client' (--write client)"
-        )
-    return Path(options["root"])
-
-
-def answer(name: str, kind: str, told: dict[str, str], root: Path, options: dict) -> dict:
-    """On a worker: what to tell of a run; its files too where the client writes them."""
-    found: dict[str, Any] = {"summary": told.get(name, "")}
-    if options["token"] or kind == "elsewhere":
-        return found
-    found["files"] = {
-        where: (content, hashlib.sha256(content).hexdigest())
-        for where, path in _paths(name, root).items()
-        if path.is_file()
-        for content in [path.read_bytes()]
-    }
-    _forget(root)
-    return found
-
-
-def _paths(name: str, root: Path) -> dict[str, Path]:
-    return {"weights": results.weights_path(name, root), "result": results.run_path(name, root)}
-
-
-def _forget(root: Path) -> None:
-    """Remove the oldest results of this worker's own folder: the client has them."""
-    runs = sorted((root / "runs").glob("*.nc"), key=lambda path: path.stat().st_mtime)
-    for path in runs[:-KEPT]:
-        for each in _paths(path.stem, root).values():
-            each.unlink(missing_ok=True)
-        shutil.rmtree(results.checkpoints_path(path.stem, root), ignore_errors=True)
-
-
-@functools.cache
-def own_gpu() -> str | None:
-    """The GPU of this worker process, 'cuda:1', or None where there is none.
-
-    Each process on a machine takes one that no other has; more processes than GPUs share them.
-    """
-    n = torch.cuda.device_count()
-    for i in range(n):
-        device = torch.cuda.get_device_properties(i).uuid
-        lock = Path(tempfile.gettempdir()) / f"lrsc-{os.getuid()}-gpu-{device}.lock"
-        if _held.enter_context(locked(lock)):
-            return f"cuda:{i}"
-    return f"cuda:{os.getpid() % n}" if n else None
-
-
-_held = contextlib.ExitStack()  # of the lock that this process keeps until it ends

@@ -20,7 +20,7 @@ from lrsc.experiments.status import is_done, shipped_ids
 from lrsc.measures.result import prune_samples, result_each
 from lrsc.results import locks
 from lrsc.runs import identify, load
-from lrsc.sweep import dask
+from lrsc.sweep import dask, on_worker
 from lrsc.sweep.estimate import expected_steps, probes_of
 from lrsc.training import (
     ENGINES,
@@ -312,9 +312,9 @@ def _on_worker(
     """On a worker: train runs (name -> config as JSON) that the client names.
 
     Returns, for each run, how it was found ('trained', 'before', 'elsewhere') and what it has to
-    tell of it, as `dask.answer` packs it. Raises ValueError where this worker has other data.
+    tell of it, as `on_worker.answer` packs it. Raises ValueError where this worker has other data.
     """
-    root, data_root = dask.own_root(options), options["data_root"]
+    root, data_root = on_worker.own_root(options), options["data_root"]
     named = {name: RunConfig.from_json(text) for name, text in configs.items()}
     for name, config in named.items():
         if identify(config, data_root) != name:
@@ -331,10 +331,12 @@ def _on_worker(
         sweep = _Sweep(asked, root, data_root, tell, {}, progress)
         limit = options["time_limit"]
         sweep.train(
-            named, options["device"] or dask.own_gpu(), options["engine"], options["replicas"],
-            None if limit is None else limit * len(named),
+            named, options["device"] or on_worker.own_gpu(), options["engine"],
+            options["replicas"], None if limit is None else limit * len(named),
         )  # fmt: skip
-    return {n: (kind, dask.answer(n, kind, told, root, options)) for n, kind in sweep.found.items()}
+    return {
+        n: (kind, on_worker.answer(n, kind, told, root, options)) for n, kind in sweep.found.items()
+    }
 
 
 def _is_done(name: str, root: str | Path | None, probes: Iterable[str]) -> bool:

@@ -17,6 +17,7 @@ from lrsc import RunConfig, TrainConfig, cli, experiments, results, sweep
 from lrsc.results import locks
 from lrsc.runs import identify
 from lrsc.sweep import dask as cluster
+from lrsc.sweep import on_worker
 from lrsc.sweep.dask import Task
 
 RUN = importlib.import_module("lrsc.sweep.run")  # `lrsc.sweep.run` is its function
@@ -252,15 +253,15 @@ def test_each_worker_process_takes_a_gpu_of_its_own(tmp_path, monkeypatch):
     """Two processes on a machine with two GPUs, then a third."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda i: type("P", (), {"uuid": i}))
-    monkeypatch.setattr(cluster.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(on_worker.tempfile, "gettempdir", lambda: str(tmp_path))
     taken = []
     with contextlib.ExitStack() as processes:
         for _ in range(3):
-            monkeypatch.setattr(cluster, "_held", processes.enter_context(contextlib.ExitStack()))
-            taken.append(cluster.own_gpu.__wrapped__())
+            monkeypatch.setattr(on_worker, "_held", processes.enter_context(contextlib.ExitStack()))
+            taken.append(on_worker.own_gpu.__wrapped__())
     assert taken[:2] == ["cuda:0", "cuda:1"] and taken[2] in ("cuda:0", "cuda:1")
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert cluster.own_gpu.__wrapped__() is None
+    assert on_worker.own_gpu.__wrapped__() is None
 
 
 def test_the_command_line_sweeps_on_the_workers_and_fails_where_runs_fail(

@@ -604,7 +604,7 @@ def test_fewer_replicas_where_memory_is_short(own_dataset, monkeypatch):
 )
 def test_an_engine_that_cannot_is_refused_with_the_reason(own_dataset, arguments, words):
     if arguments.get("engine") == "graphs" and torch.cuda.is_available():
-        pytest.skip("a GPU is here: CUDA graphs can be captured")
+        pytest.skip("this machine has a GPU, so the engine graphs is not refused")
     config = dataclasses.replace(LONG, **arguments.pop("config", {}))
     model = arguments.pop("model", chain)
     with pytest.raises(ValueError, match=words):
@@ -630,7 +630,7 @@ def test_runs_of_one_group_must_agree_in_what_they_share(own_dataset):
 @pytest.mark.parametrize("model", [chain, normalised], ids=["stacked", "graphs"])
 def test_on_a_gpu_captured_steps_equal_the_reference(own_dataset, model):
     if not torch.cuda.is_available():
-        pytest.skip("a GPU: CUDA graphs are captured and compared with the reference loop there")
+        pytest.skip("no GPU here: CUDA graphs cannot be captured and compared")
     configs = [dataclasses.replace(LONG, lr=lr, precision="fp64") for lr in (0.02, 0.05)]
     one = train(model, own_dataset, configs, "reference", device="cuda")
     many = train(model, own_dataset, configs, "auto", device="cuda")
@@ -641,7 +641,7 @@ def test_on_a_gpu_captured_steps_equal_the_reference(own_dataset, model):
 
 def test_on_a_gpu_every_graphed_setting_equals_the_reference(own_dataset):
     if not torch.cuda.is_available():
-        pytest.skip("a GPU: CUDA graphs are captured and compared with the reference loop there")
+        pytest.skip("no GPU here: CUDA graphs cannot be captured and compared")
     configs = [dataclasses.replace(LONG, **v) for v in GRAPHED]
     half = torch.full((3,), 0.5)  # standardised, with a probe at step 0: as a sweep has it
     split = dataclasses.replace(own_dataset.train, mean=half, std=half)
