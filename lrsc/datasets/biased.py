@@ -1,17 +1,21 @@
 """A data set with bias labels, and the exact allocation of bias values to samples."""
 
+import copy
 import dataclasses
 import functools
 import logging
 import math
+import numbers
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lrsc.datasets import given
 from lrsc.datasets.images import Images, batches
 from lrsc.datasets.raw.sources import Source
+from lrsc.errors import shown
 
 _log = logging.getLogger(__name__)
 
@@ -20,14 +24,18 @@ _log = logging.getLogger(__name__)
 class Split:
     """Samples of one split, with the constants that standardise them.
 
-    x: N x C x H x W uint8, or N x d float32; a tensor, or `Images` that are read when asked for.
-    y, bias: N int64 (bias None if unknown). core_mask, spurious_mask: bool, broadcastable to x, or
-    None where the regions are not separate pixels. mean, std: one value a channel in units of
-    0..1, or None (inputs are used as they are). augment: (raw samples, generator) -> raw samples,
-    for training only, or None.
+    x: N x C x H x W, or N x d: uint8, uint16, floats or other real numbers; a tensor, an array, a
+    nested list, or `Images` that are read when asked for. y, bias: one whole number >= 0 a sample,
+    of any type, kept as int64 (bias None if unknown). bias_unknown: the value of bias, -1 or NaN
+    say, that means that a sample's is unknown; such samples are in no group. core_mask,
+    spurious_mask: bool, broadcastable to x, or None where the regions are not separate pixels.
+    mean, std: one value a channel in units of 0..1, where 1 is the largest value of uint8 and
+    uint16 and floats are as they are; or None: floats and other integers are used as they are.
+    augment: (raw samples, generator) -> raw samples, for training only, or None. Raises ValueError
+    for what is none of these, for NaN and infinity, and for a std of 0.
     """
 
-    x: Tensor | Images
+    x: Tensor | Images  # what is given may be an array or a list as well
     y: Tensor
     bias: Tensor | None = None
     core_mask: Tensor | None = None
@@ -35,25 +43,38 @@ class Split:
     mean: Tensor | None = None
     std: Tensor | None = None
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None
+    bias_unknown: float | None = None
 
     def __post_init__(self) -> None:
+        keep = functools.partial(object.__setattr__, self)  # the class is frozen
+        keep("x", given.samples(self.x))
         for name in ("y", "bias"):
-            labels = getattr(self, name)
-            if labels is not None and labels.shape != (len(self.x),):
-                raise ValueError(
-                    f"{name} must hold one label a sample, shape ({len(self.x)},), "
-                    f"found {tuple(labels.shape)}"
-                )
+            if (labels := getattr(self, name)) is not None or name == "y":
+                unknown = self.bias_unknown if name == "bias" else None
+                keep(name, given.labels(name, labels, len(self.x), unknown))
+        if self.bias_unknown is not None:
+            keep("bias_unknown", given.UNKNOWN)
+        for name in ("core_mask", "spurious_mask"):
+            if (mask := getattr(self, name)) is not None:
+                keep(name, given.mask(name, mask, self.x))
+        if self.mean is not None or self.std is not None:
+            mean, std = given.constants(self.mean, self.std, self.x)
+            keep("mean", mean), keep("std", std)
 
     def __len__(self) -> int:
         return len(self.x)
 
     @property
     def conflicting(self) -> Tensor:
-        """Bool, one a sample: bias label differs from the class label. ValueError without bias."""
+        """Bool, one a sample: its bias label is known and differs from the class label."""
+        return (self.bias != self.y) & self.known
+
+    @property
+    def known(self) -> Tensor:
+        """Bool, one a sample: its bias label is known. ValueError without bias."""
         if self.bias is None:
             raise ValueError("bias labels are missing in this split: give Split(..., bias=...)")
-        return self.bias != self.y
+        return self.bias >= 0
 
     @property
     def regions(self) -> dict[str, Tensor]:
@@ -69,12 +90,10 @@ class Split:
 
         out: a float32 tensor of the same shape to write them to, where there is one already.
         """
-        found = x.float() if out is None else out.copy_(x)
-        if x.dtype != torch.uint8:
-            return found
-        scale = 1 / 255
+        found = x.to(torch.float32, copy=True) if out is None else out.copy_(x)
+        scale = 1 / given.LARGEST.get(x.dtype, 1)
         if self.mean is None or self.std is None:
-            return found.mul_(scale)
+            return found if scale == 1 else found.mul_(scale)
         shape = (-1,) + (1,) * (x.dim() - 2)
         factor = (scale / self.std).view(shape)
         return found.mul_(factor).sub_((self.mean / self.std).view(shape))
@@ -99,7 +118,7 @@ class Split:
         if not isinstance(self.x, Images) or math.prod(self.x.shape) > most:
             return self
         parts = torch.arange(len(self)).split(256)
-        return dataclasses.replace(self, x=torch.cat([*batches(self.x, parts)]))
+        return self._with(x=torch.cat([*batches(self.x, parts)]))
 
     def to(self, device: torch.device | str) -> "Split":
         """The split on another device."""
@@ -110,12 +129,19 @@ class Split:
         changed = {}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if value is None or field.name == "augment":
+            if value is None or field.name in ("augment", "bias_unknown"):
                 continue
             mask = field.name.endswith("_mask")
             rows = field.name in ("x", "y", "bias") or (mask and len(value) == len(self.x) > 1)
             changed[field.name] = (per_sample if rows else constant)(value)
-        return dataclasses.replace(self, **changed)
+        return self._with(**changed)
+
+    def _with(self, **changed) -> "Split":
+        """A copy with these fields, which come from checked ones and are not checked again."""
+        found = copy.copy(self)
+        for name, value in changed.items():
+            object.__setattr__(found, name, value)
+        return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +158,25 @@ class BiasedDataset:
     val: Split | None = None
     class_names: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        n: object = self.n_classes
+        if not isinstance(n, numbers.Integral) or n < 2:
+            raise ValueError(f"n_classes must be a whole number >= 2, found {shown(n)}")
+        for part in ("train", "test", "val"):
+            split = getattr(self, part)
+            if split is None and part == "val":
+                continue
+            if not isinstance(split, Split):
+                raise ValueError(f"{part} must be a Split, found {shown(split)}")
+            if split.x.shape[1:] != self.train.x.shape[1:]:
+                raise ValueError(
+                    f"samples of the {part} split have shape {tuple(split.x.shape[1:])}, those of "
+                    f"the train split {self.input_shape}"
+                )
+            # of a set of the library's own, read in part, classes may be missing
+            whole = part == "train" and self.source_id == "own"
+            given.classes(part, split.y, int(n), whole)
+
     @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one sample: (C, H, W) or (d,)."""
@@ -139,10 +184,12 @@ class BiasedDataset:
 
     @property
     def rho(self) -> float:
-        """Share of bias-conflicting samples in the training split, as counted; NaN without bias."""
-        if self.train.bias is None:
-            return float("nan")
-        return int(self.train.conflicting.sum()) / len(self.train)
+        """Share of bias-conflicting samples among the training samples of known bias, as counted.
+
+        NaN without bias labels.
+        """
+        known = 0 if self.train.bias is None else int(self.train.known.sum())
+        return int(self.train.conflicting.sum()) / known if known else math.nan
 
 
 def biased_labels(y: np.ndarray, n_bias: int, rho: float, rng: np.random.Generator) -> np.ndarray:
