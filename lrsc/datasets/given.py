@@ -127,6 +127,6 @@ def classes(part: str, y: Tensor, n_classes: int, whole: bool) -> None:
     to = ", ".join(f"{old} -> {new}" for new, old in enumerate(there[:4]))
     raise ValueError(
         f"labels y of the {part} split must be 0 to {n_classes - 1} (n_classes={n_classes}) "
-        f"without gaps, found {shown(there)}: map them ({to}{', ...' if len(there) > 4 else ''}), as "
-        "np.unique(y, return_inverse=True)[1] does, in all splits alike"
+        f"without gaps, found {shown(there)}: map them ({to}{', ...' if len(there) > 4 else ''}), "
+        "as np.unique(y, return_inverse=True)[1] does, in all splits alike"
     )

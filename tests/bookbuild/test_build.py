@@ -330,7 +330,7 @@ def test_the_book_is_served_on_this_machine(tmp_path, caplog):
     (tmp_path / "index.html").write_text("the book")
     caplog.set_level(logging.INFO, "lrsc.bookbuild")
     threading.Thread(target=bookbuild.serve, args=(tmp_path, 0), daemon=True).start()
-    end = time.monotonic() + 30
+    end = time.monotonic() + 600
     while not (found := re.search(r"http://localhost:\d+/", caplog.text)):
         assert time.monotonic() < end
         time.sleep(0.01)

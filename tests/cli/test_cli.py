@@ -143,7 +143,7 @@ def test_ctrl_c_keeps_finished_runs_and_says_how_to_resume(tmp_path):
     first = process.stderr.readline()
     assert re.match(r"run \d+ of 50", first)
     os.kill(process.pid, signal.SIGINT)
-    rest = process.communicate(timeout=60)[1]
+    rest = process.communicate(timeout=1200)[1]
     assert process.returncode == 1 and "Traceback" not in rest
     assert "Finished runs and checkpoints are kept" in rest and "lrsc sweep synthetic" in rest
     assert 1 <= len(results.local_runs(tmp_path)) < 50

@@ -77,7 +77,7 @@ def test_of_processes_at_once_one_makes_the_entry_and_all_have_it():
     workers = [context.Process(target=load, args=("one", results)) for _ in range(4)]
     for worker in workers:
         worker.start()
-    assert [results.get(timeout=60) for _ in workers] == [499500] * 4
+    assert [results.get(timeout=1200) for _ in workers] == [499500] * 4
     for worker in workers:
         worker.join()
     assert len(list(cache.folder().glob("made-*"))) == 1

@@ -493,7 +493,7 @@ def test_from_a_script_without_a_main_guard_twice_at_once(folder, tmp_path):
         for _ in range(2)
     ]
     for process in both:
-        out, _ = process.communicate(timeout=300)
+        out, _ = process.communicate(timeout=1200)
         assert process.returncode == 0 and out.split("\n") == ["script runs", str(expected), ""]
     assert (folder / "count.txt").read_text() == "decoded "  # one built, the other waited
     assert [p.name for p in (tmp_path / "cache").iterdir() if p.is_dir()] == ["both"]

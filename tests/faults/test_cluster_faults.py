@@ -74,8 +74,8 @@ def cluster(tmp_path):
     made.start("scheduler")
     made.start("worker")
     try:
-        with Client(made.address, timeout=60) as client:
-            client.wait_for_workers(1, timeout=60)
+        with Client(made.address, timeout=1200) as client:
+            client.wait_for_workers(1, timeout=1200)
         yield made
     finally:
         made.close()
@@ -89,7 +89,7 @@ def sweeping(cluster: Cluster, root: Path, write: str):
         future = pool.submit(
             sweep.run, runs(), "dask", root=root, scheduler=cluster.address, write=write
         )
-        until = time.monotonic() + 90
+        until = time.monotonic() + 1200
         while not list((root / "runs").glob("*.nc")) and time.monotonic() < until:
             if future.done():
                 break
@@ -116,19 +116,19 @@ def test_a_killed_worker_and_a_lost_scheduler_lose_nothing(cluster, tmp_path):
     """The run of the worker is tried again; without its scheduler the sweep ends, and goes on."""
     root = tmp_path / "results"
     with sweeping(cluster, root, "worker") as future:
-        with Client(cluster.address, timeout=60) as client:
+        with Client(cluster.address, timeout=1200) as client:
             (worker,) = client.run(os.getpid).values()
         time.sleep(random.uniform(0, 0.5))
         before = finished(root)
         os.kill(worker, signal.SIGKILL)  # its nanny starts another
-        until = time.monotonic() + 90
+        until = time.monotonic() + 1200
         while finished(root) == before and not future.done() and time.monotonic() < until:
             time.sleep(0.05)
         before = finished(root)
         cluster.kill("scheduler")
         cluster.kill("worker")
         with pytest.raises(ConnectionError, match="the same command goes on from there"):
-            future.result(timeout=120)
+            future.result(timeout=1200)
     cluster.start("scheduler")
     cluster.start("worker")
     check(root, before, sweep.run(runs(), "dask", root=root, scheduler=cluster.address))
@@ -139,13 +139,13 @@ def test_a_killed_worker_and_a_lost_scheduler_lose_nothing(cluster, tmp_path):
 def test_a_closed_connection_loses_nothing(cluster, tmp_path):
     """The client's connection is closed under it: it frees what it claimed, and goes on later."""
     root, options = tmp_path / "results", {"root": tmp_path / "results", "write": "client"}
-    with Client(cluster.address, timeout=60) as client, concurrent.futures.ThreadPoolExecutor(1) as pool:  # fmt: skip  # noqa: E501
+    with Client(cluster.address, timeout=1200) as client, concurrent.futures.ThreadPoolExecutor(1) as pool:  # fmt: skip  # noqa: E501
         future = pool.submit(sweep.run, runs(), "dask", scheduler=client, **options)
         while not finished(root) and not future.done():
             time.sleep(0.02)
         client.loop.add_callback(client.scheduler_comm.comm.abort)
         with pytest.raises(ConnectionError, match="All finished runs are kept"):
-            future.result(timeout=120)
+            future.result(timeout=1200)
         while client.status == "connecting":  # closed before, it would leave its socket open
             time.sleep(0.02)
     before = finished(root)

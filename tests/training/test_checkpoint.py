@@ -246,7 +246,7 @@ def test_a_signal_writes_a_checkpoint_and_ends_the_process(tmp_path, number, sta
     for _ in range(5):
         assert process.stdout.readline() == "step\n"
     process.send_signal(number)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=1200)
     if number == signal.SIGTERM:
         assert process.returncode == status and "Traceback" not in error
     else:

@@ -458,7 +458,7 @@ def test_a_signal_keeps_all_runs_of_all_lanes(tmp_path, number, width, running):
     for _ in range(6):
         assert process.stdout.readline() == "looking\n"
     os.kill(process.pid, number)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=1200)
     assert process.returncode == 143 if number == signal.SIGTERM else "KeyboardInterrupt" in said
     states = [torch.load(path)["state"] for path in tmp_path.glob("*.pt")]
     assert len(states) == running and all(state["done"] > 0 for state in states)
