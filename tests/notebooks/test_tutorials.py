@@ -1,6 +1,7 @@
 """The tutorials as committed, and executed: seconds each, without any download."""
 
 import re
+from pathlib import Path
 
 import nbclient
 import nbformat
