@@ -15,7 +15,7 @@ from lrsc.datasets.biased import BiasedDataset, Split, stratified
 from lrsc.datasets.images import Images
 from lrsc.datasets.raw import decoding
 from lrsc.datasets.raw.files import Files
-from lrsc.datasets.raw.sources import Source
+from lrsc.datasets.raw.sources import Source, located
 from lrsc.datasets.standins import miniatures
 from lrsc.errors import DataMissing
 
@@ -41,24 +41,9 @@ class Part:
 
 
 def folder(name: str, root: Path, source: str, needs: Sequence[Sequence[str]]) -> Path:
-    """Where a set lies: <root>/<name>, or the miniature's folder where that is asked for or left.
-
-    needs: what must be in the folder, each as a few forms any one of which does. With 'auto', a
-    folder that holds none of them is as good as absent; one that holds some is not. Raises
-    DataMissing naming what is absent.
-    """
-    place = root / name
-    there = [any((place / form).exists() for form in forms) for forms in needs]
-    if source == "embedded" or (source == "auto" and not any(there)):
-        return miniatures.folder(name) / name
-    if not all(there):
-        absent = [" or ".join(f) for f, found in zip(needs, there, strict=True) if not found]
-        raise DataMissing(
-            f"{name} is not complete: {', '.join(absent)} not found in {place}. Get it with: "
-            f"lrsc data get {name}; or set $LRSC_DATA to a folder that holds {name}; or pass "
-            "source='embedded'."
-        )
-    return place
+    """Where a set lies: <root>/<name>, or the miniature's folder; needs as in `located`."""
+    is_there = located(name, root / name, source, needs)
+    return (root if is_there else miniatures.folder(name)) / name
 
 
 def found(name: str, place: Path, n: int, published: int, checksum: str, content) -> Source:

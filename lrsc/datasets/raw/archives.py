@@ -70,9 +70,14 @@ def unpack(archive: Path, folder: Path, content: bytes | None = None) -> None:
 def members(archive: Path, content: bytes | None = None) -> Iterator[tuple[str, bytes]]:
     """(name, bytes) of every file of a tar or zip in its order, read to the archive's end.
 
-    content: the archive's own bytes where it lies inside another archive. One member at a time is
-    held in memory. Raises ValueError as `extract` does.
+    A folder's files do as well, in the order of their names. content: the archive's own bytes
+    where it lies inside another archive. One member at a time is held in memory. Raises ValueError
+    as `extract` does.
     """
+    if archive.is_dir():
+        inside = sorted(path for path in archive.rglob("*") if path.is_file())
+        yield from ((path.relative_to(archive).as_posix(), path.read_bytes()) for path in inside)
+        return
     try:
         with io.BytesIO(content) if content is not None else archive.open("rb") as stream:
             is_zip = stream.read(2) == b"PK"
