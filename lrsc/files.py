@@ -7,6 +7,7 @@ import hashlib
 import os
 import pickle
 import platform
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -53,6 +54,26 @@ def _place(name: str, path: Path) -> None:
         os.replace(name, path)
     else:
         os.unlink(name)
+
+
+@contextlib.contextmanager
+def making(folder: Path) -> Iterator[Path]:
+    """Yield an empty folder in a hidden `.part` beside `folder`, and rename it into place.
+
+    What stood there is replaced; where something is raised, nothing has changed.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{folder.name}."
+    work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=prefix, suffix=".part"))
+    try:
+        part = work / "new"
+        part.mkdir()
+        yield part
+        if folder.exists():
+            folder.rename(work / "old")
+        part.rename(folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
 
 
 def left_behind(part: Path) -> bool:

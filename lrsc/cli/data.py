@@ -14,7 +14,7 @@ def add(commands) -> None:
     actions = parser.add_subparsers(required=True, metavar="action")
     for action, text in (
         ("list", "what there is: present, size, licence, source"),
-        ("get", "fetch, verify and lay out a data set; resumes"),
+        ("get", "fetch, verify and lay out a data set"),
         ("check", "verify a data set, or all that is there"),
         ("path", "where data and caches are looked for"),
     ):

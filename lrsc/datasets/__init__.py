@@ -30,18 +30,12 @@ __all__ = [
 ]  # fmt: skip
 
 MODULES = {
-    "parity": parity,
-    "moon_star": moon_star,
-    "colored_mnist": colored_mnist,
-    "double_mnist": double_mnist,
-    "mnist_cifar": mnist_cifar,
-    "corrupted_cifar10": corrupted_cifar10,
-    "celeba": celeba,
-    "waterbirds": waterbirds,
-    "cifar10": cifar10,
-    "cifar100": cifar100,
-    "imagenet": imagenet,
-}
+    module.__name__.rpartition(".")[2]: module
+    for module in (
+        parity, moon_star, colored_mnist, double_mnist, mnist_cifar, corrupted_cifar10, celeba,
+        waterbirds, cifar10, cifar100, imagenet,
+    )
+}  # fmt: skip
 _COMMON = ("rho", "seed", "n_train")
 _log = logging.getLogger(__name__)
 
@@ -95,29 +89,26 @@ def check_options(name: str, given: Mapping) -> None:
     known = options(name)
     check_names(f"option of data set {name!r}", given, known)
     for key, value in given.items():
+        usual = known[key]
         number = isinstance(value, int | float) and not isinstance(value, bool)
         whole = isinstance(value, int) and number and abs(value) <= LARGEST
-        if key == "rho" and not (number and 0 <= value <= 1):
-            raise ValueError(f"rho must be a share in [0, 1], found {shown(value)}")
-        if key in ("seed", "n_train"):
+        if key == "rho":
+            fits, expected = number and 0 <= value <= 1, "a share in [0, 1]"
+        elif key in ("seed", "n_train"):
             least = 0 if key == "seed" else 1
-            unset = key == "n_train" and value is None
-            if not unset and not (whole and value >= least):
-                raise ValueError(
-                    f"{key} must be a whole number >= {least} and at most 2^53, found "
-                    f"{shown(value)}"
-                )
-        elif isinstance(known[key], bool):
-            if not isinstance(value, bool):
-                raise ValueError(f"{key} must be True or False, found {shown(value)}")
-        elif isinstance(known[key], int):
-            if not whole:
-                raise ValueError(f"{key} must be a whole number, found {shown(value)}")
-        elif isinstance(known[key], float):
-            if not number or not abs(value) <= LARGEST:
-                raise ValueError(f"{key} must be a finite number, found {shown(value)}")
-        elif not (isinstance(value, str) or (known[key] is None and value is None)):
-            raise ValueError(f"{key} must be a name, found {shown(value)}")
+            fits = (whole and value >= least) or (key == "n_train" and value is None)
+            expected = f"a whole number >= {least} and at most 2^53"
+        elif isinstance(usual, bool):
+            fits, expected = isinstance(value, bool), "True or False"
+        elif isinstance(usual, int):
+            fits, expected = whole, "a whole number"
+        elif isinstance(usual, float):
+            fits, expected = number and abs(value) <= LARGEST, "a finite number"
+        else:
+            fits = isinstance(value, str) or (usual is None and value is None)
+            expected = "a name"
+        if not fits:
+            raise ValueError(f"{key} must be {expected}, found {shown(value)}")
 
 
 def resolve(name: str, root: str | Path | None = None, source: str = "auto") -> Source:

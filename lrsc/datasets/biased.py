@@ -287,15 +287,16 @@ def compose(
     bias = biased_labels(y[chosen], n_classes, rho, rng)
     train = paint(False, chosen, bias, rng)
     constants = mean_std(train["x"]) if standardise else {}
+
+    def split(painted, y, bias) -> Split:
+        arrays = painted | {"y": y, "bias": bias}
+        tensors: dict = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        return Split(**tensors | constants)
+
     return BiasedDataset(
-        name,
-        _split(train, y[chosen], bias, constants),
-        _split(test, y_test, bias_test, constants),
-        n_classes,
-        source.source_id,
-        source.checksum,
-        class_names=class_names,
-    )
+        name, split(train, y[chosen], bias), split(test, y_test, bias_test), n_classes,
+        source.source_id, source.checksum, class_names=class_names,
+    )  # fmt: skip
 
 
 def mean_std(x: np.ndarray) -> dict[str, Tensor]:
@@ -310,15 +311,3 @@ def mean_std(x: np.ndarray) -> dict[str, Tensor]:
     mean = total / (255 * n)
     std = np.sqrt(square / (255**2 * n) - mean**2)
     return {k: torch.tensor(v, dtype=torch.float32) for k, v in (("mean", mean), ("std", std))}
-
-
-def _split(painted: dict[str, np.ndarray], y, bias, constants) -> Split:
-    core, spurious = (painted.get(name) for name in ("core_mask", "spurious_mask"))
-    return Split(
-        torch.from_numpy(painted["x"]),
-        torch.from_numpy(y),
-        torch.from_numpy(bias),
-        core_mask=None if core is None else torch.from_numpy(core),
-        spurious_mask=None if spurious is None else torch.from_numpy(spurious),
-        **constants,
-    )

@@ -1,6 +1,5 @@
 """CelebA (Liu et al. 2015): blond hair is the class, gender the bias; splits as published."""
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,6 @@ from lrsc.datasets import natural
 from lrsc.datasets.biased import BiasedDataset
 from lrsc.datasets.natural import Part
 from lrsc.datasets.raw import files
-from lrsc.datasets.raw.files import Files
 from lrsc.datasets.raw.sources import Source
 from lrsc.errors import check_names
 
@@ -18,25 +16,15 @@ TARGET, SPURIOUS = "Blond_Hair", "Male"
 ATTRIBUTES, PARTITION = "list_attr_celeba.txt", "list_eval_partition.txt"
 IMAGES = ("img_align_celeba", "img_align_celeba.zip")
 N = 202_599  # images published
-SPLITS = ("train", "val", "test")  # 0, 1, 2 in the partition
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Content:
-    """All images in the order of their names, N x A attributes (bool), and the split of each."""
-
-    files: Files
-    attributes: tuple[str, ...]
-    has: np.ndarray
-    split: np.ndarray
-    masks: Files | None
 
 
 def find(root: Path, source: str) -> Source:
     """CelebA under <root>/celeba, or the miniature.
 
-    Its checksum is the SHA-256 over the two lists and the images' names and sizes. Raises
-    DataMissing for what is absent, ValueError naming file and line for what is damaged.
+    content: all images in the order of their names, the attributes, N x A bool whether an image
+    has them, the split of each (0, 1, 2), and the masks of the hair or None. Its checksum is the
+    SHA-256 over the two lists and the images' names and sizes. Raises DataMissing for what is
+    absent, ValueError naming file and line for what is damaged.
     """
     place = natural.folder("celeba", root, source, (IMAGES, (ATTRIBUTES,), (PARTITION,)))
     names, attributes, has = _attributes(place / ATTRIBUTES)
@@ -44,11 +32,8 @@ def find(root: Path, source: str) -> Source:
     images = next(place / form for form in IMAGES if (place / form).exists())
     chosen = files.listed(images, inside=f"{IMAGES[0]}/").select(names, place / ATTRIBUTES)
     lists = [(place / name).read_bytes() for name in (ATTRIBUTES, PARTITION)]
-    masks = None
-    if (place / "masks").is_dir():
-        pngs = np.array([name.rpartition(b".")[0] + b".png" for name in names.tolist()])
-        masks = files.listed(place / "masks").select(pngs, place / ATTRIBUTES)
-    content = Content(chosen, attributes, has, split, masks)
+    masks = natural.masks(place, names, place / ATTRIBUTES)
+    content = chosen, attributes, has, split, masks
     digest = files.checksum(lists, [chosen])
     return natural.found("celeba", place, len(names), N, digest, content)
 
@@ -70,21 +55,17 @@ def build(
     the hair is core. n_train: a subset, groups in proportion. cache: resized once into the cache
     folder. augment: training images are cropped (70 to 100 % of the area) and mirrored at random.
     """
-    content: Content = source.content
-    check_names("attribute for target", [target], content.attributes)
-    check_names("attribute for spurious", [spurious], content.attributes)
+    chosen, attributes, has, split, masks = source.content
+    check_names("attribute for target", [target], attributes)
+    check_names("attribute for spurious", [spurious], attributes)
     if target == spurious:
         raise ValueError(f"target and spurious must be two attributes, found {target!r} twice")
-    y, bias = (
-        content.has[:, content.attributes.index(name)].astype(np.int64)
-        for name in (target, spurious)
-    )
-    train = content.split == 0
+    y, bias = (has[:, attributes.index(name)].astype(np.int64) for name in (target, spurious))
+    train = split == 0
     if (target, spurious) == (TARGET, SPURIOUS) or np.mean(y[train] == bias[train]) < 0.5:
         bias = 1 - bias
-    masks = content.masks if target == TARGET else None  # they are the hair's
-    whole = Part(content.files, y, bias, masks)
-    parts = {name: whole.take(np.flatnonzero(content.split == k)) for k, name in enumerate(SPLITS)}
+    masks = masks if target == TARGET else None  # they are the hair's
+    parts = Part(chosen, y, bias, masks).split(split)
     shown = target.lower().replace("_", " ")
     return natural.dataset(
         "celeba", source, parts, (f"not {shown}", shown), version=VERSION, size=size, short=size,
@@ -110,9 +91,7 @@ def _attributes(path: Path) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
         has[i] = [value == b"1" for value in values]
     if count != len(names):
         raise natural.damaged(path, 1, count, f"{len(names)}, the images that are listed")
-    order = np.argsort(np.array(names))
-    sorted_names = np.array(names)[order]
-    natural.check_unique(path, sorted_names)
+    sorted_names, order = natural.in_order(path, names)
     return sorted_names, attributes, has[order]
 
 
@@ -128,7 +107,7 @@ def _partition(path: Path, names: np.ndarray) -> np.ndarray:
         if row == len(names) or names[row] != fields[0]:
             name = fields[0].decode(errors="replace")
             raise natural.damaged(path, line, name, f"an image that {ATTRIBUTES} lists")
-        split[row] = natural.number(path, line, fields[1], len(SPLITS), "the split")
+        split[row] = natural.number(path, line, fields[1], len(natural.SPLITS), "the split")
     if (split < 0).any():
         name = names[split < 0][0].decode(errors="replace")
         raise ValueError(

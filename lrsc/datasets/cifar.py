@@ -4,16 +4,15 @@ import hashlib
 import io
 import logging
 import pickle
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 import numpy as np
 
-from lrsc.datasets.raw import archives, cache
-from lrsc.datasets.raw.sources import Source, content_checksum
+from lrsc.datasets.raw import archives, cache, decoding, files
+from lrsc.datasets.raw.download import digest
+from lrsc.datasets.raw.sources import Source, check_md5, content_checksum, located
 from lrsc.datasets.standins import miniatures
-from lrsc.errors import DataMissing
 
 # Folder of the published archive, and file -> MD5 as torchvision checks it
 BATCHES = {
@@ -47,20 +46,13 @@ def find(name: str, root: Path, source: str) -> Source:
     content: (train images N x 3 x 32 x 32 uint8, train labels, test images, test labels). Raises
     DataMissing if real data are asked for and absent, ValueError if a file is damaged.
     """
-    if source != "embedded":
-        if (root / BATCHES[name][0]).is_dir():
-            return batches(name, root)
-        images = image_files(root) if name == "cifar10" else None
-        if images is not None:
-            return from_image_files(images)
-        if source == "real":
-            raise DataMissing(
-                f"{name} was not found: looked for {root / BATCHES[name][0]}"
-                + (f" and {root / IMAGES}[.tar.xz, .zip, ...]" if name == "cifar10" else "")
-                + f". Get it with: lrsc data get {name} --data-root {root}; or set $LRSC_DATA to "
-                "the folder that holds it; or pass source='embedded'."
-            )
-    return miniature(name)
+    folder = BATCHES[name][0]
+    images = [f"{IMAGES}{suffix}" for suffix in SUFFIXES if name == "cifar10"]
+    if not located(name, root, source, [[folder, *images]]):
+        return miniature(name)
+    if (root / folder).is_dir():
+        return batches(name, root)
+    return from_image_files(next(root / form for form in images if (root / form).exists()))
 
 
 def batches(name: str, root: Path) -> Source:
@@ -68,16 +60,11 @@ def batches(name: str, root: Path) -> Source:
 
     Batches beside the mark of a miniature have no published MD5, and its source_id.
     """
-    folder, files = BATCHES[name]
-    missing = [file for file in files if not (root / folder / file).is_file()]
-    if missing:
-        raise DataMissing(
-            f"{name} is not complete: {', '.join(missing)} not found in {root / folder}. "
-            f"Get it with: lrsc data get {name}"
-        )
+    folder, published = BATCHES[name]
+    located(name, root / folder, "real", [[file] for file in published])
     drawn = (root / folder / miniatures.MARK).is_file()
     parts: dict[bool, list] = {True: [], False: []}
-    for file, md5 in files.items():
+    for file, md5 in published.items():
         part = _batch(root / folder / file, "" if drawn else md5, CLASSES[name])
         parts[file.startswith("test")].append(part)
     arrays = []
@@ -109,36 +96,22 @@ class _OnlyArrays(pickle.Unpickler):
 
 def _batch(path: Path, md5: str, classes: int) -> tuple[np.ndarray, np.ndarray]:
     data = path.read_bytes()
-    found = hashlib.md5(data, usedforsecurity=False).hexdigest()
-    if md5 and found != md5:
-        raise ValueError(
-            f"checksum of {path} is wrong ({len(data)} bytes): MD5 found {found}, expected {md5}. "
-            "The file is truncated or altered; delete it and fetch it again: lrsc data get"
-        )
+    if md5:
+        check_md5(path, data, md5)
     try:
         batch = _OnlyArrays(io.BytesIO(data), encoding="latin1").load()
         images = np.asarray(batch["data"], np.uint8).reshape(-1, 3, SIDE, SIDE)
         labels = np.asarray(batch["labels" if "labels" in batch else "fine_labels"])
     except (pickle.UnpicklingError, EOFError, KeyError, ValueError, TypeError) as error:
         raise ValueError(f"{path} is not a batch of CIFAR images: {error}") from error
-    _check_labels(path, labels, classes)
-    if len(labels) != len(images):
-        raise ValueError(f"{path} holds {len(images)} images and {len(labels)} labels")
-    return images, labels.astype(np.uint8)
-
-
-def _check_labels(path: Path, labels: np.ndarray, classes: int) -> None:
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         raise ValueError(
             f"{path}: label out of range, found {labels.min()} to {labels.max()}, "
             f"expected 0 to {classes - 1}"
         )
-
-
-def image_files(root: Path) -> Path | None:
-    """The folder or archive `cifar10-jpeg` under the data root, if it is there."""
-    paths = (root / f"{IMAGES}{suffix}" for suffix in SUFFIXES)
-    return next((path for path in paths if path.exists()), None)
+    if len(labels) != len(images):
+        raise ValueError(f"{path} holds {len(images)} images and {len(labels)} labels")
+    return images, labels.astype(np.uint8)
 
 
 def from_image_files(path: Path) -> Source:
@@ -155,24 +128,21 @@ def from_image_files(path: Path) -> Source:
 
 def _identity(path: Path) -> str:
     """Of an archive its SHA-256; of a folder that of its sorted names, sizes and times."""
-    digest = hashlib.sha256()
-    if path.is_dir():
-        for file in sorted(p for p in path.rglob("*") if p.is_file()):
-            stat = file.stat()
-            name = file.relative_to(path).as_posix()
-            digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-    else:
-        with path.open("rb") as stream:
-            while block := stream.read(2**20):
-                digest.update(block)
-    return digest.hexdigest()[:32]
+    if not path.is_dir():
+        return digest(path)[:32]
+    names = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        stat = file.stat()
+        name = file.relative_to(path).as_posix()
+        names.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    return names.hexdigest()[:32]
 
 
 def _decode_all(path: Path, folder: Path) -> None:
     found: dict[str, list[tuple[str, bytes]]] = {"train": [], "test": []}
-    for name, data in _members(path):
-        split, class_name, file = _place(name)
-        if split in found:
+    for name, data in archives.members(path):
+        split, class_name, file = ("", "", *PurePosixPath(name).parts)[-3:]
+        if split in found and file.lower().endswith(files.SUFFIXES):
             found[split].append((f"{class_name}/{file}", data))
     classes = sorted({n.split("/")[0] for part in found.values() for n, _ in part})
     if tuple(classes) != CIFAR10_NAMES:
@@ -181,45 +151,25 @@ def _decode_all(path: Path, folder: Path) -> None:
             "and test"
         )
     arrays: dict[str, np.ndarray] = {}
-    for split, files in found.items():
-        files.sort()
-        labels = np.array([classes.index(n.split("/")[0]) for n, _ in files], np.uint8)
+    for split, images in found.items():
+        images.sort()
+        labels = np.array([classes.index(n.split("/")[0]) for n, _ in images], np.uint8)
         empty = sorted(set(range(10)) - set(labels.tolist()))
         if empty:
             raise ValueError(f"{path}: {split}/{classes[empty[0]]} holds no image")
-        images = np.stack([_decode(f"{path}: {split}/{n}", data) for n, data in files])
-        arrays |= {f"{split}_x": images, f"{split}_y": labels}
-    checksum = content_checksum(arrays[k] for k in ("train_x", "train_y", "test_x", "test_y"))
-    for name, array in (arrays | {"checksum": np.array(checksum)}).items():
+        pixels = np.stack([_decode(f"{path}: {split}/{n}", data) for n, data in images])
+        arrays |= {f"{split}_x": pixels, f"{split}_y": labels}
+    arrays["checksum"] = np.array(content_checksum(arrays.values()))
+    for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
     _log.info("%s: decoded %d images into %s", path, sum(map(len, found.values())), folder.parent)
 
 
-def _members(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Files of a folder, tar or zip as (path inside, content)."""
-    if not path.is_dir():
-        yield from archives.members(path)
-        return
-    for file in sorted(path.rglob("*")):
-        if file.is_file():
-            yield file.relative_to(path).as_posix(), file.read_bytes()
-
-
-def _place(name: str) -> tuple[str, str, str]:
-    """(split, class, file) of a member; ('', '', '') for what is no image."""
-    parts = PurePosixPath(name).parts
-    if len(parts) < 3 or not name.lower().endswith((".jpg", ".jpeg", ".png")):
-        return "", "", ""
-    return parts[-3], parts[-2], parts[-1]
-
-
 def _decode(name: str, data: bytes) -> np.ndarray:
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image
 
-    try:
-        image = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError) as error:
-        raise ValueError(f"{name} cannot be read as an image: {error}") from error
-    if image.size != (SIDE, SIDE):
-        raise ValueError(f"{name} has {image.size} pixels, expected ({SIDE}, {SIDE})")
-    return np.asarray(image).transpose(2, 0, 1)
+    pixels = decoding.decode(data, SIDE, SIDE, name)
+    with Image.open(io.BytesIO(data)) as image:
+        if image.size != (SIDE, SIDE):
+            raise ValueError(f"{name} has {image.size} pixels, expected ({SIDE}, {SIDE})")
+    return pixels

@@ -1,7 +1,5 @@
 """Colored MNIST (after Nam et al. 2020): the digit is the class, its colour the bias."""
 
-from pathlib import Path
-
 import numpy as np
 
 from lrsc.datasets.biased import BiasedDataset, compose
@@ -9,6 +7,7 @@ from lrsc.datasets.raw import sources
 from lrsc.datasets.raw.sources import Source
 
 VERSION = 1
+find = sources.mnist
 # Mean RGB of class 0..9, in 0..1 (Nam et al. 2020)
 COLOURS = np.array([
     (0.984, 0.313, 0.169), (0.991, 0.916, 0.352), (0.673, 0.461, 0.580), (0.783, 0.832, 0.601),
@@ -18,13 +17,6 @@ COLOURS = np.array([
 COLOUR_NAMES = (
     "orange", "yellow", "mauve", "olive", "cyan", "green", "blue", "purple", "moss", "crimson",
 )  # fmt: skip
-
-
-def find(root: Path, source: str) -> Source:
-    """MNIST under the data root, or the embedded digits."""
-    if source == "real" or (source == "auto" and sources.has_mnist(root)):
-        return sources.mnist(root)
-    return sources.digits()
 
 
 def build(

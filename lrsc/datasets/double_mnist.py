@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from lrsc.datasets import colored_mnist
 from lrsc.datasets.biased import BiasedDataset, compose, partners
+from lrsc.datasets.raw import sources
 from lrsc.datasets.raw.sources import Source
 
 VERSION = 1
-find = colored_mnist.find
+find = sources.mnist
 WIDTH = 28  # pixels of a digit
 
 

@@ -130,8 +130,7 @@ def _flat(place: Path, wnids: list[str], truth: Path, meta: dict[int, tuple[str,
 
 
 def _devkit(place: Path, name: str) -> Path:
-    paths = [place / where / name for where in DEVKIT]
-    path = next((p for p in paths if p.is_file()), None)
+    path = _in_devkit(place, name)
     if path is None:
         raise DataMissing(
             f"{name} was not found: {place / 'val'} holds images without class folders, which "
@@ -140,8 +139,13 @@ def _devkit(place: Path, name: str) -> Path:
     return path
 
 
+def _in_devkit(place: Path, name: str) -> Path | None:
+    paths = [place / where / name for where in DEVKIT]
+    return next((path for path in paths if path.is_file()), None)
+
+
 def _class_names(place: Path, wnids: list[str]) -> tuple[str, ...]:
     """Names in words where the development kit is there, else the wnids."""
-    path = next((p for where in DEVKIT if (p := place / where / META).is_file()), None)
+    path = _in_devkit(place, META)
     words = dict(synsets(path).values()) if path else {}
     return tuple(words.get(wnid, wnid) for wnid in wnids)

@@ -147,8 +147,8 @@ class Images:
 
     def _decode(self, rows: Tensor, out: np.ndarray) -> None:
         assert isinstance(self.source, Files)
-        members = self.source.members(rows.numpy())
-        for i, (name, data) in enumerate(decoding.contents(self.source.place, members)):
+        for i, row in enumerate(rows.tolist()):
+            name, data = self.source.read(row)
             out[i] = decode(data, self.size, self.short, name)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lrsc.datasets import cifar, colored_mnist
+from lrsc.datasets import cifar
 from lrsc.datasets.biased import BiasedDataset, compose, partners
 from lrsc.datasets.raw import sources
 from lrsc.datasets.raw.sources import Source
@@ -18,7 +18,7 @@ def find(root: Path, source: str) -> Source:
     """MNIST and CIFAR-10 under the data root; stand-ins for both where one is absent."""
     if source != "embedded":
         try:
-            return _both(colored_mnist.find(root, "real"), cifar.find("cifar10", root, "real"))
+            return _both(sources.mnist(root, "real"), cifar.find("cifar10", root, "real"))
         except DataMissing:
             if source == "real":
                 raise

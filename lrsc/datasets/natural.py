@@ -13,15 +13,18 @@ from torch import Tensor
 from lrsc.datasets.augment import random_resized_crop_flip
 from lrsc.datasets.biased import BiasedDataset, Split, stratified
 from lrsc.datasets.images import Images
-from lrsc.datasets.raw import decoding
+from lrsc.datasets.raw import files
 from lrsc.datasets.raw.files import Files
-from lrsc.datasets.raw.sources import Source
+from lrsc.datasets.raw.sources import Source, located
 from lrsc.datasets.standins import miniatures
 from lrsc.errors import DataMissing
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, in units of 0..1
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 _log = logging.getLogger(__name__)
+
+
+SPLITS = ("train", "val", "test")  # 0, 1, 2 in the lists of CelebA and Waterbirds
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,26 +42,15 @@ class Part:
         masks = None if self.masks is None else self.masks.take(rows)
         return Part(self.files.take(rows), self.y[rows], bias, masks)
 
+    def split(self, of: np.ndarray) -> dict[str, "Part"]:
+        """The splits by name, where the one that each row is of is given as 0, 1, 2."""
+        return {name: self.take(np.flatnonzero(of == k)) for k, name in enumerate(SPLITS)}
+
 
 def folder(name: str, root: Path, source: str, needs: Sequence[Sequence[str]]) -> Path:
-    """Where a set lies: <root>/<name>, or the miniature's folder where that is asked for or left.
-
-    needs: what must be in the folder, each as a few forms any one of which does. With 'auto', a
-    folder that holds none of them is as good as absent; one that holds some is not. Raises
-    DataMissing naming what is absent.
-    """
-    place = root / name
-    there = [any((place / form).exists() for form in forms) for forms in needs]
-    if source == "embedded" or (source == "auto" and not any(there)):
-        return miniatures.folder(name) / name
-    if not all(there):
-        absent = [" or ".join(f) for f, found in zip(needs, there, strict=True) if not found]
-        raise DataMissing(
-            f"{name} is not complete: {', '.join(absent)} not found in {place}. Get it with: "
-            f"lrsc data get {name}; or set $LRSC_DATA to a folder that holds {name}; or pass "
-            "source='embedded'."
-        )
-    return place
+    """Where a set lies: <root>/<name>, or the miniature's folder; needs as in `located`."""
+    is_there = located(name, root / name, source, needs)
+    return (root if is_there else miniatures.folder(name)) / name
 
 
 def found(name: str, place: Path, n: int, published: int, checksum: str, content) -> Source:
@@ -98,11 +90,22 @@ def number(path: Path, line: int, text: bytes | str, n: int, what: str, first: i
     return value
 
 
-def check_unique(path: Path, names: np.ndarray) -> None:
-    """Raise for a name that a sorted list holds twice."""
-    twice = names[1:][names[1:] == names[:-1]]
+def in_order(path: Path, names: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """Names of a list sorted, and their rows in it; ValueError for one that it holds twice."""
+    rows = np.argsort(np.array(names))
+    found = np.array(names)[rows]
+    twice = found[1:][found[1:] == found[:-1]]
     if len(twice):
         raise ValueError(f"{path} lists {twice[0].decode(errors='replace')} more than once")
+    return found, rows
+
+
+def masks(place: Path, names: np.ndarray, listed_in: Path) -> Files | None:
+    """The masks of a miniature's images, which the published sets do not have."""
+    if not (place / "masks").is_dir():
+        return None
+    pngs = np.array([name.rpartition(b".")[0] + b".png" for name in names.tolist()])
+    return files.listed(place / "masks", depth=2).select(pngs, listed_in)
 
 
 def dataset(
@@ -118,13 +121,14 @@ def dataset(
     n_train: int | None = None,
     cache: bool = False,
     augment: Augment | None = None,
+    rest_is_spurious: bool = False,
 ) -> BiasedDataset:
     """A data set of streamed images from its parts 'train', 'test' and perhaps 'val'.
 
     n_train: a subset, (class, bias) groups in proportion. size, short: as in `decode`. cache: each
     split is resized once into a memory-mapped file of the cache folder. augment: of the training
-    split, on the device. Raises ValueError for a class without images in the training or test
-    split.
+    split, on the device. rest_is_spurious: all that is outside the masks of the core. Raises
+    ValueError for a class without images in the training or test split.
     """
     if not isinstance(size, int) or size < 1:
         raise ValueError(f"size must be a whole number of pixels >= 1, found {size!r}")
@@ -143,7 +147,7 @@ def dataset(
         parts["train"] = train.take(stratified(groups, n_train, rng))
     key = f"{name}-{{}}-{version}-{size}-{source.checksum[:16]}"
     splits = {
-        split: _split(part, size, short, key.format(split) if cache else "")
+        split: _split(part, size, short, key.format(split) if cache else "", rest_is_spurious)
         for split, part in parts.items()
         if len(part.files)
     }
@@ -159,23 +163,25 @@ def crop_flip(x: Tensor, generator: torch.Generator) -> Tensor:
     return random_resized_crop_flip(x, generator, scale=(0.7, 1.0))
 
 
-def _split(part: Part, size: int, short: int | None, key: str) -> Split:
+def _split(part: Part, size: int, short: int | None, key: str, rest_is_spurious: bool) -> Split:
     x = Images(part.files, size, short)
     if key:  # a subset has an entry of its own
         names = hashlib.sha256(part.files.names.tobytes() + f"{x.short}".encode()).hexdigest()
         x = Images(x.cached(f"{key}-{names[:16]}"))
+    core = None if part.masks is None else _masks(part.masks, size, short)
     return Split(
         x,
         torch.from_numpy(part.y),
         None if part.bias is None else torch.from_numpy(part.bias),
-        core_mask=None if part.masks is None else _masks(part.masks, size, short),
+        core_mask=core,
+        spurious_mask=~core if rest_is_spurious and core is not None else None,
         mean=torch.tensor(MEAN),
         std=torch.tensor(STD),
     )
 
 
-def _masks(files: Files, size: int, short: int | None) -> Tensor:
+def _masks(found: Files, size: int, short: int | None) -> Tensor:
     """N x 1 x S x S bool, resized and cropped as the images are: at least half inside."""
-    images = Images(files, size, decoding.shorter_side(size) if short is None else short)
+    images = Images(found, size, short)
     parts = images.batches(torch.arange(len(images)).split(64), workers=0)  # few and small
     return torch.cat([batch[:, :1] >= 128 for batch in parts])

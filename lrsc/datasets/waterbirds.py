@@ -1,7 +1,6 @@
 """Waterbirds (Sagawa et al. 2020): the kind of bird is the class, the background the bias."""
 
 import csv
-import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,6 @@ from lrsc.errors import DataMissing
 VERSION = 1
 FOLDER, LIST = "waterbird_complete95_forest2water2", "metadata.csv"
 N = 11_788  # images published
-SPLITS = ("train", "val", "test")  # 0, 1, 2 in the list
 COLUMNS = {"y": 2, "split": 3, "place": 2}  # number of values
 
 
@@ -30,12 +28,8 @@ def find(root: Path, source: str) -> Source:
     path = place / FOLDER / LIST
     names, table = _metadata(path)
     chosen = files.listed(place / FOLDER, depth=2).select(names, path)
-    masks = None
-    if (place / "masks").is_dir():
-        pngs = np.array([name.rpartition(b".")[0] + b".png" for name in names.tolist()])
-        masks = files.listed(place / "masks", depth=2).select(pngs, path)
-    whole = Part(chosen, table["y"], table["place"], masks)
-    parts = {name: whole.take(np.flatnonzero(table["split"] == k)) for k, name in enumerate(SPLITS)}
+    whole = Part(chosen, table["y"], table["place"], natural.masks(place, names, path))
+    parts = whole.split(table["split"])
     digest = files.checksum([path.read_bytes()], [chosen])
     return natural.found("waterbirds", place, len(names), N, digest, parts)
 
@@ -55,17 +49,11 @@ def build(
     resized once into the cache folder. augment: training images are cropped (70 to 100 % of the
     area) and mirrored at random.
     """
-    made = natural.dataset(
+    return natural.dataset(
         "waterbirds", source, source.content, ("landbird", "waterbird"), version=VERSION,
-        size=size, seed=seed, n_train=n_train, cache=cache,
+        size=size, seed=seed, n_train=n_train, cache=cache, rest_is_spurious=True,
         augment=natural.crop_flip if augment else None,
     )  # fmt: skip
-    masked = {
-        name: dataclasses.replace(split, spurious_mask=~split.core_mask)
-        for name, split in (("train", made.train), ("test", made.test), ("val", made.val))
-        if split is not None and split.core_mask is not None
-    }
-    return dataclasses.replace(made, **masked)  # type: ignore[arg-type] # only splits
 
 
 def _metadata(path: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -94,8 +82,6 @@ def _metadata(path: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         raise ValueError(f"{path} is damaged: {error}. Fetch it again.") from error
     if not names:
         raise natural.damaged(path, 2, "the end", "images")
-    order = np.argsort(np.array(names))
-    sorted_names = np.array(names)[order]
-    natural.check_unique(path, sorted_names)
+    sorted_names, order = natural.in_order(path, names)
     table = np.array(values, np.int64)[order]
     return sorted_names, {name: table[:, k].copy() for k, name in enumerate(COLUMNS)}

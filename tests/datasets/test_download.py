@@ -7,7 +7,6 @@ import http.server
 import json
 import logging
 import os
-import re
 import signal
 import socket
 import threading
@@ -28,8 +27,8 @@ class Server:
     """Files over plain HTTP on 127.0.0.1, and a log of the requests.
 
     add(name, content, *faults): one fault for each answer in turn, the last for all further ones.
-    None: none. 'no range', 'no length', ('cut', n) closes after n bytes, ('status', code),
-    ('redirect', url), ('shifted', start), ('stop', part) presses Ctrl-C half-way.
+    None: none. 'no length', ('cut', n) closes after n bytes, ('status', code), ('redirect', url),
+    ('stop', part) presses Ctrl-C half-way.
     """
 
     def __init__(self):
@@ -78,18 +77,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if kind == "redirect":
             return self.head(302, Location=value[0])
         content = self.mine.files[name]
-        start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked else 0
-        start = value[0] if kind == "shifted" else start
-        if kind == "no range":
-            start, asked = 0, None
-        if start >= len(content):
-            return self.head(416, Content_Range=f"bytes */{len(content)}")
-        body = content[start:]
-        headers = {} if kind == "no length" else {"Content_Length": len(body)}
-        if asked:
-            headers["Content_Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        self.head(206 if asked else 200, **headers)
-        self.body(body, kind, value)
+        headers = {} if kind == "no length" else {"Content_Length": len(content)}
+        self.head(200, **headers)
+        self.body(content, kind, value)
 
     def head(self, status, **headers):
         self.send_response(status)
@@ -149,51 +139,32 @@ def test_a_published_sha256_is_checked_and_nothing_is_recorded(server, tmp_path)
         fetch(published(server.url("a"), sha256="0" * 64), tmp_path)
 
 
-def test_a_part_is_resumed_from_its_end(server, tmp_path, part):
-    part.write_bytes(CONTENT[:100_000])
+def test_a_part_that_a_killed_process_left_is_written_over(server, tmp_path, part):
+    part.write_bytes(b"x" * 400_000)
     assert fetch(published(server.add("a", CONTENT)), tmp_path).read_bytes() == CONTENT
-    assert server.log == [("a", "bytes=100000-")] and not part.exists()
+    assert server.log == [("a", None)] and not part.exists()
 
 
-def test_a_whole_part_needs_no_request(server, tmp_path, part):
-    part.write_bytes(CONTENT)
-    assert fetch(published(server.url("a")), tmp_path).read_bytes() == CONTENT
-    assert server.log == []
-
-
-def test_a_server_that_ignores_range_sends_all_again(server, tmp_path, part):
-    part.write_bytes(CONTENT[:100_000])
-    file = published(server.add("a", CONTENT, "no range"))
+@pytest.mark.parametrize("size", [len(CONTENT), None])
+def test_a_broken_connection_is_tried_again_at_once(server, tmp_path, size):
+    file = published(server.add("a", CONTENT, ("cut", 200_000), None), size=size)
     assert fetch(file, tmp_path).read_bytes() == CONTENT
-    assert server.log == [("a", "bytes=100000-")]
+    assert server.log == [("a", None)] * 2
 
 
-def test_an_answer_from_another_byte_is_refused(server, tmp_path, part):
-    part.write_bytes(CONTENT[:100_000])
-    with pytest.raises(DataMissing, match="from byte 50000, asked for 100000"):
-        fetch(published(server.add("a", CONTENT, ("shifted", 50_000))), tmp_path)
-    assert part.read_bytes() == CONTENT[:100_000]
-
-
-def test_a_broken_connection_is_resumed_at_once(server, tmp_path):
-    file = published(server.add("a", CONTENT, ("cut", 200_000), None))
-    assert fetch(file, tmp_path).read_bytes() == CONTENT
-    assert server.log == [("a", None), ("a", "bytes=200000-")]
-
-
-def test_a_server_that_cuts_every_answer_still_delivers(server, tmp_path):
+def test_a_server_that_cuts_every_answer_is_given_up(server, tmp_path):
     file = published(server.add("a", CONTENT, ("cut", 110_000)))
-    assert fetch(file, tmp_path).read_bytes() == CONTENT
-    assert len(server.log) == 3
+    with pytest.raises(DataMissing, match="110000 bytes read, 197200 more expected"):
+        fetch(file, tmp_path)
+    assert len(server.log) == download.TRIES and names(tmp_path) == {"set"}
 
 
-def test_a_truncated_file_keeps_its_part(server, tmp_path, part):
+def test_an_error_of_the_server_is_named_and_not_tried_again(server, tmp_path):
     url = server.add("a", CONTENT, ("cut", 200_000), ("status", 503), None)
-    with pytest.raises(DataMissing, match="200000 bytes are kept in file.bin.part"):
+    with pytest.raises(DataMissing, match="503 Server Error"):
         fetch(published(url), tmp_path)
-    assert part.read_bytes() == CONTENT[:200_000]
+    assert len(server.log) == 2 and names(tmp_path) == {"set"}
     assert fetch(published(url), tmp_path).read_bytes() == CONTENT
-    assert server.log[-1] == ("a", "bytes=200000-")
 
 
 def test_wrong_content_is_discarded_and_named(server, tmp_path):
@@ -218,41 +189,12 @@ def test_a_wrong_size_is_found_without_the_servers_word(server, tmp_path):
     assert names(tmp_path) == {"set"}
 
 
-def test_a_part_with_a_wrong_beginning_is_fetched_anew(server, tmp_path, part, caplog):
-    part.write_bytes(b"x" * 100_000)
-    assert fetch(published(server.add("a", CONTENT)), tmp_path).read_bytes() == CONTENT
-    assert server.log == [("a", "bytes=100000-"), ("a", None)]
-    assert "file.bin.part is discarded: MD5 found" in caplog.text
-
-
-def test_a_part_that_is_too_long_is_discarded(server, tmp_path, part, caplog):
-    part.write_bytes(CONTENT + b"more")
-    assert fetch(published(server.add("a", CONTENT)), tmp_path).read_bytes() == CONTENT
-    assert server.log == [("a", None)]
-    assert "discarded: it holds 307204 bytes, published are 307200" in caplog.text
-
-
-def test_what_is_too_long_is_cut_when_the_server_sends_all_again(server, tmp_path, part):
-    part.write_bytes(CONTENT + b"more")
-    file = published(server.add("a", CONTENT, "no range"), size=None)
-    assert fetch(file, tmp_path).read_bytes() == CONTENT
-    assert server.log == [("a", f"bytes={len(CONTENT) + 4}-")]
-
-
-@pytest.mark.parametrize("extra", [b"", b"more"])
-def test_without_a_published_size_the_servers_end_counts(server, tmp_path, part, extra):
-    part.write_bytes(CONTENT + extra)
-    file = published(server.add("a", CONTENT), size=None)
-    assert fetch(file, tmp_path).read_bytes() == CONTENT
-    assert server.log == [("a", f"bytes={len(CONTENT + extra)}-")] + [("a", None)] * bool(extra)
-
-
-def test_the_second_mirror_goes_on_where_the_first_stopped(server, tmp_path, caplog):
+def test_the_second_mirror_is_asked_where_the_first_fails(server, tmp_path, caplog):
     first = server.add("a", CONTENT, ("cut", 200_000), ("status", 503))
     second = server.add("b", CONTENT)
     assert fetch(published(first, second), tmp_path).read_bytes() == CONTENT
-    assert server.log == [("a", None), ("a", "bytes=200000-"), ("b", "bytes=200000-")]
-    assert f"{first}: HTTP Error 503" in caplog.text
+    assert server.log == [("a", None), ("a", None), ("b", None)]
+    assert f"{first}: 503 Server Error" in caplog.text
 
 
 def test_a_mirror_with_other_bytes_does_not_spoil_the_next(server, tmp_path):
@@ -282,7 +224,7 @@ def test_a_file_without_addresses_says_what_to_do_by_hand(tmp_path):
     assert names(tmp_path) == set()
 
 
-def test_ctrl_c_keeps_the_part_and_the_next_call_resumes(server, tmp_path, part):
+def test_ctrl_c_leaves_nothing_and_the_next_call_fetches(server, tmp_path, part):
     file = published(server.add("a", CONTENT, ("stop", part), None))
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -290,11 +232,8 @@ def test_ctrl_c_keeps_the_part_and_the_next_call_resumes(server, tmp_path, part)
             fetch(file, tmp_path)
     finally:
         signal.signal(signal.SIGINT, before)
-    kept = part.stat().st_size
-    assert 0 < kept <= len(CONTENT) // 2 and part.read_bytes() == CONTENT[:kept]
-    assert names(tmp_path) == {"set", "set/file.bin.part"}
+    assert names(tmp_path) == {"set"}
     assert fetch(file, tmp_path).read_bytes() == CONTENT
-    assert server.log[-1] == ("a", f"bytes={kept}-")
 
 
 def test_another_process_that_fetches_is_not_disturbed(server, tmp_path, part):

@@ -11,14 +11,13 @@ import lzma
 import shutil
 import stat
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from lrsc.files import atomic
+from lrsc import files
 
 _BLOCK = 2**16
 
@@ -42,17 +41,11 @@ def extract(archive: Path, folder: Path) -> None:
 
 @contextlib.contextmanager
 def making(folder: Path) -> Iterator[Path]:
-    """Yield an empty hidden folder beside `folder`; it becomes `folder` if nothing is raised."""
+    """Yield an empty folder that becomes `folder` if nothing is raised, which must not exist."""
     if folder.exists():
         raise ValueError(f"{folder} exists already, not as published: move or delete it, run again")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
+    with files.making(folder) as part:
         yield part
-        part.chmod(0o755)
-        part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 def unpack(archive: Path, folder: Path, content: bytes | None = None) -> None:
@@ -70,9 +63,14 @@ def unpack(archive: Path, folder: Path, content: bytes | None = None) -> None:
 def members(archive: Path, content: bytes | None = None) -> Iterator[tuple[str, bytes]]:
     """(name, bytes) of every file of a tar or zip in its order, read to the archive's end.
 
-    content: the archive's own bytes where it lies inside another archive. One member at a time is
-    held in memory. Raises ValueError as `extract` does.
+    A folder's files do as well, in the order of their names. content: the archive's own bytes
+    where it lies inside another archive. One member at a time is held in memory. Raises ValueError
+    as `extract` does.
     """
+    if archive.is_dir():
+        inside = sorted(path for path in archive.rglob("*") if path.is_file())
+        yield from ((path.relative_to(archive).as_posix(), path.read_bytes()) for path in inside)
+        return
     try:
         with io.BytesIO(content) if content is not None else archive.open("rb") as stream:
             is_zip = stream.read(2) == b"PK"
@@ -91,7 +89,7 @@ def members(archive: Path, content: bytes | None = None) -> Iterator[tuple[str, 
 def decompress(packed: Path, target: Path) -> None:
     """Unpack a single .gz file into place. ValueError naming it if it is damaged."""
     try:
-        with gzip.open(packed) as content, atomic(target) as part, part.open("wb") as out:
+        with gzip.open(packed) as content, files.atomic(target) as part, part.open("wb") as out:
             shutil.copyfileobj(content, out, _BLOCK)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{packed} cannot be read to its end: {error}. Delete it.") from error
@@ -100,12 +98,7 @@ def decompress(packed: Path, target: Path) -> None:
 def _tar_members(archive: Path, raw: IO[bytes]) -> Iterator[tuple[str, bytes]]:
     with tarfile.open(fileobj=raw, mode="r:*") as tar:
         for member in tar:
-            if not (member.isfile() or member.isdir()):
-                raise ValueError(
-                    f"{archive}: member {member.name!r} is a link or device, which no published "
-                    "archive of ours holds: not unpacked"
-                )
-            name = _inside(archive, member.name)
+            name = _inside(archive, member.name, member.isfile() or member.isdir())
             content = tar.extractfile(member)
             if content is not None:  # a file, not a folder
                 yield name, content.read()
@@ -122,12 +115,8 @@ def _zip_members(archive: Path, stream: IO[bytes]) -> Iterator[tuple[str, bytes]
     with zipfile.ZipFile(stream) as packed:
         for member in listed(packed):
             kind = stat.S_IFMT(member.external_attr >> 16)
-            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                raise ValueError(
-                    f"{archive}: member {member.filename!r} is a link or device, which no "
-                    "published archive of ours holds: not unpacked"
-                )
-            name = _inside(archive, member.filename)
+            plain = kind in (0, stat.S_IFREG, stat.S_IFDIR)
+            name = _inside(archive, member.filename, plain)
             if not member.is_dir():
                 yield name, packed.read(member)  # checks its CRC
 
@@ -145,7 +134,12 @@ def listed(packed: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     return found
 
 
-def _inside(archive: Path, name: str) -> str:
+def _inside(archive: Path, name: str, plain: bool) -> str:
+    if not plain:
+        raise ValueError(
+            f"{archive}: member {name!r} is a link or device, which no published archive of ours "
+            "holds: not unpacked"
+        )
     parts = name.split("/")
     if name.startswith("/") or ".." in parts or "\\" in name or ":" in parts[0]:
         raise ValueError(

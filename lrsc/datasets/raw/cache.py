@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import shutil
-import tempfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
-from lrsc.files import locked, user_folder
+from lrsc.files import locked, making, user_folder
 
 _log = logging.getLogger(__name__)
 _BLOCK = 2**20  # bytes
@@ -28,7 +27,7 @@ def folder() -> Path:
     return user_folder("cache")
 
 
-def arrays(key: str, make: Callable[[Path], None]) -> Mapping[str, np.ndarray]:
+def arrays(key: str, make: Callable[[Path], object]) -> Mapping[str, np.ndarray]:
     """Memory-mapped arrays by name, from the cache entry `key`; made where it is absent.
 
     make(folder) writes `<name>.npy` files, and others, into an empty folder. Of several processes
@@ -45,24 +44,15 @@ def arrays(key: str, make: Callable[[Path], None]) -> Mapping[str, np.ndarray]:
         found = _open(entry)  # made while we waited
         if found is not None:
             return found
-        hidden = f".{entry.name}."
-        for left in entry.parent.glob(f"{glob.escape(hidden)}????????.part"):
+        for left in entry.parent.glob(f".{glob.escape(entry.name)}.????????.part"):
             shutil.rmtree(left, ignore_errors=True)  # of a process that was killed
-        work = Path(tempfile.mkdtemp(dir=entry.parent, prefix=hidden, suffix=".part"))
-        try:
-            part = work / "new"
-            part.mkdir()
+        with making(entry) as part:
             make(part)
             files = {
                 path.relative_to(part).as_posix(): [path.stat().st_size, _crc(path)]
                 for path in sorted(part.rglob("*")) if path.is_file()
             }  # fmt: skip
             (part / _FILES).write_text(json.dumps(files))
-            if entry.exists():
-                entry.rename(work / "old")
-            part.rename(entry)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
     found = _open(entry)
     if found is None:
         raise OSError(f"the cache entry {entry} could not be written")

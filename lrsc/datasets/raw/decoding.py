@@ -2,17 +2,10 @@
 
 import io
 import os
-import struct
 import warnings
-import zlib
-from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import numpy as np
 
-# (name, offset, bytes, how it is packed, CRC-32); a file of a folder has offset -1
-Member = tuple[str, int, int, int, int]
-TAR, STORED, DEFLATED = -1, 0, 8  # how a member is packed; the latter two are zip's own numbers
 EXIF_ORIENTATION = 0x0112
 # Damaged EXIF, as in ImageNet, and palettes warn. Once for all: threads share the filters.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.(TiffImagePlugin|Image)$")
@@ -78,44 +71,3 @@ def _rgb(image):
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
-
-
-def contents(place: str, members: Iterable[Member]) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of each member of a folder, zip or uncompressed tar, read where it lies.
-
-    Raises ValueError naming the file if it cannot be read or its checksum in the zip is another.
-    """
-    handle = None
-    try:
-        for member in members:
-            name = str(Path(place, member[0]))
-            try:
-                if member[1] < 0:
-                    data = Path(name).read_bytes()
-                else:
-                    handle = handle or open(place, "rb")  # noqa: SIM115 (closed below)
-                    data = _unpacked(handle, *member[1:])
-            except (OSError, EOFError, zlib.error, struct.error) as error:
-                raise ValueError(f"{name} cannot be read: {error}. Fetch it again.") from error
-            yield name, data
-    finally:
-        if handle:
-            handle.close()
-
-
-def _unpacked(handle, offset: int, n_bytes: int, packed: int, crc: int) -> bytes:
-    handle.seek(offset)
-    if packed != TAR:  # a zip's member begins with a header of its own
-        head = handle.read(30)
-        if head[:4] != b"PK\x03\x04":
-            raise EOFError("the archive has no such member at the place its directory names")
-        handle.seek(sum(struct.unpack("<HH", head[26:30])), os.SEEK_CUR)
-    data = handle.read(n_bytes)
-    if len(data) != n_bytes:
-        raise EOFError(f"the archive ends after {len(data)} of {n_bytes} bytes")
-    if packed == TAR:
-        return data
-    data = zlib.decompress(data, -15) if packed == DEFLATED else data
-    if zlib.crc32(data) != crc:
-        raise EOFError("its checksum (CRC-32) is not the one in the archive's directory")
-    return data

@@ -1,15 +1,17 @@
-"""Which image files a folder, zip or tar holds: compact arrays of names, and their checksum."""
+"""Which image files a folder or zip holds: compact arrays of names, their checksum, the bytes."""
 
 import dataclasses
 import hashlib
 import os
+import struct
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from lrsc.datasets.raw import archives, decoding
-from lrsc.datasets.raw.decoding import Member
+from lrsc.datasets.raw import archives
 from lrsc.errors import DataMissing
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -17,7 +19,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Files:
-    """Image files of one folder, or members of one zip or uncompressed tar, as compact arrays.
+    """Image files of one folder, or members of one zip, as compact arrays.
 
     names: N byte strings, relative to the folder, sorted as `listed` gives them. n_bytes: N int64,
     of the unpacked images. at: N x 4 int64 (offset, bytes, how packed, CRC-32), None in a folder.
@@ -51,28 +53,37 @@ class Files:
             )
         return self.take(rows)
 
-    def members(self, rows: np.ndarray) -> list[Member]:
-        """What `decoding.contents` needs to read these rows."""
-        at = [(-1, 0, 0, 0)] * len(rows) if self.at is None else self.at[rows].tolist()
-        return [(os.fsdecode(n), *m) for n, m in zip(self.names[rows], at, strict=True)]
+    def read(self, row: int) -> tuple[str, bytes]:
+        """Path and bytes of one file, read where it lies.
+
+        Raises ValueError naming it if it cannot be read or its checksum in the zip is another.
+        """
+        name = Path(self.place, os.fsdecode(self.names[row]))
+        try:
+            if self.at is None:
+                return str(name), name.read_bytes()
+            with open(self.place, "rb") as archive:
+                return str(name), _unpacked(archive, *self.at[row].tolist())
+        except (OSError, EOFError, zlib.error, struct.error) as error:
+            raise ValueError(f"{name} cannot be read: {error}. Fetch it again.") from error
 
 
 def listed(place: Path, depth: int = 1, inside: str = "") -> Files:
-    """The JPEG and PNG files of a folder, zip or uncompressed tar, sorted by name.
+    """The JPEG and PNG files of a folder or zip, sorted by name.
 
-    depth: levels of folders that are looked at. inside: in an archive, the folder that names are
-    relative to. Hidden files are left out. Raises ValueError if an archive is damaged or compresses
+    depth: levels of folders that are looked at. inside: in a zip, the folder that names are
+    relative to. Hidden files are left out. Raises ValueError if a zip is damaged or compresses
     its members in a way other than deflate. Listing holds all names at once, and of a zip its
     directory (about 1 kB an image); afterwards some 100 bytes an image are held.
     """
-    read = {".zip": _in_zip, ".tar": _in_tar}.get(place.suffix if place.is_file() else "")
+    packed = place.is_file()
     try:
-        rows = sorted(read(place, inside) if read else _in_folder(place, "", depth))
-    except (OSError, ValueError, EOFError, RuntimeError) as error:  # zipfile's are RuntimeErrors
+        rows = sorted(_in_zip(place, inside) if packed else _in_folder(place, "", depth))
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{place} cannot be listed: {error}. Fetch it again.") from error
     names = np.array([row[0] for row in rows], dtype=np.bytes_)
     numbers = np.array([row[1:] for row in rows], np.int64).reshape(len(rows), -1 if rows else 1)
-    at = np.ascontiguousarray(numbers[:, 1:]) if read else None
+    at = np.ascontiguousarray(numbers[:, 1:]) if packed else None
     return Files(str(place), names, numbers[:, 0].copy(), at)
 
 
@@ -106,36 +117,32 @@ def _in_folder(place: Path, prefix: str, depth: int) -> Iterator[tuple]:
 
 
 def _in_zip(place: Path, inside: str) -> Iterator[tuple]:
-    import zipfile
-
-    try:
-        with zipfile.ZipFile(place) as archive:
-            members = archives.listed(archive)
-    except zipfile.BadZipFile as error:
-        raise ValueError(str(error)) from error
+    with zipfile.ZipFile(place) as archive:
+        members = archives.listed(archive)
     for m in members:
-        if name := _relative(m.filename, inside):
-            if m.compress_type not in (decoding.STORED, decoding.DEFLATED) or m.flag_bits & 1:
-                raise ValueError(f"its member {m.filename} is encrypted or not packed by deflate")
-            yield name, m.file_size, m.header_offset, m.compress_size, m.compress_type, m.CRC
+        name = m.filename.removeprefix("./")
+        base = name.rpartition("/")[2]
+        hidden = base.startswith(".") or name.startswith("__MACOSX")
+        if hidden or not name.startswith(inside) or not base.lower().endswith(SUFFIXES):
+            continue
+        if m.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or m.flag_bits & 1:
+            raise ValueError(f"its member {m.filename} is encrypted or not packed by deflate")
+        yield (
+            os.fsencode(name.removeprefix(inside)), m.file_size, m.header_offset,
+            m.compress_size, m.compress_type, m.CRC,
+        )  # fmt: skip
 
 
-def _in_tar(place: Path, inside: str) -> Iterator[tuple]:
-    import tarfile
-
-    try:
-        with tarfile.open(place, "r:") as archive:
-            while (m := archive.next()) is not None:
-                archive.members = []  # type: ignore[attr-defined] # else one object a member is kept
-                if m.isfile() and (name := _relative(m.name, inside)):
-                    yield name, m.size, m.offset_data, m.size, decoding.TAR, 0
-    except tarfile.TarError as error:
-        raise ValueError(f"{error} (a tar must not be compressed)") from error
-
-
-def _relative(name: str, inside: str) -> bytes | None:
-    name = name.removeprefix("./")
-    base = name.rpartition("/")[2]
-    if not name.startswith(inside) or base.startswith(".") or name.startswith("__MACOSX"):
-        return None
-    return os.fsencode(name.removeprefix(inside)) if base.lower().endswith(SUFFIXES) else None
+def _unpacked(archive, offset: int, n_bytes: int, packed: int, crc: int) -> bytes:
+    archive.seek(offset)
+    head = archive.read(30)  # a member begins with a header of its own
+    if head[:4] != b"PK\x03\x04":
+        raise EOFError("the archive has no such member at the place its directory names")
+    archive.seek(sum(struct.unpack("<HH", head[26:30])), os.SEEK_CUR)
+    data = archive.read(n_bytes)
+    if len(data) != n_bytes:
+        raise EOFError(f"the archive ends after {len(data)} of {n_bytes} bytes")
+    data = zlib.decompress(data, -15) if packed == zipfile.ZIP_DEFLATED else data
+    if zlib.crc32(data) != crc:
+        raise EOFError("its checksum (CRC-32) is not the one in the archive's directory")
+    return data

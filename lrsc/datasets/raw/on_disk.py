@@ -91,9 +91,9 @@ def check(name: str, root: Path) -> Iterator[Finding]:
 def get(name: str, root: Path) -> list[Finding]:
     """Fetch, verify and lay out what a data set lacks under the root; the state it is then in.
 
-    A download that stopped is resumed. Archives that were fetched are removed once unpacked and
-    verified. Raises DataMissing naming what could not be fetched and what to do, ValueError for a
-    damaged archive or an unknown name.
+    Files that came whole are kept, so that a call that stopped goes on with the next. Archives that
+    were fetched are removed once unpacked and verified. Raises DataMissing naming what could not be
+    fetched and what to do, ValueError for a damaged archive or an unknown name.
     """
     return [finding for raw in raw_sets(name, root) for finding in _get(raw, root)]
 

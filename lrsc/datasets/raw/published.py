@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 
-from lrsc.datasets.cifar import BATCHES
+from lrsc.datasets.cifar import BATCHES, SUFFIXES
 from lrsc.datasets.raw.download import File
 from lrsc.datasets.raw.sources import MNIST_FILES
 
@@ -227,7 +227,7 @@ TABLE = {
             (
                 Images(
                     "cifar10-jpeg", (("train", 50_000, 10), ("test", 10_000, 10)),
-                    (".tar.xz", ".tar.gz", ".tgz", ".tar", ".zip"),
+                    SUFFIXES[1:],
                 ),
             ),
         ),

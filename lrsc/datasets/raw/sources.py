@@ -4,7 +4,7 @@ import dataclasses
 import gzip
 import hashlib
 import os
-import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,30 +57,37 @@ MNIST_FILES = {
 }
 
 
-def mnist_folder(root: Path) -> Path:
-    """Folder of the four IDX files, in torchvision's layout."""
-    return root / "MNIST" / "raw"
+def located(name: str, place: Path, source: str, needs: Sequence[Sequence[str]]) -> bool:
+    """Whether a published set lies in the folder `place`; if not, its stand-in is to be taken.
+
+    needs: what must be there, each as a few forms any one of which does. With 'auto', a folder
+    that holds none of them is as good as absent; one that holds some is not. Raises DataMissing
+    naming what is absent.
+    """
+    absent = [forms for forms in needs if not any((place / form).exists() for form in forms)]
+    if source == "embedded" or (source == "auto" and len(absent) == len(needs)):
+        return False
+    if absent:
+        found = ", ".join(" or ".join(forms) for forms in absent)
+        raise DataMissing(
+            f"{name} is not complete: {found} not found in {place}. Get it with: lrsc data get "
+            f"{name.lower()}; or set $LRSC_DATA to a folder that holds it; or pass "
+            "source='embedded'."
+        )
+    return True
 
 
-def has_mnist(root: Path) -> bool:
-    """Whether any of the four files is there: a partial set is an error, not an absence."""
-    return any(_mnist_path(root, name).is_file() for name in MNIST_FILES)
-
-
-def mnist(root: Path) -> Source:
+def mnist(root: Path, source: str = "real") -> Source:
     """The published MNIST (60 000 + 10 000 digits, N x 28 x 28 uint8), each file checked.
 
-    content: (train images, train labels, test images, test labels). Raises DataMissing if a file
-    is absent, ValueError naming file, found and expected if its checksum is another.
+    In torchvision's layout, plain or packed; else the embedded digits. content: (train images,
+    train labels, test images, test labels). Raises DataMissing if a file is absent, ValueError
+    naming file, found and expected if its checksum is another.
     """
-    missing = [name for name in MNIST_FILES if not _mnist_path(root, name).is_file()]
-    if missing:
-        raise DataMissing(
-            f"MNIST is not complete: {', '.join(missing)} not found in {mnist_folder(root)} "
-            f"(plain or .gz). Get it with: lrsc data get mnist --data-root {root}; or set "
-            "$LRSC_DATA to a folder that holds MNIST/raw; or pass source='embedded'."
-        )
-    arrays = [_read_idx(_mnist_path(root, name), *MNIST_FILES[name]) for name in MNIST_FILES]
+    folder = root / "MNIST" / "raw"
+    if not located("MNIST", folder, source, [(name, f"{name}.gz") for name in MNIST_FILES]):
+        return digits()
+    arrays = [_read_idx(folder / name, md5) for name, (_, md5) in MNIST_FILES.items()]
     return Source("mnist", content_checksum(arrays), tuple(arrays))
 
 
@@ -123,27 +130,22 @@ def _enlarge(images: np.ndarray) -> np.ndarray:
     return np.round(padded * 255).astype(np.uint8)
 
 
-def _mnist_path(root: Path, name: str) -> Path:
-    plain = mnist_folder(root) / name
-    packed = plain.with_name(name + ".gz")
-    return packed if packed.is_file() and not plain.is_file() else plain
-
-
-def _read_idx(path: Path, magic: int, md5: str) -> np.ndarray:
+def _read_idx(path: Path, md5: str) -> np.ndarray:
+    packed = path.with_name(f"{path.name}.gz")
     try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        data = path.read_bytes() if path.is_file() else gzip.decompress(packed.read_bytes())
     except (OSError, EOFError) as error:
-        raise ValueError(f"{path} cannot be read: {error}. Fetch it again.") from error
+        raise ValueError(f"{packed} cannot be read: {error}. Fetch it again.") from error
+    check_md5(path, data, md5)
+    shape = np.frombuffer(data, ">i4", data[3], offset=4)  # the fourth byte is their number
+    return np.frombuffer(data, np.uint8, offset=4 + 4 * len(shape)).reshape(shape)
+
+
+def check_md5(path: Path, data: bytes, md5: str) -> None:
+    """Raise ValueError naming file, found and expected for content that is not the published."""
     found = hashlib.md5(data, usedforsecurity=False).hexdigest()
     if found != md5:
         raise ValueError(
             f"checksum of {path} is wrong ({len(data)} bytes): MD5 found {found}, expected {md5}. "
-            "The file is truncated or altered; delete it and fetch it again: "
-            "lrsc data get mnist"
+            "The file is truncated or altered; delete it and fetch it again: lrsc data get"
         )
-    (first,) = struct.unpack(">i", data[:4])
-    dims = first & 0xFF
-    shape = struct.unpack(f">{dims}i", data[4 : 4 + 4 * dims])
-    if first != magic:
-        raise ValueError(f"{path}: magic number {first}, expected {magic}")
-    return np.frombuffer(data, np.uint8, offset=4 + 4 * dims).reshape(shape)

@@ -4,11 +4,30 @@ They stand in for photographs where there are none. Pictures are N x S x S x 3 f
 masks N x S x S bool. Nothing of a published image is in them.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
-SHAPES = (
-    "disc", "square", "triangle", "cross", "ring", "star", "crescent", "bars", "hourglass", "arrow",
-)  # fmt: skip
+
+def _within(u: np.ndarray, v: np.ndarray, side: float = 0.85) -> np.ndarray:
+    return np.maximum(np.abs(u), np.abs(v)) <= side
+
+
+_SHAPES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "disc": lambda u, v: u**2 + v**2 <= 0.85,
+    "square": lambda u, v: _within(u, v, 0.8),
+    "triangle": lambda u, v: (v <= 0.75) & (np.abs(u) <= (v + 0.95) * 0.55),
+    "cross": lambda u, v: _within(u, v) & (np.minimum(np.abs(u), np.abs(v)) <= 0.25),
+    "ring": lambda u, v: (u**2 + v**2 <= 1) & (u**2 + v**2 >= 0.4),
+    "star": lambda u, v: u**2 + v**2 <= (0.68 + 0.32 * np.cos(5 * np.arctan2(u, -v))) ** 2,
+    "crescent": lambda u, v: (u**2 + v**2 <= 1) & ((u - 0.45) ** 2 + v**2 >= 0.55),
+    "bars": lambda u, v: _within(u, v) & (np.floor((v + 0.85) / 0.34) % 2 == 0),
+    "hourglass": lambda u, v: _within(u, v) & (np.abs(u) <= np.abs(v) + 0.08),
+    "arrow": lambda u, v: (
+        (np.abs(v) <= 0.22) & (np.abs(u) <= 0.9) | (u >= 0.1) & (u + np.abs(v) <= 0.95)
+    ),
+}
+SHAPES = tuple(_SHAPES)
 HUES = (
     "red", "orange", "yellow", "lime", "green", "teal", "sky", "blue", "violet", "pink",
 )  # fmt: skip
@@ -76,7 +95,7 @@ def objects(shape: np.ndarray, hue: np.ndarray, size: int, rng: np.random.Genera
     mask = np.zeros((n, size, size), bool)
     for k in np.unique(shape):
         of = shape == k
-        mask[of] = _shape(SHAPES[k], u[of], v[of])
+        mask[of] = _SHAPES[SHAPES[k]](u[of], v[of])
     angle = 2 * np.pi * (hue / len(HUES) + rng.normal(0, 0.06, n))
     third = 2 * np.pi / 3
     colour = 0.5 + 0.45 * np.cos(angle[:, None] - third * np.arange(3))
@@ -146,27 +165,3 @@ def _line(u, v, start, end, half_width: float) -> np.ndarray:
     share = np.clip(share, 0, 1)
     away = (u - start[0] - share * along[0]) ** 2 + (v - start[1] - share * along[1]) ** 2
     return away <= half_width**2
-
-
-def _shape(name: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    r2 = u**2 + v**2
-    inside = np.maximum(np.abs(u), np.abs(v)) <= 0.85
-    if name == "disc":
-        return r2 <= 0.85
-    if name == "square":
-        return np.maximum(np.abs(u), np.abs(v)) <= 0.8
-    if name == "triangle":
-        return (v <= 0.75) & (np.abs(u) <= (v + 0.95) * 0.55)
-    if name == "cross":
-        return inside & (np.minimum(np.abs(u), np.abs(v)) <= 0.25)
-    if name == "ring":
-        return (r2 <= 1) & (r2 >= 0.4)
-    if name == "star":
-        return r2 <= (0.68 + 0.32 * np.cos(5 * np.arctan2(u, -v))) ** 2
-    if name == "crescent":
-        return (r2 <= 1) & ((u - 0.45) ** 2 + v**2 >= 0.55)
-    if name == "bars":
-        return inside & (np.floor((v + 0.85) / 0.34) % 2 == 0)
-    if name == "hourglass":
-        return inside & (np.abs(u) <= np.abs(v) + 0.08)
-    return (np.abs(v) <= 0.22) & (np.abs(u) <= 0.9) | (u >= 0.1) & (u + np.abs(v) <= 0.95)  # arrow

@@ -40,12 +40,7 @@ def folder(name: str) -> Path:
     """A data root in the cache folder that holds the miniature of a set; drawn once (seconds)."""
     check_names("miniature", [name], SETS)
     key = f"miniature-{name}-{VERSION}"
-
-    def draw(part: Path) -> None:
-        make(name, part)
-        np.save(part / "made.npy", np.array(VERSION))  # without an array there is no entry
-
-    cache.arrays(key, draw)
+    cache.arrays(key, lambda part: make(name, part))
     return cache.folder() / key
 
 
