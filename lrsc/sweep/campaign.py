@@ -9,7 +9,6 @@ import logging
 import math
 import os
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from lrsc import results
@@ -82,19 +81,18 @@ def run(
         None if data_root is None else Path(data_root).resolve(), device, engine, raw,
         max(1, (cores or 1) // workers), started + 60 * minutes - GRACE,
     )  # fmt: skip
-    named = _named(items, options.data_root)
+    named = [names for item in items if (names := _names(item, options.data_root))]
     every = list(dict.fromkeys(name for names in named for name in names))
-    before = {name for name in every if stands(name, options)}
-    to_do = len(before) < len(every)
-    end = started + 60 * minutes
+    standing = lambda: {name for name in every if stands(name, options)}  # noqa: E731
+    whole = lambda now: sum(now >= set(names) for names in named)  # noqa: E731
+    before, end = standing(), started + 60 * minutes
     crew = Crew(options, workers, len(items))
 
     def report() -> None:
-        rows = [[stands(name, options) for name in names] for names in named if names]
+        now = standing()
         _log.info(
-            "%d of %d rows, %d of %d runs, %s, %.1f minutes left", sum(map(all, rows)), len(rows),
-            sum(stands(name, options) for name in every), len(every), crew.told(),
-            (end - time.monotonic()) / 60,
+            "%d of %d rows, %d of %d runs, %s, %.1f minutes left", whole(now), len(named),
+            len(now), len(every), crew.told(), (end - time.monotonic()) / 60,
         )  # fmt: skip
 
     try:
@@ -102,8 +100,8 @@ def run(
     finally:
         crew.stop(end - PACKING)
         report()
-    finished = [name for name in every if name not in before and stands(name, options)]
-    if to_do and not finished and not crew.logged[0]:
+    now = standing()
+    if len(before) < len(every) and now <= before and not crew.logged[0]:
         takes = (
             f"the cheapest takes {crew.cheapest / 60:.1f} minutes here"
             if math.isfinite(crew.cheapest) else "they were over before a row was looked at"
@@ -115,20 +113,16 @@ def run(
         item.name for item, n in zip(items, crew.failures, strict=True) if n > 1
     ]}  # fmt: skip
     files = packs.write(folder, base, every, light=light, end=end - 1.0, about=about)
-    whole = [all(stands(n, options) for n in names) for names in named if names]
     return Done(
-        tuple(finished), sum(stands(n, options) for n in every), (sum(whole), len(whole)),
+        tuple(name for name in every if name in now - before), len(now), (whole(now), len(named)),
         tuple(files), time.monotonic() - started,
     )  # fmt: skip
 
 
-def _named(items: Sequence[Item], data_root: Path | None) -> list[list[str]]:
-    """Names of the runs of each item; none where its data are not here."""
-    found = []
-    for item in items:
-        try:
-            found.append([identify(c, data_root) for c in item.runs])
-        except DataMissing as error:
-            _log.info("left out: %s (%s)", item.name, str(error).partition("\n")[0])
-            found.append([])
-    return found
+def _names(item: Item, data_root: Path | None) -> list[str]:
+    """Names of an item's runs; none where its data are not here."""
+    try:
+        return [identify(config, data_root) for config in item.runs]
+    except DataMissing as error:
+        _log.info("left out: %s (%s)", item.name, str(error).partition("\n")[0])
+        return []

@@ -1,6 +1,7 @@
 """Workers of a campaign: processes that train what can still end in time, and what they cost."""
 
 import contextlib
+import ctypes
 import dataclasses
 import functools
 import logging
@@ -25,14 +26,25 @@ from lrsc.config import RunConfig
 from lrsc.errors import DataMissing
 from lrsc.measures.result import prune_samples
 from lrsc.runs import identify, load
+from lrsc.sweep.estimate import steps_of_epoch
 from lrsc.sweep.plan import Item, read_plan
 from lrsc.training import arguments
 from lrsc.training.progress import Progress
 
 EVERY = 10.0  # seconds between two lines of the log
-# what a worker tells of itself, in this order
-_IMAGES, _OPERATIONS, _RUNNING, _DIVERGED, _PEAK, _ITEM, _CHEAPEST = range(7)
 _log = logging.getLogger(__name__)
+
+
+class Board(ctypes.Structure):
+    """What a worker tells of itself, in memory that it shares with the process that keeps the time.
+
+    peak: operations a second at best; item: which it is at; cheapest: seconds of the shortest run.
+    """
+
+    _fields_ = [
+        (name, ctypes.c_double)
+        for name in ("images", "operations", "diverged", "running", "peak", "item", "cheapest")
+    ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,13 +87,13 @@ class Crew:
     def __init__(self, options: Options, workers: int, items: int) -> None:
         self.options, self.failures = options, [0] * items
         self.context = multiprocessing.get_context("spawn")
-        self.boards = [self.context.Array("d", 7, lock=False) for _ in range(workers)]
+        self.boards: list[Any] = [self.context.Value(Board, lock=False) for _ in range(workers)]
         self.before = np.zeros(3)  # images, operations, diverged of workers that are gone
         self.workers = [self._start(board) for board in self.boards]
         self.logged = np.zeros(3)
 
     def _start(self, board: Any) -> Any:
-        board[:] = [0.0] * _ITEM + [-1.0, math.inf]
+        board.__init__(0, 0, 0, 0, 0, -1, math.inf)
         worker = self.context.Process(
             target=_work, args=(self.options, tuple(self.failures), board), daemon=True
         )
@@ -102,22 +114,21 @@ class Crew:
 
     def _again(self, board: Any) -> Any:
         """Another worker in the place of one that failed; None if that had not even begun."""
-        if board[_ITEM] < 0:
+        if board.item < 0:
             return None
-        self.failures[int(board[_ITEM])] += 1
-        self.before += self._told(board)
+        self.failures[int(board.item)] += 1
+        self.before += (board.images, board.operations, board.diverged)
         return self._start(board)
-
-    def _told(self, board: Any) -> np.ndarray:
-        return np.array([board[_IMAGES], board[_OPERATIONS], board[_DIVERGED]])
 
     def told(self) -> str:
         """What they do, for a line of the log."""
-        now = self.before + sum(self._told(board) for board in self.boards)
+        now = self.before + sum(
+            np.array([board.images, board.operations, board.diverged]) for board in self.boards
+        )
         images, operations, diverged = now - [*self.logged[:2], 0]
         self.logged = now
-        peak = sum(board[_PEAK] for board in self.boards) or math.inf
-        running = sum(board[_RUNNING] for board in self.boards)
+        peak = sum(board.peak for board in self.boards) or math.inf
+        running = sum(board.running for board in self.boards)
         return (
             f"{running:.0f} running, {diverged:.0f} diverged, {images / EVERY:.0f} images/s, "
             f"{operations / EVERY / peak:.0%} of peak"
@@ -126,7 +137,7 @@ class Crew:
     @property
     def cheapest(self) -> float:
         """Seconds of the shortest run that they looked at."""
-        return min(board[_CHEAPEST] for board in self.boards)
+        return min(board.cheapest for board in self.boards)
 
     def stop(self, end: float) -> None:
         """Ask the workers to keep what they have, and end those that do not by then."""
@@ -148,18 +159,16 @@ def _work(options: Options, failures: Sequence[int], board: Any) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", force=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that keeps the time says when
     torch.set_num_threads(options.threads)
-    board[_PEAK] = _peak(arguments.device(options.device))
     display = Progress(0, 0.0, bound=False, show=False)
-    costs = _Costs(options, board[_PEAK])
-    teller = _Teller(board, display, costs)
-    threading.Thread(target=teller.go_on, daemon=True).start()
+    costs = _Costs(options, board)
+    threading.Thread(target=_tell, args=(board, display, costs), daemon=True).start()
     items, trained = read_plan(options.plan), True
     while trained:
         trained = False
         for number, item in enumerate(items):
             if failures[number] > 1:
                 continue
-            board[_ITEM] = number
+            board.item = number
             engine = "reference" if failures[number] else options.engine
             with contextlib.suppress(DataMissing):
                 costs.look_at(item)
@@ -170,45 +179,31 @@ def _work(options: Options, failures: Sequence[int], board: Any) -> None:
                         progress=display, on_result=costs.learn,
                     )  # fmt: skip
                     trained |= bool(report.trained)
-            teller.tell()
         costs.measured.clear()  # fewer are left to go side by side
 
 
-class _Teller:
-    """Tells the process that keeps the time what is done, and stops where it is gone."""
-
-    def __init__(self, board: Any, display: Progress, costs: "_Costs") -> None:
-        self.board, self.display, self.costs = board, display, costs
-        self.parent, self.images = os.getppid(), 0
-        self.lock = threading.Lock()
-
-    def go_on(self) -> None:
-        """Every half second, to the end of the worker."""
-        while True:
-            self.tell()
-            if os.getppid() != self.parent:
-                os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(0.5)
-
-    def tell(self) -> None:
-        """Once."""
-        with self.lock:
-            board, images = self.board, self.display.images
-            board[_OPERATIONS] += (images - self.images) * self.costs.operations
-            self.images = board[_IMAGES] = images
-            board[_RUNNING], board[_DIVERGED] = self.display.running, self.display.diverged
-            board[_CHEAPEST] = self.costs.cheapest
+def _tell(board: Any, display: Progress, costs: "_Costs") -> None:
+    """Every half second, to the end of the worker: what is done; stops where nobody looks."""
+    parent, images = os.getppid(), 0
+    while True:
+        before, images = images, display.images
+        board.images, board.running, board.diverged = images, display.running, display.diverged
+        board.operations += (images - before) * costs.operations
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.5)
 
 
 class _Costs:
     """Seconds that runs take here, from steps and passes measured in a few seconds for each row."""
 
-    def __init__(self, options: Options, peak: float) -> None:
-        self.options, self.device, self.peak = options, arguments.device(options.device), peak
+    def __init__(self, options: Options, board: Any) -> None:
+        self.options, self.device, self.board = options, arguments.device(options.device), board
+        board.peak = _peak(self.device)
         self.known = experiments.known_runs(options.root)
         self.measured: dict[tuple, tuple[float, float, float]] = {}
         self.to_do: list[RunConfig] = []
-        self.operations, self.cheapest = 0.0, math.inf
+        self.operations = 0.0
         self.expected: dict[str, float] = {}
         self.key: tuple = ()
 
@@ -242,7 +237,7 @@ class _Costs:
             x = dataset.train.inputs(dataset.train.x[:2])
             F.cross_entropy(net(x), dataset.train.y[:2]).backward()
         operations = counter.get_total_flops() / 2
-        step = operations * config.train.batch_size / self.peak
+        step = operations * config.train.batch_size / self.board.peak
         shortest = min(self._steps(c, dataset) for c in left) * step
         if time.monotonic() + shortest > self.options.end:
             return step, 0.0, operations
@@ -263,14 +258,9 @@ class _Costs:
 
     def _steps(self, config: RunConfig, dataset: datasets.BiasedDataset) -> float:
         """Steps that a run is still to take, an epoch at least."""
-        epoch = len(dataset.train) // min(config.train.batch_size, len(dataset.train))
+        epoch = steps_of_epoch(config, dataset)
         steps = experiments.estimate_epochs(config, self.known) * epoch
         return max(epoch, min(steps, config.train.max_steps or math.inf) - self._done(config))
-
-    def of(self, config: RunConfig) -> float:
-        """Seconds from a run's start to its result."""
-        step, seconds, _ = self.measured[self.key]
-        return self._steps(config, load(config, self.options.data_root)) * step + seconds
 
     def _done(self, config: RunConfig) -> int:
         """Steps that an earlier campaign did of a run that was cut off."""
@@ -281,9 +271,11 @@ class _Costs:
         return 0
 
     def fits(self, config: RunConfig) -> bool:
-        """Whether a run can end before the training must."""
-        self.expected[config.to_json()] = seconds = self.of(config)
-        self.cheapest = min(self.cheapest, seconds)
+        """Whether a run, from its start to its result, can end before the training must."""
+        step, of_measures, _ = self.measured[self.key]
+        steps = self._steps(config, load(config, self.options.data_root))
+        self.expected[config.to_json()] = seconds = steps * step + of_measures
+        self.board.cheapest = min(self.board.cheapest, seconds)
         return time.monotonic() + seconds <= self.options.end
 
     def learn(self, number: int, of: int, found: xr.Dataset) -> None:

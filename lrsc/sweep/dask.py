@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import xarray as xr
 
 from lrsc import experiments, results
 from lrsc.config import RunConfig
 from lrsc.files import atomic
 from lrsc.results import locks
+from lrsc.sweep.ledger import Ledger
 from lrsc.sweep.on_worker import paths_of
 from lrsc.training import checkpoint
 
@@ -61,38 +61,38 @@ class Failure:
 def train(
     function: Callable[..., dict[str, tuple[str, Any]]],
     groups: Sequence[dict[str, RunConfig]],
-    asked: dict[str, tuple[str, ...]],
+    ledger: Ledger,
     scheduler: Any,
-    folder: Path,
-    *,
     write: str,
     retries: int,
-    on_result: Callable[[int, int, xr.Dataset], None] | None,
     **options: Any,
-) -> tuple[dict[str, str], dict[str, str]]:
-    """Train all runs; returns how each was found ('trained', 'before', 'elsewhere'), and failures.
+) -> dict[str, str]:
+    """Train all runs; the ledger tells how each was found. Returns why some failed.
 
-    function(configs, asked, options): what a worker calls for some runs, see `sweep`. groups: runs
-    that may train side by side, name -> config; options["replicas"] of them go to a worker at a
-    time. folder: of results, absolute. The rest is as in `sweep.run`.
+    function(configs, options): what a worker calls for some runs, see `sweep`. groups: runs that
+    may train side by side, name -> config; options["replicas"] of them go to a worker at a time.
+    The rest is as in `sweep.run`.
     """
-    with _shared_file(folder, write) as token, connect(scheduler, retries) as client:
+    folder = ledger.root.resolve()
+    runs = _Runs(ledger, groups, write)
+    with (
+        _shared_file(folder, write) as token, connect(scheduler, retries) as client,
+        contextlib.closing(ledger),
+    ):  # fmt: skip
         _greet(client)
         options |= {"root": str(folder), "token": token}
-        with contextlib.closing(_Runs(folder, groups, asked, write, on_result)) as runs:
 
-            def room() -> int:  # a claim is an open file; a cluster may grow with what waits
-                return max(CLAIMED, 2 * sum(client.nthreads().values()))
+        def room() -> int:  # a claim is an open file; a cluster may grow with what waits
+            return max(CLAIMED, 2 * sum(client.nthreads().values()))
 
-            tasks = list(_tasks(groups, asked, options, folder))
-            several = None if write == "worker" else room
+        tasks = list(_tasks(groups, options, folder))
+        several = None if write == "worker" else room
+        for _ in range(2):
             for task, found in each(function, tasks, client, retries, several, runs.start):
                 runs.take(task, found)
             # once more: a worker that lost its connection may have held its runs a little longer
             tasks = [left for task in tasks if (left := runs.elsewhere(task))]
-            for task, found in each(function, tasks, client, retries, several, runs.start):
-                runs.take(task, found)
-    return runs.found, runs.failed
+    return runs.failed
 
 
 @contextlib.contextmanager
@@ -256,12 +256,7 @@ def _shared_file(folder: Path, write: str) -> Iterator[str]:
         yield file.name
 
 
-def _tasks(
-    groups: Sequence[dict[str, RunConfig]],
-    asked: dict[str, tuple[str, ...]],
-    options: dict,
-    folder: Path,
-) -> Iterator[Task]:
+def _tasks(groups: Sequence[dict[str, RunConfig]], options: dict, folder: Path) -> Iterator[Task]:
     known, together = experiments.known_runs(folder), options["replicas"] or 1
     for group in groups:
         seconds = {n: experiments.expected_seconds(c, known) for n, c in group.items()}
@@ -269,31 +264,23 @@ def _tasks(
         for i in range(0, len(names), together):
             some = names[i : i + together]
             configs = {n: group[n].to_json() for n in some}
-            arguments = configs, {n: asked[n] for n in some}, options
-            yield Task("+".join(some), arguments, sum(seconds[n] for n in some))
+            yield Task("+".join(some), (configs, options), sum(seconds[n] for n in some))
+
+
+def _some(task: Task, wanted: Callable[[str], bool]) -> Task | None:
+    """The task with some of its runs, None without any."""
+    configs, options = task.arguments
+    configs = {name: text for name, text in configs.items() if wanted(name)}
+    return Task("+".join(configs), (configs, options), task.seconds) if configs else None
 
 
 class _Runs:
     """What the client does for each run: claim it where it writes it, take its result."""
 
-    def __init__(
-        self,
-        folder: Path,
-        groups: Sequence[dict[str, RunConfig]],
-        asked: dict[str, tuple[str, ...]],
-        write: str,
-        on_result: Callable[[int, int, xr.Dataset], None] | None,
-    ) -> None:
-        self.folder, self.write, self.on_result = folder, write, on_result
+    def __init__(self, ledger: Ledger, groups: Sequence[dict[str, RunConfig]], write: str) -> None:
+        self.ledger, self.write = ledger, write
         self.configs = {name: config for group in groups for name, config in group.items()}
-        self.order = list(asked)
-        self.found: dict[str, str] = {}
         self.failed: dict[str, str] = {}
-        self.claims: dict[str, contextlib.ExitStack] = {}
-
-    def close(self) -> None:
-        for claim in self.claims.values():
-            claim.close()
 
     def start(self, task: Task) -> Task | None:
         """The task without the runs that need nothing any more, None if no run is left.
@@ -302,31 +289,11 @@ class _Runs:
         """
         if self.write == "worker":
             return task
-        configs, asked, options = task.arguments
-        mine = {n: text for n, text in configs.items() if self._claimed(n)}
-        if not mine:
-            return None
-        return Task(task.name, (mine, {n: asked[n] for n in mine}, options), task.seconds)
-
-    def _claimed(self, name: str) -> bool:
-        if results.load_run(results.run_path(name, self.folder)) is not None:
-            self.found[name] = "before"
-            return False
-        claim = contextlib.ExitStack()
-        if not claim.enter_context(locks.claim(name, self.folder, self.configs[name])):
-            self.found[name] = "elsewhere"
-            return False
-        self.claims[name] = claim
-        return True
+        return _some(task, lambda name: self.ledger.claim(name, self.configs[name]))
 
     def elsewhere(self, task: Task) -> Task | None:
         """The task's runs that another process was at, None if there are none."""
-        configs, asked, options = task.arguments
-        names = [name for name in configs if self.found.get(name) == "elsewhere"]
-        if not names:
-            return None
-        arguments = {n: configs[n] for n in names}, {n: asked[n] for n in names}, options
-        return Task("+".join(names), arguments, task.seconds)
+        return _some(task, lambda name: self.ledger.found.get(name) == "elsewhere")
 
     def take(self, task: Task, answers: dict[str, tuple[str, Any]] | Failure) -> None:
         """Keep what a worker has found, or note why it has not."""
@@ -336,34 +303,25 @@ class _Runs:
         for name, (kind, told) in answers.items():
             if self.write == "client" and kind != "elsewhere":
                 self._keep(name, told["files"])
-                self.claims.pop(name).close()
-            self.found[name] = kind
+            self.ledger.release(name, kind)
             if kind == "trained":
-                self._tell(name, told["summary"])
+                self.ledger.tell(name, told["summary"])
 
     def _keep(self, name: str, files: dict[str, tuple[bytes, str]]) -> None:
         """Write a run's files as they came, the result last: it says that the run is done."""
         for where, (content, digest) in files.items():
             if hashlib.sha256(content).hexdigest() != digest:
                 raise OSError(f"run {name} was damaged on its way from the worker")
-            with atomic(paths_of(name, self.folder)[where]) as part:
+            with atomic(paths_of(name, self.ledger.root)[where]) as part:
                 part.write_bytes(content)
-        locks.forget_failure(name, self.folder)
-
-    def _tell(self, name: str, summary: str) -> None:
-        number = self.order.index(name) + 1
-        _log.info("run %d of %d: %s", number, len(self.order), summary)
-        if self.on_result is not None:
-            found = results.load(results.run_path(name, self.folder))
-            self.on_result(number, len(self.order), found)
+        locks.forget_failure(name, self.ledger.root)
 
     def _fail(self, task: Task, failure: Failure) -> None:
         """Note the task's runs in the results folder, but those that were trained."""
+        root = self.ledger.root
         for name in task.arguments[0]:
-            if results.run_path(name, self.folder).is_file():
+            if results.run_path(name, root).is_file():
                 continue
             self.failed[name] = failure.reason
-            locks.note_failure(
-                name, self.configs[name], failure.reason, failure.attempts, self.folder
-            )
+            locks.note_failure(name, self.configs[name], failure.reason, failure.attempts, root)
             _log.warning("run %s failed: %s", name, failure.reason)

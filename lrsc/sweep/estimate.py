@@ -23,17 +23,21 @@ def expected_steps(
     if not sys.stderr.isatty():
         return {}, True
     known, bound = experiments.known_runs(root), False
-    lengths: dict[tuple, int] = {}
     found: dict[str, tuple[float, int]] = {}
-    for name, config in named.items():
-        key = config.dataset, config.data, config.source
-        if key not in lengths:
-            lengths[key] = len(load(config, data_root).train)
-        batch = min(config.train.batch_size, lengths[key])
+    of = lambda name: str((named[name].dataset, named[name].data))  # noqa: E731
+    for name in sorted(named, key=of):  # one data set after the other: the last one is kept
+        config = named[name]
+        dataset = load(config, data_root)
         epochs = experiments.estimate_epochs(config, known)
         bound |= epochs == config.train.max_epochs
-        found[name] = epochs * (lengths[key] // batch), batch
+        batch = min(config.train.batch_size, len(dataset.train))
+        found[name] = epochs * steps_of_epoch(config, dataset), batch
     return found, bound
+
+
+def steps_of_epoch(config: RunConfig, dataset: datasets.BiasedDataset) -> int:
+    """Full batches of a run's training set."""
+    return len(dataset.train) // min(config.train.batch_size, len(dataset.train))
 
 
 def estimate(
@@ -64,8 +68,7 @@ def estimate(
         if row["to_do"] == 0:
             row["step_ms"] = 1000 * step_seconds(config, dataset, device)
         row["to_do"] += 1
-        epoch = len(dataset.train) // min(config.train.batch_size, len(dataset.train))
-        seconds = epoch * row["step_ms"] / 1000
+        seconds = steps_of_epoch(config, dataset) * row["step_ms"] / 1000
         row["seconds"] += seconds * experiments.estimate_epochs(config, known_runs)
         row["at_most_seconds"] += seconds * config.train.max_epochs
     return list(rows.values())

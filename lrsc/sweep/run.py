@@ -16,12 +16,13 @@ import xarray as xr
 from lrsc import datasets, experiments, files, results
 from lrsc.config import RunConfig
 from lrsc.errors import check_names, shown
-from lrsc.experiments.status import is_done, shipped_ids
+from lrsc.experiments.status import shipped_ids
 from lrsc.measures.result import prune_samples, result_each
 from lrsc.results import locks
 from lrsc.runs import identify, load
 from lrsc.sweep import dask, on_worker
 from lrsc.sweep.estimate import expected_steps, probes_of
+from lrsc.sweep.ledger import Ledger, OnResult, done
 from lrsc.training import (
     ENGINES,
     Request,
@@ -61,7 +62,7 @@ def run(
     engine: str = "auto",
     replicas: int | None = None,
     raw: bool = False,
-    on_result: Callable[[int, int, xr.Dataset], None] | None = None,
+    on_result: OnResult | None = None,
     scheduler: Any = None,
     write: str = "worker",
     retries: int = 2,
@@ -113,33 +114,47 @@ def run(
     results.commit()  # of the code as it is loaded, before anyone commits more
     named = {identify(config, data_root): config for config in configs}
     shipped = frozenset() if raw else shipped_ids()
-    # raw material: also what is recorded along training
-    asked = {n: tuple(experiments.recording(c)) if raw else () for n, c in named.items()}
-    before = [
-        n for n in named if distributed.first_says(n in shipped or _is_done(n, root, asked[n]))
-    ]
-    to_do = {name: config for name, config in named.items() if name not in before}
+    ledger = Ledger(results.results_root(root), _asked(named, raw), on_result)
+    to_do = {
+        name: config for name, config in named.items()
+        if name not in shipped and not done(name, ledger.root, ledger.asked[name])
+    }  # fmt: skip
+    ledger.found = {name: "before" for name in named if name not in to_do}
     failed: Mapping[str, str] = {}
+    options = {"device": device, "engine": engine, "replicas": replicas}
     if executor == "dask":
-        found, failed = dask.train(
-            _on_worker, _groups(to_do), asked, scheduler, results.results_root(root).resolve(),
-            write=write, retries=retries, on_result=on_result, replicas=replicas, device=device,
-            engine=engine, time_limit=time_limit,
-            data_root=None if data_root is None else str(Path(data_root).resolve()),
+        failed = dask.train(
+            _on_worker, _groups(to_do), ledger, scheduler, write, retries, raw=raw,
+            time_limit=time_limit,
+            data_root=None if data_root is None else str(Path(data_root).resolve()), **options,
         )  # fmt: skip
     else:
-        expected, bound = expected_steps(to_do, root, data_root)
-        images = sum(steps * batch for steps, batch in expected.values())
-        with contextlib.closing(progress or Progress(len(to_do), images, bound)) as display:
-            sweep = _Sweep(asked, root, data_root, on_result, expected, display, wanted)
-            for group in _groups(to_do):
-                sweep.train(group, device, engine, replicas)
-        found = sweep.found
-    found = dict.fromkeys(before, "before") | found
+        _train(ledger, to_do, data_root, progress, wanted, **options)
     trained, done_before, elsewhere = (
-        tuple(n for n in named if found.get(n) == kind) for kind in FOUND
+        tuple(n for n in named if ledger.found.get(n) == kind) for kind in FOUND
     )
     return Report(trained, done_before, elsewhere, failed)
+
+
+def _asked(named: dict[str, RunConfig], raw: bool) -> dict[str, tuple[str, ...]]:
+    """What each run's result must hold beside its measures: raw material is recorded too."""
+    return {n: tuple(experiments.recording(c)) if raw else () for n, c in named.items()}
+
+
+def _train(
+    ledger: Ledger, named: dict[str, RunConfig], data_root: str | Path | None,
+    progress: Progress | None, wanted: Callable[[RunConfig], bool] | None = None, **options: Any,
+) -> None:  # fmt: skip
+    """Train runs in this process; progress: a display of the caller's."""
+    expected: dict[str, tuple[float, int]] = {}
+    if progress is None:
+        expected, bound = expected_steps(named, ledger.root, data_root)
+        images = sum(steps * batch for steps, batch in expected.values())
+        progress = Progress(len(named), images, bound)
+    with contextlib.closing(progress), contextlib.closing(ledger):
+        sweep = _Sweep(ledger, data_root, expected, progress, wanted)
+        for group in _groups(named):
+            sweep.train(group, **options)
 
 
 def _check_limits(executor: str, scheduler: Any, retries: int, time_limit: float | None) -> None:
@@ -167,31 +182,18 @@ def _groups(named: dict[str, RunConfig]) -> list[dict[str, RunConfig]]:
     return list(groups.values())
 
 
+@dataclasses.dataclass
 class _Sweep:
     """Runs that are claimed, trained and written; lanes may finish some at the same time."""
 
-    def __init__(
-        self,
-        asked: dict[str, tuple[str, ...]],
-        root: str | Path | None,
-        data_root: str | Path | None,
-        on_result: Callable[[int, int, xr.Dataset], None] | None,
-        expected: dict[str, tuple[float, int]],
-        progress: Progress,
-        wanted: Callable[[RunConfig], bool] | None = None,
-    ) -> None:
-        self.wanted = wanted
-        self.asked, self.root, self.data_root, self.on_result = asked, root, data_root, on_result
-        self.order = list(asked)
-        self.expected, self.progress = expected, progress
-        self.found: dict[str, str] = {}  # run -> one of FOUND
-        self.claims: dict[str, contextlib.ExitStack] = {}
-        self.started: dict[str, tuple[float, str]] = {}
+    ledger: Ledger
+    data_root: str | Path | None
+    expected: dict[str, tuple[float, int]]
+    progress: Progress
+    wanted: Callable[[RunConfig], bool] | None
+    started: dict[str, tuple[float, str]] = dataclasses.field(default_factory=dict)
 
-    def train(
-        self, group: dict[str, RunConfig], device: str | None, engine: str, replicas: int | None,
-        time_limit: float | None = None,
-    ) -> None:  # fmt: skip
+    def train(self, group: dict[str, RunConfig], **options: Any) -> None:
         """All runs of a group."""
         first = next(iter(group.values()))
         dataset = load(first, self.data_root)
@@ -202,41 +204,25 @@ class _Sweep:
                 self._requests(group),
                 lambda ended: self._finish(ended, group, dataset),
                 model_options=dict(first.model_options), probes=probes, probe_every=every,
-                device=device,
-                engine=engine, replicas=replicas, refused=self._start_over,
-                progress=self.progress, time_limit=time_limit,
+                refused=self._start_over, progress=self.progress, **options,
             )  # fmt: skip
         except Exception as error:
-            for name in self.claims:  # those that were under way
-                locks.note_failure(name, group[name], dask.reason(error), root=self.root)
+            for name in self.ledger.held:  # those that were under way
+                locks.note_failure(name, group[name], dask.reason(error), root=self.ledger.root)
             raise
-        finally:
-            for claim in self.claims.values():
-                claim.close()
 
     def _requests(self, group: dict[str, RunConfig]) -> Iterator[Request]:
         """The group's runs as this process may train them, each claimed when it is asked for."""
         for name, config in group.items():
-            claim = contextlib.ExitStack()
-            if self.wanted is not None and not self.wanted(config):
+            wanted = self.wanted is None or self.wanted(config)
+            if not wanted or not self.ledger.claim(name, config):
                 self.progress.left_out()
                 continue
-            if not claim.enter_context(_claim(name, self.root, config)):
-                self.found[name] = "elsewhere"
-                self.progress.left_out()
-                continue
-            # finished by another process while this one came here
-            if distributed.first_says(_is_done(name, self.root, self.asked[name])):
-                self.found[name] = "before"
-                self.progress.left_out()
-                claim.close()
-                continue
-            self.claims[name] = claim
             self.started[name] = (
                 time.perf_counter(),
                 datetime.now(UTC).isoformat(timespec="seconds"),
             )
-            path = results.checkpoints_path(name, self.root)
+            path = results.checkpoints_path(name, self.ledger.root)
             file = path / f"lr-{config.train.lr!r}-seed-{config.seed}.pt"
             steps = self.expected[name][0] if name in self.expected else None
             yield Request(config.train, config.seed, file, name, steps)
@@ -245,7 +231,9 @@ class _Sweep:
         """A checkpoint of an older version of the code, or damaged."""
         _log.warning("run %s starts over: %s", request.name, error)
         if distributed.rank() == 0:
-            shutil.rmtree(results.checkpoints_path(request.name, self.root), ignore_errors=True)
+            shutil.rmtree(
+                results.checkpoints_path(request.name, self.ledger.root), ignore_errors=True
+            )
         distributed.everyones(None)
 
     def _finish(
@@ -262,8 +250,7 @@ class _Sweep:
                 found.attrs = self._attributes(request, run, group, dataset, pruned_on)
                 self._write(request.name, run, found)
         for request, _ in ended:
-            self.found[request.name] = "trained"
-            self.claims.pop(request.name).close()
+            self.ledger.release(request.name, "trained")
         distributed.everyones(None)  # wait for the one that measures
 
     def _attributes(self, request: Request, run: Trained, group, dataset, pruned_on: int) -> dict:
@@ -295,20 +282,15 @@ class _Sweep:
 
     def _write(self, name: str, run: Trained, found: xr.Dataset) -> None:
         state = {k: v.cpu() for k, v in run.model.state_dict().items()}
-        files.save(state, results.weights_path(name, self.root))
+        files.save(state, results.weights_path(name, self.ledger.root))
         with _writing:  # HDF5 is not made for several threads
-            results.save(found, results.run_path(name, self.root))
-            shutil.rmtree(results.checkpoints_path(name, self.root), ignore_errors=True)
-            locks.forget_failure(name, self.root)
-            number = self.order.index(name) + 1
-            _log.info("run %d of %d: %s", number, len(self.order), summary(found))
-            if self.on_result is not None:
-                self.on_result(number, len(self.order), found)
+            results.save(found, results.run_path(name, self.ledger.root))
+            shutil.rmtree(results.checkpoints_path(name, self.ledger.root), ignore_errors=True)
+            locks.forget_failure(name, self.ledger.root)
+            self.ledger.tell(name, summary(found), found)
 
 
-def _on_worker(
-    configs: dict[str, str], asked: dict[str, tuple[str, ...]], options: dict
-) -> dict[str, tuple[str, Any]]:
+def _on_worker(configs: dict[str, str], options: dict) -> dict[str, tuple[str, Any]]:
     """On a worker: train runs (name -> config as JSON) that the client names.
 
     Returns, for each run, how it was found ('trained', 'before', 'elsewhere') and what it has to
@@ -327,21 +309,16 @@ def _on_worker(
     def tell(number: int, of: int, found: xr.Dataset) -> None:
         told[found.attrs["run_id"]] = summary(found)
 
-    with contextlib.closing(Progress(len(named), 0, False, show=False)) as progress:
-        sweep = _Sweep(asked, root, data_root, tell, {}, progress)
-        limit = options["time_limit"]
-        sweep.train(
-            named, options["device"] or on_worker.own_gpu(), options["engine"],
-            options["replicas"], None if limit is None else limit * len(named),
-        )  # fmt: skip
+    ledger, limit = Ledger(root, _asked(named, options["raw"]), tell), options["time_limit"]
+    _train(
+        ledger, named, data_root, Progress(len(named), 0, False, show=False),
+        device=options["device"] or on_worker.own_gpu(), engine=options["engine"],
+        replicas=options["replicas"], time_limit=None if limit is None else limit * len(named),
+    )  # fmt: skip
     return {
-        n: (kind, on_worker.answer(n, kind, told, root, options)) for n, kind in sweep.found.items()
+        n: (kind, on_worker.answer(n, kind, told, root, options))
+        for n, kind in ledger.found.items()
     }
-
-
-def _is_done(name: str, root: str | Path | None, probes: Iterable[str]) -> bool:
-    """`is_done` as the first process of a run sees it: it alone sets damaged files aside."""
-    return distributed.rank() == 0 and is_done(name, root, probes)
 
 
 def summary(found: xr.Dataset) -> str:
@@ -358,11 +335,3 @@ def summary(found: xr.Dataset) -> str:
             f", prunability {float(said['prunability']):.3f}"
         )
     return f"{text}, {found.attrs['wall_seconds']:.0f} s"
-
-
-@contextlib.contextmanager
-def _claim(name: str, root: str | Path | None, config: RunConfig):
-    """`locks.claim`; of the processes of one run (torchrun) the first holds it for all."""
-    first = distributed.rank() == 0
-    with locks.claim(name, root, config) if first else contextlib.nullcontext() as mine:
-        yield distributed.first_says(mine)

@@ -178,9 +178,7 @@ def fit_each(
         checkpoint.listening(keep, time_limit) as asked,
     ):
         job = dataclasses.replace(job, asked=asked)
-        Trainer(
-            job, plan.make, plan.lanes, plan.width, requests, ended, display, plan.single, refused
-        ).train()
+        Trainer(job, plan, requests, ended, display, refused).train()
 
 
 def step_seconds(

@@ -1,7 +1,6 @@
 """What is recorded of the steps, decided at the end of an epoch, and done at the end of a run."""
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -9,19 +8,8 @@ from torch.nn import functional as F
 
 from lrsc.metrics import loss_ratio
 from lrsc.training import distributed, evaluation
+from lrsc.training.engines.reference import Reference
 from lrsc.training.run import Run
-
-
-class Engine(Protocol):
-    """What trains a group of runs; `Reference` shows the contract."""
-
-    def advance(
-        self, runs: Sequence[Run], n: int, due: Callable[[int], bool]
-    ) -> tuple[Tensor, Tensor]: ...
-
-    def forward(self, runs: Sequence[Run]) -> evaluation.Forward: ...
-
-    def leave(self, runs: Sequence[Run]) -> None: ...
 
 
 @torch.inference_mode()
@@ -43,7 +31,7 @@ def record(runs: Sequence[Run], logits: Tensor, chosen: Tensor) -> None:
         run.finite &= finite[k]
 
 
-def decide(engine: Engine, runs: list[Run], poll: Callable[[], None]) -> None:
+def decide(engine: Reference, runs: list[Run], poll: Callable[[], None]) -> None:
     """What is decided at the end of an epoch; a signal during its evaluations repeats them."""
     # the epoch's only host synchronisation beside the evaluations
     finite = torch.stack([run.finite for run in runs]).tolist()
@@ -69,7 +57,7 @@ def decide(engine: Engine, runs: list[Run], poll: Callable[[], None]) -> None:
 
 
 def _accuracies(
-    engine: Engine, runs: list[Run], enough: list[float], poll: Callable[[], None]
+    engine: Reference, runs: list[Run], enough: list[float], poll: Callable[[], None]
 ) -> dict[Run, float]:
     if not runs:
         return {}
@@ -98,7 +86,7 @@ def _select(run: Run, accuracy: float) -> None:
         run.best = {"epoch": run.epochs, "accuracy": accuracy, "weights": weights}
 
 
-def finish(engine: Engine, runs: list[Run], poll: Callable[[], None]) -> None:
+def finish(engine: Reference, runs: list[Run], poll: Callable[[], None]) -> None:
     """The last probes, the selected weights, and the accuracy that a run at its cap ends with."""
     asking = []
     for run in runs:

@@ -226,10 +226,10 @@ def test_a_worker_with_other_data_or_without_the_folder_says_so(tmp_path):
     config = tiny()
     options = {"token": "", "data_root": None}
     with pytest.raises(ValueError, match="parity on this worker is other data than on the client"):
-        RUN._on_worker({"0" * 16: config.to_json()}, {}, options)
+        RUN._on_worker({"0" * 16: config.to_json()}, options)
     options["token"], options["root"] = str(tmp_path / "not-here"), "/results"
     with pytest.raises(ValueError, match="does not see the client's results folder /results"):
-        RUN._on_worker({identify(config): config.to_json()}, {}, options)
+        RUN._on_worker({identify(config): config.to_json()}, options)
 
 
 @pytest.mark.parametrize(

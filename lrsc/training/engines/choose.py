@@ -22,7 +22,6 @@ from lrsc.training.engines.stacked import Stacked
 from lrsc.training.memory import free_memory
 from lrsc.training.noise import noise, seeded
 from lrsc.training.run import Job
-from lrsc.training.stopping import Engine
 
 ENGINES = ("auto", "reference", "threads", "stacked", "graphs")
 CACHE = 4 * 2**20  # bytes of weights for a core: of smaller networks several go together
@@ -42,10 +41,9 @@ class Plan:
     width: int
     single: bool = False
 
-    def make(self, job: Job) -> Engine:
+    def make(self, job: Job) -> Reference:
         """The engine of one lane."""
-        kinds: dict[str, Callable[[Job], Engine]] = {"stacked": Stacked, "graphs": Graphs}
-        return kinds.get(self.engine, Reference)(job)
+        return {"stacked": Stacked, "graphs": Graphs}.get(self.engine, Reference)(job)
 
 
 def plan(

@@ -4,21 +4,21 @@ A small network on a large GPU waits for kernel launches; a replay is one launch
 of different runs fill the device together.
 """
 
-import contextlib
 import functools
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from lrsc.training import evaluation, step
+from lrsc.training import step
+from lrsc.training.engines.reference import Reference
 from lrsc.training.engines.static import Static
 from lrsc.training.run import Job, Run
 
 QUEUED = 50  # steps that the host is ahead of the device at most
 
 
-class Graphs:
+class Graphs(Reference):
     """Any model without noise; SGD, Adam or AdamW. Where there is no GPU nothing is captured."""
 
     def __init__(self, job: Job) -> None:
@@ -33,31 +33,31 @@ class Graphs:
             run.net.train()
             if run not in self.statics:
                 self.statics[run] = _static(run)
+        statics = [self.statics[run] for run in runs]
+        streams = [s.stream for s in statics if s.stream is not None]  # each its own, on a GPU
         chosen = [run.parts(n) for run in runs]
-        for run, parts in zip(runs, chosen, strict=True):
-            with _on(self.statics[run]):
-                self.statics[run].load(parts[:, None], n)
+        for stream in streams:
+            stream.wait_stream(torch.cuda.current_stream(self.job.device))
+        for static, parts in zip(statics, chosen, strict=True):
+            with torch.cuda.stream(static.stream):
+                static.load(parts[:, None], n)
         done = 0
         while done < n:
-            for run in runs:
+            for run, static in zip(runs, statics, strict=True):
                 names = run.probes_due(run.done + done)
                 look = functools.partial(run.look, names, run.done + done) if names else None
-                with _on(self.statics[run], wait=False):
-                    self.statics[run].step(look)
+                with torch.cuda.stream(static.stream):
+                    static.step(look)
             done += 1
-            if done % QUEUED == 0:
-                for run in runs:
-                    _wait(self.statics[run])
+            if done % QUEUED == 0:  # a signal is not to find an epoch of queued work
+                for stream in streams:
+                    stream.synchronize()
             if due(done):
                 break
-        for run in runs:
-            _join(self.statics[run])
-        logits = torch.cat([self.statics[run].logits[:done] for run in runs], 1)
+        for stream in streams:
+            torch.cuda.current_stream(self.job.device).wait_stream(stream)
+        logits = torch.cat([static.logits[:done] for static in statics], 1)
         return logits, torch.stack(chosen, 1)[:done]
-
-    def forward(self, runs: Sequence[Run]) -> evaluation.Forward:
-        """Logits of the runs' networks in eval mode."""
-        return evaluation.forward_all([run.net for run in runs])
 
     def leave(self, runs: Sequence[Run]) -> None:
         """Free the runs' graphs."""
@@ -90,27 +90,3 @@ def _static(run: Run) -> Static:
         return [*(p.detach() for p in run.net.parameters()), *run.net.buffers(), *kept]
 
     return Static(run.job, [run], body, places)
-
-
-@contextlib.contextmanager
-def _on(static: Static, wait: bool = True):
-    """Inside, work goes to the run's own stream."""
-    if static.stream is None:
-        yield
-        return
-    if wait:
-        static.stream.wait_stream(torch.cuda.current_stream(static.job.device))
-    with torch.cuda.stream(static.stream):
-        yield
-
-
-def _wait(static: Static) -> None:
-    """The host waits for the run's stream: a signal is not to find an epoch of queued work."""
-    if static.stream is not None:
-        static.stream.synchronize()
-
-
-def _join(static: Static) -> None:
-    """What follows waits for the run's stream."""
-    if static.stream is not None:
-        torch.cuda.current_stream(static.job.device).wait_stream(static.stream)

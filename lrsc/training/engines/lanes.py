@@ -6,6 +6,7 @@ thread with a single torch thread: nothing waits at the barriers of a shared pro
 
 import concurrent.futures
 import contextlib
+import itertools
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -14,12 +15,12 @@ import torch
 
 from lrsc.training import distributed, stopping
 from lrsc.training.checkpoint import Refused
-from lrsc.training.engines.queue import Queue
+from lrsc.training.engines.choose import Plan
+from lrsc.training.engines.reference import Reference
 from lrsc.training.memory import advice, free, is_out_of_memory
 from lrsc.training.noise import noise, seeded, set_noise
 from lrsc.training.progress import Progress
 from lrsc.training.run import Job, Request, Run
-from lrsc.training.stopping import Engine
 
 _RECORDED = 2**24  # logits that are buffered before their losses are computed
 _log = logging.getLogger(__name__)
@@ -30,40 +31,40 @@ class Stopped(BaseException):
 
 
 class Trainer:
-    """Trains all runs of a queue in some lanes.
+    """Trains all requests in the lanes of a plan.
 
-    engine: makes the engine of a lane; width: runs side by side in a lane; single: with one torch
-    thread a lane, as several lanes must have; finish(runs): called in its lane with runs that have
-    ended together; refused(request, error): called for a checkpoint of another run, after which the
-    run starts over, or None to raise.
+    finish(runs): called in its lane with runs that have ended together; refused(request, error):
+    called for a checkpoint of another run, after which the run starts over, or None to raise.
     """
 
     def __init__(
         self,
         job: Job,
-        engine: Callable[[Job], Engine],
-        lanes: int,
-        width: int,
+        plan: Plan,
         requests: Iterable[Request],
         finish: Callable[[list[Run]], None],
         progress: Progress,
-        single: bool = False,
         refused: Callable[[Request, Refused], None] | None = None,
     ) -> None:
-        self.job, self.engine, self.lanes, self.width = job, engine, lanes, width
+        self.job, self.plan, self.lanes, self.width = job, plan, plan.lanes, plan.width
         self.finish, self.progress, self.refused = finish, progress, refused
-        self.single = single
-        self.queue = Queue(requests, lanes)
-        self.stopped = threading.Event()
+        self.requests, self.handed = iter(requests), list[Request]()
+        self.lock = threading.Lock()  # of these two
 
     def train(self) -> None:
         """Train all; what a lane raises ends the others too, and is raised."""
         threads = torch.get_num_threads()
+        try:
+            self._train()
+            while self.handed:  # by a lane without memory, when the others had ended
+                self._train()
+        finally:
+            torch.set_num_threads(threads)
+
+    def _train(self) -> None:
+        self.stopped = threading.Event()
         if self.lanes == 1:
-            try:
-                self._lane()
-            finally:
-                torch.set_num_threads(threads)
+            self._lane()
             return
         pool = concurrent.futures.ThreadPoolExecutor(self.lanes, "lane")
         futures: list[concurrent.futures.Future] = []
@@ -72,24 +73,24 @@ class Trainer:
             concurrent.futures.wait(futures, return_when=concurrent.futures.FIRST_EXCEPTION)
         finally:
             self.stopped.set()  # no lane goes on without the others
-            self.queue.close()
             pool.shutdown()
-            torch.set_num_threads(threads)
         errors = [error for f in futures if (error := f.exception()) is not None]
         for error in sorted(errors, key=lambda e: isinstance(e, Stopped)):
             raise error
 
     def _lane(self) -> None:
-        if self.single:
+        if self.plan.single:
             torch.set_num_threads(1)  # of this thread, and of those that start after it
-        engine, runs = self.engine(self.job), list[Run]()
+        engine, runs = self.plan.make(self.job), list[Run]()
         while not self.stopped.is_set():
-            taken = self.queue.take(self.width - len(runs), wait=not runs)
+            taken = self._take(self.width - len(runs))
             if not taken and not runs:
                 return
             full = ""
             try:
-                self._fill(runs, taken)
+                while taken:  # what could not be started stays in it
+                    runs.append(self._start(taken[0]))
+                    taken.pop(0)
                 ended = self._epoch(engine, runs)
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
@@ -102,7 +103,7 @@ class Trainer:
                 free(self.job.device)
                 if not self._smaller(waiting, full):
                     return
-                engine = self.engine(self.job)
+                engine = self.plan.make(self.job)
                 continue
             runs = [run for run in runs if run not in ended]
             engine.leave(ended)
@@ -111,15 +112,20 @@ class Trainer:
                 ended = []  # and nothing holds them any more
                 if distributed.world() > 1:
                     self.job.asked.stop()
-            if distributed.world() == 1 and self.job.asked.signal is not None:
+            if self._asked:
                 self._stop(runs)
         raise Stopped
 
-    def _fill(self, runs: list[Run], taken: list[Request]) -> None:
-        """Start what was taken from the queue; what could not be started stays in `taken`."""
-        while taken:
-            runs.append(self._start(taken[0]))
-            taken.pop(0)
+    def _take(self, room: int) -> list[Request]:
+        """Up to so many runs that wait for a place."""
+        with self.lock:
+            found, self.handed = self.handed[:room], self.handed[room:]
+            return [*found, *itertools.islice(self.requests, room - len(found))]
+
+    @property
+    def _asked(self) -> bool:
+        """Whether a signal has come; several processes agree on that where they write."""
+        return distributed.world() == 1 and self.job.asked.signal is not None
 
     def _stop(self, runs: list[Run]) -> None:
         """Keep these runs, and end as a signal would have, if one has come."""
@@ -127,7 +133,7 @@ class Trainer:
             run.keeper.save()
         self.job.asked.stop()
 
-    def _give_out(self, engine: Engine, ended: list[Run], others: list[Run]) -> None:
+    def _give_out(self, engine: Reference, ended: list[Run], others: list[Run]) -> None:
         """Finish runs; once more, without what the others hold on the device, if it is full."""
         full = False
         try:
@@ -155,13 +161,13 @@ class Trainer:
         self.progress.started(run)
         return run
 
-    def _epoch(self, engine: Engine, runs: list[Run]) -> list[Run]:
+    def _epoch(self, engine: Reference, runs: list[Run]) -> list[Run]:
         """Advance all to the next end of an epoch; returns those that have ended."""
         for run in runs:
             run.keeper.beside = len(runs)
 
         def poll() -> None:
-            if self.job.asked.signal is not None and distributed.world() == 1:
+            if self._asked:
                 self._stop(runs)
             if self.stopped.is_set():
                 raise Stopped
@@ -171,7 +177,7 @@ class Trainer:
             if going:
                 self._advance(engine, going)
                 due = [run for run in going if run.keeper.due(run.done)]
-                if self.job.asked.signal is not None and distributed.world() == 1:
+                if self._asked:
                     due = runs
                 if due:
                     self._stop(due)
@@ -185,7 +191,7 @@ class Trainer:
                 run.keeper.save()
         return ended
 
-    def _advance(self, engine: Engine, runs: list[Run]) -> None:
+    def _advance(self, engine: Reference, runs: list[Run]) -> None:
         job = self.job
         most = max(1, _RECORDED // (len(runs) * job.batch * job.dataset.n_classes))
         n = min(most, *(run.left for run in runs))
@@ -208,22 +214,25 @@ class Trainer:
         Finished runs are results already; the others start over, from their checkpoints where
         there are some.
         """
-        text = "out of memory with %d runs side by side: they start over, with %s"
+        alone = len(requests) == 1
         self.progress.back(len(requests))
-        if len(requests) == 1:
-            if not self.queue.retire(requests):
+        with self.lock:
+            if alone and self.lanes == 1:
                 raise advice(error, requests[0].config)
-            _log.warning(text, len(requests), "a lane less")
-            return False
-        self.width = max(1, min(self.width, len(requests)) // 2)
-        _log.warning(text, len(requests), f"{self.width} at once in a lane")
-        self.queue.hand_over(requests)
-        return True
+            self.lanes -= alone
+            self.handed += requests
+            if not alone:
+                self.width = max(1, min(self.width, len(requests)) // 2)
+        _log.warning(
+            "out of memory with %d runs side by side: they start over, with %s",
+            len(requests), "a lane less" if alone else f"{self.width} at once in a lane",
+        )  # fmt: skip
+        return not alone
 
     @contextlib.contextmanager
     def _noise(self, runs: list[Run]) -> Iterator[None]:
         """Inside, torch's generators are those of the run, where a run is trained alone."""
-        if self.lanes > 1 or self.width > 1:
+        if self.plan.lanes > 1 or self.plan.width > 1:
             yield
             return
         (run,) = runs

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from lrsc import models
 from lrsc.training import evaluation
+from lrsc.training.engines.reference import Reference
 from lrsc.training.engines.static import Static
 from lrsc.training.run import Job, Run
 
 
-class Stacked:
+class Stacked(Reference):
     """SGD of chains of linear layers; LR, momentum, penalties, focal gamma of each run its own."""
 
     def __init__(self, job: Job) -> None:
@@ -91,7 +92,7 @@ class Stacked:
         self.slopes = [torch.empty_like(a) for a in self.activations[:-1]]
         self.eye = torch.eye(widths[-1], dtype=weight.dtype, device=weight.device)
         self.static = Static(
-            self.job, self.runs, self._step, lambda: [*self.weights, *self.velocities]
+            self.job, self.runs, self._body, lambda: [*self.weights, *self.velocities]
         )
 
     def _velocities(self) -> list[Tensor]:
@@ -113,7 +114,7 @@ class Stacked:
         return [*(layer.weight for layer in layers), *biases]
 
     @torch.no_grad()
-    def _step(
+    def _body(
         self, x: Tensor, y: Tensor, lrs: Tensor, look: Callable[[], None] | None = None
     ) -> Tensor:
         rows = len(self.runs), self.job.batch
