@@ -5,26 +5,26 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from lrsc.cli.options import EPILOG, table
+from lrsc.cli import options
+from lrsc.cli.options import option
 
 
 def add(commands) -> None:
     """The command and its options."""
     parser = commands.add_parser("data", help="list, get and check the data sets")
     actions = parser.add_subparsers(required=True, metavar="action")
-    for action, text in (
-        ("list", "what there is: present, size, licence, source"),
-        ("get", "fetch, verify and lay out a data set"),
-        ("check", "verify a data set, or all that is there"),
-        ("path", "where data and caches are looked for"),
+    names, settings = options.DATA_ROOT
+    root = f"{names} --root", settings
+    for action, make, text, *own in (
+        ("list", _list, "what there is: present, size, licence, source", options.JSON),
+        ("get", _get, "fetch, verify and lay out a data set", option("name")),
+        ("check", _check, "verify a data set, or all that is there", option("name", nargs="?")),
+        ("path", _path, "where data and caches are looked for"),
     ):
-        add = actions.add_parser(action, help=text, epilog=EPILOG)
-        if action in ("get", "check"):
-            add.add_argument("name", nargs="?" if action == "check" else None)
-        if action == "list":
-            add.add_argument("--json", action="store_true", help="the same rows for programs")
-        add.add_argument("--data-root", "--root", type=Path, help="data root (default $LRSC_DATA)")
-        add.set_defaults(command=_data, action=action, kept="What was fetched is kept")
+        options.add_command(
+            actions, action, _data, text, *own, root, action=action, make=make,
+            kept="What was fetched is kept",
+        )  # fmt: skip
 
 
 def _data(args) -> int | None:
@@ -35,9 +35,8 @@ def _data(args) -> int | None:
     if getattr(args, "name", None) is not None and not on_disk.raw_sets(args.name, root):
         print(f"{args.name} is generated: there is nothing to {args.action}")
         return 0
-    action = {"list": _data_list, "get": _data_get, "check": _data_check, "path": _data_path}
     try:
-        return action[args.action](args, root)
+        return args.make(args, root)
     except BrokenPipeError:
         raise
     except (ValueError, OSError) as error:  # a file, the network, a folder not to be written
@@ -45,14 +44,14 @@ def _data(args) -> int | None:
         return 1
 
 
-def _data_path(args, root: Path) -> None:
+def _path(args, root: Path) -> None:
     from lrsc.datasets.raw import cache
 
     print(f"data root     {root}{'' if root.is_dir() else ' (not there yet)'}")
     print(f"cache folder  {cache.folder()}")
 
 
-def _data_list(args, root: Path) -> None:
+def _list(args, root: Path) -> None:
     from lrsc.datasets.raw import on_disk
 
     rows = on_disk.listing(root)
@@ -61,17 +60,17 @@ def _data_list(args, root: Path) -> None:
         return
     columns = ("name", "present", "size", "licence", "source", "needs")
     shown = [row | {"size": _bytes(row["size"]), "needs": ", ".join(row["needs"])} for row in rows]
-    print(table(columns, [tuple(row[c] or "-" for c in columns) for row in shown]))
+    print(options.table(columns, [[row[c] for c in columns] for row in shown]))
     print(f"present: in {root}, not verified (lrsc data check); size: to fetch, where published")
 
 
-def _data_get(args, root: Path) -> int:
+def _get(args, root: Path) -> int:
     from lrsc.datasets.raw import on_disk
 
     return _findings(on_disk.get(args.name, root), complete=True)
 
 
-def _data_check(args, root: Path) -> int:
+def _check(args, root: Path) -> int:
     from lrsc.datasets.raw import on_disk
 
     if args.name is not None:

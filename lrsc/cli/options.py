@@ -2,21 +2,21 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 EPILOG = "Exit codes: 0 done, 1 failed, 2 wrong use. Real data are looked for under $LRSC_DATA."
+Option = tuple[str, dict[str, Any]]
 
 
-def common(parser: argparse.ArgumentParser, profile: str = "") -> None:
-    """Options of commands that train or measure."""
-    if profile:
-        parser.add_argument("--profile", default=profile, help=f"quick, desk or paper ({profile})")
-    parser.add_argument("--data-root", type=Path, help="data root (default $LRSC_DATA)")
-    parser.add_argument("--results", type=Path, help="results folder (default results/)")
-    parser.add_argument("--device", help="cpu, cuda, ... (default a GPU where there is one)")
-    if profile:
-        parser.add_argument("--threads", type=int, help="CPU threads (default all)")
+def option(names: str, text: str | None = None, **settings: Any) -> Option:
+    """An option by its names, or an argument by its name, with its help and argparse's settings."""
+    return names, {"help": text, **settings}
+
+
+def flag(names: str, text: str) -> Option:
+    return option(names, text, action="store_true")
 
 
 def numbers(text: str) -> list:
@@ -29,14 +29,42 @@ def numbers(text: str) -> list:
         ) from None
 
 
+JSON = flag("--json", "the same rows for programs")
+RAW = flag("--raw", "train shipped runs too, for raw material")
+PROFILE = option("--profile", "quick, desk or paper (quick)", default="quick")
+DATA_ROOT = option("--data-root", "data root (default $LRSC_DATA)", type=Path)
+RESULTS = option("--results", "results folder (default results/)", type=Path)
+DEVICE = option("--device", "cpu, cuda, ... (default a GPU where there is one)")
+THREADS = option("--threads", "CPU threads (default all)", type=int)
+COMMON = (PROFILE, DATA_ROOT, RESULTS, DEVICE, THREADS)  # of what trains or measures in a profile
+
+
+def add_command(
+    group, name: str, run: Callable, text: str, *options: str | Option, **defaults: Any
+) -> None:
+    """Add a command to a group: what it runs, its help, its arguments and options in order."""
+    parser = group.add_parser(name, help=text, epilog=EPILOG)
+    for each in options:
+        names, settings = (each, {}) if isinstance(each, str) else each
+        parser.add_argument(*names.split(), **settings)
+    parser.set_defaults(command=run, **defaults)
+
+
+def check_threads(threads: int | None) -> None:
+    if threads is not None and threads < 1:
+        raise ValueError(f"--threads must be >= 1, found {threads}")
+
+
 def hours(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
+def table(columns: Sequence[str], rows: Sequence[Sequence]) -> str:
+    """Rows of text and numbers under their heads; a dash for what there is not."""
+    cells = [["-" if v is None or v == "" else str(v) for v in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
     lines = ["  ".join(v.ljust(w) for v, w in zip(row, widths, strict=True)).rstrip()
-             for row in [columns, ["-" * w for w in widths], *rows]]  # fmt: skip
+             for row in [columns, ["-" * w for w in widths], *cells]]  # fmt: skip
     return "\n".join(lines)

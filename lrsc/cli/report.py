@@ -4,61 +4,46 @@ import json
 import sys
 from pathlib import Path
 
-from lrsc.cli.options import hours, table
+from lrsc.cli import options
+from lrsc.cli.options import flag, hours, option, table
 
 
 def add(commands) -> None:
     """The commands and their options."""
-    for each in (_add_status, _add_score, _add_bench, _add_repro, _add_book):
-        each(commands)
-
-
-def _add_status(commands) -> None:
-    add = commands.add_parser("status", help="what is done, and what is missing")
-    add.add_argument("--profile", help="only this profile (default all)")
-    add.add_argument("--results", type=Path, help="results folder")
-    add.add_argument("--json", action="store_true", help="the same rows for programs")
-    add.set_defaults(command=_status)
-
-
-def _add_score(commands) -> None:
-    add = commands.add_parser("score", help="what of the paper is reproduced: rows and claims")
-    add.add_argument("--results", type=Path, help="results folder")
-    add.add_argument("--json", action="store_true", help="the same rows for programs")
-    text = "of batch normalisation (default: the paper's where measured, else running)"
-    add.add_argument("--statistics", help=text)
-    add.set_defaults(command=_score)
-
-
-def _add_bench(commands) -> None:
-    add = commands.add_parser("bench", help="measure times on this machine, in a checkout")
-    add.add_argument("names", nargs="*", help="scripts of benchmarks/ (default all)")
-    add.add_argument("--json", action="store_true", help="rows for programs")
-    add.set_defaults(command=_bench, kept="What was printed is all there is")
-
-
-def _add_repro(commands) -> None:
-    add = commands.add_parser("repro", help="run a stored result again, and compare")
-    add.add_argument("result", help="a run_id, local or shipped, or the file of a run")
-    add.add_argument("--results", type=Path, help="results folder (default results/)")
-    add.add_argument("--data-root", type=Path, help="data root (default $LRSC_DATA)")
-    add.add_argument("--device", help="cpu, cuda, ... (default that of the result)")
-    add.add_argument("--threads", type=int, help="CPU threads (default those of the result)")
-    add.add_argument("--json", action="store_true", help="the same rows for programs")
-    add.set_defaults(command=_repro, kept="Nothing is stored")
-
-
-def _add_book(commands) -> None:
-    add = commands.add_parser("book", help="execute the notebooks and build the book")
-    add.add_argument("--profile", default="quick", help="of the live parts (default quick)")
-    add.add_argument("--output", type=Path, help="folder to build in (default _build)")
-    add.add_argument("--force", action="store_true", help="execute and build even if unchanged")
-    add.add_argument("--only", nargs="+", metavar="NAME", help="execute no other notebooks")
-    add.add_argument("--jobs", type=int, help="notebooks at once (default what fits, at most 4)")
-    add.add_argument("--pdf", action="store_true", help="print the whole book to book.pdf as well")
-    add.add_argument("--archive", action="store_true", help="pack the built book as one file")
-    add.add_argument("--serve", action="store_true", help="then serve the book on this machine")
-    add.set_defaults(command=_book, kept="What was executed is kept")
+    options.add_command(
+        commands, "status", _status, "what is done, and what is missing",
+        option("--profile", "only this profile (default all)"), options.RESULTS, options.JSON,
+    )  # fmt: skip
+    statistics = "of batch normalisation (default: the paper's where measured, else running)"
+    options.add_command(
+        commands, "score", _score, "what of the paper is reproduced: rows and claims",
+        options.RESULTS, options.JSON, option("--statistics", statistics),
+    )  # fmt: skip
+    options.add_command(
+        commands, "bench", _bench, "measure times on this machine, in a checkout",
+        option("names", "scripts of benchmarks/ (default all)", nargs="*"), options.JSON,
+        kept="What was printed is all there is",
+    )  # fmt: skip
+    options.add_command(
+        commands, "repro", _repro, "run a stored result again, and compare",
+        option("result", "a run_id, local or shipped, or the file of a run"),
+        options.RESULTS, options.DATA_ROOT, options.JSON,
+        option("--device", "cpu, cuda, ... (default that of the result)"),
+        option("--threads", "CPU threads (default those of the result)", type=int),
+        kept="Nothing is stored",
+    )  # fmt: skip
+    options.add_command(
+        commands, "book", _book, "execute the notebooks and build the book",
+        option("--profile", "of the live parts (default quick)", default="quick"),
+        option("--output", "folder to build in (default _build)", type=Path),
+        flag("--force", "execute and build even if unchanged"),
+        option("--only", "execute no other notebooks", nargs="+", metavar="NAME"),
+        option("--jobs", "notebooks at once (default what fits, at most 4)", type=int),
+        flag("--pdf", "print the whole book to book.pdf as well"),
+        flag("--archive", "pack the built book as one file"),
+        flag("--serve", "then serve the book on this machine"),
+        kept="What was executed is kept",
+    )  # fmt: skip
 
 
 def _status(args) -> None:
@@ -74,10 +59,8 @@ def _status(args) -> None:
         "profile", "experiment", "dataset", "model", "hyperparameter", "runs", "done", "diverged",
         "running", "failed", "missing",
     )  # fmt: skip
-    lines = [
-        (*(str(r[c]) for c in columns), "-" if r["seconds"] is None else hours(r["seconds"]))
-        for r in rows
-    ]
+    left = [None if r["seconds"] is None else hours(r["seconds"]) for r in rows]
+    lines = [[*(r[c] for c in columns), time] for r, time in zip(rows, left, strict=True)]
     print(table((*columns, "time left"), lines))
     print("missing: neither done nor running; time left: for one process at a time, by done runs")
     for each in running:
@@ -116,7 +99,7 @@ def _score(args) -> None:
     )  # fmt: skip
     measures = ("value", "unbiased_accuracy", "prunability", "csi")
     lines = [
-        (*(str(r[c] or "-") for c in columns),
+        (*(r[c] for c in columns),
          *(scorecard.beside(r, measure) for measure in measures),
          scorecard.command(r) if r["status"] == "not measured" else "")
         for r in rows
@@ -124,8 +107,8 @@ def _score(args) -> None:
     heads = (*columns, *(f"{m} (paper | ours)" for m in measures), "measure it with")
     print(table(heads, lines))
     print(table(("claim", "verdict", "effect", "rows", "says", "needs"), [
-        (c["id"], c["verdict"], "-" if c["effect"] is None else f"{c['effect']:+.3f}",
-         str(len(c["rows"])), c["text"], c["needs"] if c["verdict"] == "not measured" else "")
+        (c["id"], c["verdict"], None if c["effect"] is None else f"{c['effect']:+.3f}",
+         len(c["rows"]), c["text"], c["needs"] if c["verdict"] == "not measured" else "")
         for c in verdicts
     ]))  # fmt: skip
 
@@ -135,8 +118,7 @@ def _repro(args) -> int:
 
     from lrsc.studies import reproduce
 
-    if args.threads is not None and args.threads < 1:
-        raise ValueError(f"--threads must be >= 1, found {args.threads}")
+    options.check_threads(args.threads)
     found = reproduce.reproduce(
         args.result, root=args.results, data_root=args.data_root, device=args.device,
         threads=args.threads,

@@ -7,83 +7,72 @@ import logging
 import sys
 from pathlib import Path
 
-from lrsc.cli.options import common, hours, numbers, table
+from lrsc.cli import options
+from lrsc.cli.options import flag, hours, option
 
 
 def add(commands) -> None:
     """The commands and their options."""
-    for each in (_add_run, _add_sweep, _add_campaign, _add_measure):
-        each(commands)
-
-
-def _add_run(commands) -> None:
-    add = commands.add_parser("run", help="train and measure one run")
-    add.add_argument("dataset")
-    add.add_argument("model")
-    add.add_argument("--lr", type=float, default=0.1, help="learning rate (default 0.1)")
-    add.add_argument("--seed", type=int, default=0)
-    add.add_argument("--max-epochs", type=int, default=1000, help="cap (default 1000)")
-    for name, what in (
-        ("set", "a field of TrainConfig, as in optimizer=adamw or precision=bf16"),
-        ("data", "an option of the data set, as in rho=0.1"),
-        ("model-option", "an option of the model, as in weights=imagenet"),
-    ):
-        add.add_argument(f"--{name}", type=_setting, action="append", default=[], help=what)
-    common(add, profile="quick")
-    add.set_defaults(command=_run)
-
-
-def _add_sweep(commands) -> None:
-    add = commands.add_parser("sweep", help="train and measure all runs of an experiment, resuming")
-    add.add_argument("experiment")
-    add.add_argument("--dataset", help="only this data set")
-    add.add_argument("--model", help="only this model")
-    add.add_argument("--hyperparameter", help="only this row of them, as in l2 or adam")
-    add.add_argument("--lrs", type=numbers, help="instead of the plan's, as in 0.05,0.5")
-    add.add_argument("--seeds", type=numbers, help="instead of the plan's, as in 0,1,2")
-    add.add_argument("--estimate", action="store_true", help="time it would take; trains nothing")
-    add.add_argument("--raw", action="store_true", help="train shipped runs too, for raw material")
-    add.add_argument(
-        "--engine", default="auto",
-        help="what trains runs side by side: auto, reference (none), threads, stacked or graphs",
-    )  # fmt: skip
-    add.add_argument("--replicas", type=int, help="runs side by side (default what fits and helps)")
-    for option, kind, text in (
-        ("executor", str, "serial (this process, the default) or dask (workers of a cluster)"),
-        ("scheduler", str, "Dask scheduler, as in tcp://host:8786 (default workers of this host)"),
-        ("write", str, "who writes results: worker (a shared folder, the default) or client"),
-        ("retries", int, "times that a run is tried more when its worker dies or fails (2)"),
-        ("time-limit", float, "seconds after which a run fails; its checkpoint is kept"),
-    ):
-        add.add_argument(f"--{option}", type=kind, help=f"{text}")
-    common(add, profile="quick")
-    add.set_defaults(command=_sweep, executor="serial", write="worker", retries=2)
-
-
-def _add_campaign(commands) -> None:
+    _add_runs(commands)
     text = "train and measure the runs worth most that a time holds, and pack them"
-    add = commands.add_parser("campaign", help=text)
-    add.add_argument("--minutes", type=float, required=True, help="until all is packed")
-    add.add_argument("--out", type=Path, default="campaign", help="for the packs (campaign/)")
-    add.add_argument("--plan", type=Path, help="CSV file of rows (default the one that ships)")
-    add.add_argument("--raw", action="store_true", help="train shipped runs too, for raw material")
-    add.add_argument("--light", action="store_true", help="pack no raw material")
-    add.add_argument("--engine", default="auto", help="as of lrsc sweep")
-    add.add_argument("--workers", type=int, help="processes (default a core each; 1 on a GPU)")
-    common(add)
-    add.set_defaults(command=_campaign)
+    options.add_command(
+        commands, "campaign", _campaign, text,
+        option("--minutes", "until all is packed", type=float, required=True),
+        option("--out", "for the packs (campaign/)", type=Path, default="campaign"),
+        option("--plan", "CSV file of rows (default the one that ships)", type=Path),
+        options.RAW,
+        flag("--light", "pack no raw material"),
+        option("--engine", "as of lrsc sweep", default="auto"),
+        option("--workers", "processes (default a core each; 1 on a GPU)", type=int),
+        options.DATA_ROOT, options.RESULTS, options.DEVICE,
+    )  # fmt: skip
+    options.add_command(
+        commands, "measure", _measure, "measure a checkpoint, or stored runs again",
+        option("checkpoint", "file with a state_dict of a model of ours", nargs="?"),
+        option("--dataset", "data set that the checkpoint is measured on"),
+        option("--model", "name of the checkpoint's model"),
+        flag("--again", "recompute all stored local results"),
+        option("--output", "netCDF file to write the measures to", type=Path),
+        option("--statistics", "of batch normalisation", default="running"),
+        *options.COMMON,
+    )  # fmt: skip
 
 
-def _add_measure(commands) -> None:
-    add = commands.add_parser("measure", help="measure a checkpoint, or stored runs again")
-    add.add_argument("checkpoint", nargs="?", help="file with a state_dict of a model of ours")
-    add.add_argument("--dataset", help="data set that the checkpoint is measured on")
-    add.add_argument("--model", help="name of the checkpoint's model")
-    add.add_argument("--again", action="store_true", help="recompute all stored local results")
-    add.add_argument("--output", type=Path, help="netCDF file to write the measures to")
-    add.add_argument("--statistics", default="running", help="of batch normalisation")
-    common(add, profile="quick")
-    add.set_defaults(command=_measure)
+def _add_runs(commands) -> None:
+    named: dict = {"type": _setting, "action": "append", "default": []}
+    options.add_command(
+        commands, "run", _run, "train and measure one run", "dataset", "model",
+        option("--lr", "learning rate (default 0.1)", type=float, default=0.1),
+        option("--seed", type=int, default=0),
+        option("--max-epochs", "cap (default 1000)", type=int, default=1000),
+        option("--set", "a field of TrainConfig, as in optimizer=adamw or precision=bf16", **named),
+        option("--data", "an option of the data set, as in rho=0.1", **named),
+        option("--model-option", "an option of the model, as in weights=imagenet", **named),
+        *options.COMMON,
+    )  # fmt: skip
+    engines = "what trains runs side by side: auto, reference (none), threads, stacked or graphs"
+    scheduler = "Dask scheduler, as in tcp://host:8786 (default workers of this host)"
+    text = "train and measure all runs of an experiment, resuming"
+    options.add_command(
+        commands, "sweep", _sweep, text, "experiment",
+        option("--dataset", "only this data set"),
+        option("--model", "only this model"),
+        option("--hyperparameter", "only this row of them, as in l2 or adam"),
+        option("--lrs", "instead of the plan's, as in 0.05,0.5", type=options.numbers),
+        option("--seeds", "instead of the plan's, as in 0,1,2", type=options.numbers),
+        flag("--estimate", "time it would take; trains nothing"),
+        options.RAW,
+        option("--engine", engines, default="auto"),
+        option("--replicas", "runs side by side (default what fits and helps)", type=int),
+        option("--executor", "serial (this process, the default) or dask (workers of a cluster)"),
+        option("--scheduler", scheduler),
+        option("--write", "who writes results: worker (a shared folder, the default) or client"),
+        option("--retries", "times that a run is tried more when its worker dies or fails (2)",
+               type=int),
+        option("--time-limit", "seconds after which a run fails; its checkpoint is kept",
+               type=float),
+        *options.COMMON, executor="serial", write="worker", retries=2,
+    )  # fmt: skip
 
 
 def _setting(text: str) -> tuple:
@@ -98,11 +87,10 @@ def _setting(text: str) -> tuple:
 
 
 def _threads(args) -> None:
+    options.check_threads(args.threads)
     if args.threads is not None:
         import torch
 
-        if args.threads < 1:
-            raise ValueError(f"--threads must be >= 1, found {args.threads}")
         torch.set_num_threads(args.threads)
 
 
@@ -185,12 +173,12 @@ def _print_estimate(rows: list[dict]) -> None:
     columns = ("dataset", "model", "runs", "to do", "ms/step", "expected", "at most")
     lines = [
         (
-            r["dataset"], r["model"], str(r["runs"]), str(r["to_do"]), f"{r['step_ms']:.2f}",
+            r["dataset"], r["model"], r["runs"], r["to_do"], f"{r['step_ms']:.2f}",
             hours(r["seconds"]), hours(r["at_most_seconds"]),
         )
         for r in rows
     ]  # fmt: skip
-    print(table(columns, lines))
+    print(options.table(columns, lines))
     print("expected: epochs by done runs of the nearest LRs, else the cap; at most: all at the cap")
 
 
@@ -210,7 +198,7 @@ def _measure(args) -> None:
         *load_checkpoint(args.checkpoint, config, args.data_root),
         device=args.device, statistics=args.statistics,
     )  # fmt: skip
-    rows = [(str(n), f"{float(v):.4f}") for n, v in found.data_vars.items() if v.ndim == 0]
-    print(table(("measure", "value"), rows))
+    rows = [(n, f"{float(v):.4f}") for n, v in found.data_vars.items() if v.ndim == 0]
+    print(options.table(("measure", "value"), rows))
     if args.output:
         results.save(found, args.output)
