@@ -11,12 +11,10 @@ import xarray as xr
 
 from lrsc import datasets, measures, results
 from lrsc.config import RunConfig
-from lrsc.experiments.rows import EXPERIMENTS as EXPERIMENTS
+from lrsc.experiments.rows import EXPERIMENTS
 from lrsc.experiments.select import PROFILES, planned_runs, recorded, row_keys
 from lrsc.results import consolidated
 
-# without which a file is no experiment
-_NEEDS = ("config", "dataset", "model", "lr", "seed", "status", "source_id", "run_id")
 _log = logging.getLogger(__name__)
 
 
@@ -68,7 +66,7 @@ def _read(name: str) -> xr.Dataset | str | None:
 @functools.lru_cache(maxsize=64)
 def _read_shipped(name: str, path: Path, changed: int) -> xr.Dataset | str | None:
     try:
-        found = results.shipped(name, _NEEDS)
+        found = results.shipped(name, results.COORDINATES)
         if found is None:
             return None
         if found["config"].dims != ("run",):
@@ -79,7 +77,7 @@ def _read_shipped(name: str, path: Path, changed: int) -> xr.Dataset | str | Non
         why = str(error) if path.name in str(error) else f"`book/results/{path.name}` holds {error}"
         _log.info("%s: its runs count as not measured", why)
         return why
-    return _with_origin(results.completed(found), "shipped", f"book/results/{name}.nc")
+    return _with_origin(found, "shipped", f"book/results/{name}.nc")
 
 
 def local_runs(

@@ -13,7 +13,7 @@ from lrsc import measures, models, results
 from lrsc.config import STATISTICS, RunConfig
 from lrsc.errors import check_names
 from lrsc.experiments.found import all_runs, select_runs, sources, unusable
-from lrsc.experiments.rows import EXPERIMENTS as EXPERIMENTS
+from lrsc.experiments.rows import EXPERIMENTS
 from lrsc.experiments.select import (
     PROFILES,
     is_planned,

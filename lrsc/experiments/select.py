@@ -11,8 +11,7 @@ import numpy as np
 from lrsc import datasets, models, results
 from lrsc.config import RunConfig, TrainConfig, usual_batch_size
 from lrsc.errors import check_names
-from lrsc.experiments.rows import EXPERIMENTS as EXPERIMENTS
-from lrsc.experiments.rows import Row
+from lrsc.experiments.rows import EXPERIMENTS, Row
 
 PROFILES = ("quick", "desk", "paper")  # from the smallest to the paper's own settings
 DESK_TRAIN = 10_000  # training samples of the desk profile

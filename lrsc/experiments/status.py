@@ -13,7 +13,7 @@ from lrsc import results
 from lrsc.config import RunConfig
 from lrsc.errors import check_names
 from lrsc.experiments.found import all_runs, find_places, key_of, shipped
-from lrsc.experiments.rows import EXPERIMENTS as EXPERIMENTS
+from lrsc.experiments.rows import EXPERIMENTS
 from lrsc.experiments.select import PROFILES, planned_runs, profile_of, row_keys
 from lrsc.results import locks
 

@@ -111,10 +111,7 @@ def export(root: str | Path | None = None) -> Path:
 
 def _shipped() -> xr.Dataset | None:
     """Raises ValueError for a file that cannot be used."""
-    # runs that were exported before the spread was measured have none
-    needed = (name for name in VARIABLES if name != "filter_norm_spread")
-    found = results.shipped(NAME, ("run_id", "config", *needed))
-    return None if found is None else results.completed(found)
+    return results.shipped(NAME, (*results.COORDINATES, *VARIABLES))
 
 
 def _has_raw(run: xr.Dataset) -> bool:
