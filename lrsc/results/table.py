@@ -43,21 +43,25 @@ def combine(runs: Iterable[xr.Dataset]) -> xr.Dataset:
         kept = {str(n): v for n, v in run.data_vars.items() if set(v.dims) <= LABELS}
         records.append({name: (tuple(v.dims), v.values) for name, v in kept.items()})
         about = {name: v.attrs for name, v in kept.items()} | about
+    found = long_form([r.attrs for r in runs], records, about)
     kappa = next((r["kappa"] for r in runs if "kappa" in r.coords), None)
-    coords = coordinates([r.attrs for r in runs]) | ({} if kappa is None else {"kappa": kappa})
-    variables = {n: (dims, v, about[n]) for n, (dims, v) in stacked(records).items()}
-    coords |= statistics_of(variables)
-    return xr.Dataset(variables, coords)
+    return found if kappa is None else found.assign_coords(kappa=kappa)
 
 
 Record = Mapping[str, tuple[tuple, np.ndarray]]  # of one run: name -> (dimensions, values)
 
 
-def statistics_of(variables: Mapping[str, tuple]) -> dict[str, tuple]:
-    """The coordinate `statistics`, where variables (dimensions first) have such a dimension."""
-    about = {"units": "1", "long_name": "statistics of batch normalisation"}
-    has = any("statistics" in dims for dims, *_ in variables.values())
-    return {"statistics": ("statistics", np.array(STATISTICS, object), about)} if has else {}
+def long_form(
+    attrs: Sequence[Mapping], records: Sequence[Record], about: Mapping[str, Mapping]
+) -> xr.Dataset:
+    """Runs' attributes and variables, these with attributes of their own, along `run`."""
+    found = xr.Dataset(
+        {n: (*value, about[n]) for n, value in stacked(records).items()}, coordinates(attrs)
+    )
+    if "statistics" not in found.dims:
+        return found
+    told = {"units": "1", "long_name": "statistics of batch normalisation"}
+    return found.assign_coords(statistics=("statistics", np.array(STATISTICS, object), told))
 
 
 def stacked(records: Sequence[Record]) -> dict[str, tuple[tuple, np.ndarray]]:
