@@ -23,6 +23,7 @@ from lrsc.results.table import (
     described,
     intervention,
     long_form,
+    once,
     options_text,
     running,
     stacked,

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from lrsc.config import STATISTICS, RunConfig, usual_batch_size
@@ -89,6 +90,11 @@ def stacked(records: Sequence[Record]) -> dict[str, tuple[tuple, np.ndarray]]:
             array[[i for i, _ in held]] = [values for _, (_, values) in held]
         found[name] = ("run", *dims), array
     return found
+
+
+def once(found: xr.Dataset) -> xr.Dataset:
+    """Long form with the first row alone of each run."""
+    return found.isel(run=~pd.Index(found["run_id"].values).duplicated())
 
 
 def running(run: xr.Dataset) -> xr.Dataset:
