@@ -19,6 +19,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import h5py
 import numpy as np
 from report import arguments, show
 
@@ -82,7 +83,9 @@ def put(source: Path, config: RunConfig, root: Path) -> Path:
     path = results.run_path(name, root)
     path.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, path)
-    netcdf.assign(path, {"run_id": name, "config": config.to_json(), "device_name": "none"})
+    with h5py.File(path, "r+") as file:
+        file.attrs.update({"run_id": name, "config": config.to_json(), "device_name": "none"})
+    netcdf.sign(path)
     return path
 
 

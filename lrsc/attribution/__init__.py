@@ -10,8 +10,3 @@ from lrsc.attribution.foreground import background_share, foreground
 from lrsc.attribution.integrated import completeness_error, integrated_gradients, path_integral
 from lrsc.attribution.methods import maps
 from lrsc.attribution.regions import entropy, normalised_maps, share
-
-__all__ = [
-    "background_share", "completeness_error", "deeplift", "entropy", "foreground",
-    "integrated_gradients", "maps", "normalised_maps", "path_integral", "share",
-]  # fmt: skip

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lrsc import significance
-from lrsc.claims import learning_rates, networks, settings
-from lrsc.claims import scorecard as scorecard
+from lrsc.claims import learning_rates, networks, scorecard, settings
 from lrsc.claims.evidence import Open, opener
 from lrsc.config import STATISTICS
 from lrsc.experiments import PAPER_STATISTICS

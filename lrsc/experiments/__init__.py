@@ -30,11 +30,3 @@ from lrsc.experiments.status import (
     shipped_ids,
     status,
 )
-
-__all__ = [
-    "EXPERIMENTS", "PAPER_STATISTICS", "PROFILES", "configs", "estimate_epochs",
-    "expected_seconds", "export", "in_statistics", "knob", "known_runs", "measured", "names",
-    "open_experiment", "open_runs", "planned_runs", "profile_of", "recording", "reference",
-    "row_keys", "run_config", "shipped", "shipped_ids", "sources", "status", "unusable",
-    "usual_data",
-]  # fmt: skip

@@ -11,12 +11,10 @@ import xarray as xr
 
 from lrsc import datasets, measures, results
 from lrsc.config import RunConfig
-from lrsc.experiments.rows import EXPERIMENTS as EXPERIMENTS
-from lrsc.experiments.select import PROFILES, planned_runs, recorded, row_keys
+from lrsc.experiments.rows import EXPERIMENTS
+from lrsc.experiments.select import PROFILES, planned_runs, recorded
 from lrsc.results import consolidated
 
-# without which a file is no experiment
-_NEEDS = ("config", "dataset", "model", "lr", "seed", "status", "source_id", "run_id")
 _log = logging.getLogger(__name__)
 
 
@@ -25,11 +23,7 @@ def sources(name: str, root: str | Path | None = None, curves: bool = True) -> l
 
     curves False: this machine's runs without curves along training, which take long to read.
     """
-    wanted = (
-        [c for p in PROFILES for k in row_keys(name) for c in planned_runs(name, p, *k)]
-        if curves
-        else []
-    )
+    wanted = [c for profile in PROFILES for c in planned_runs(name, profile)] if curves else []
     local = local_runs(root, recorded(name), wanted)
     others = (shipped(other) for other in EXPERIMENTS if other != name)
     return [each for each in (shipped(name), *local, *others) if each is not None]
@@ -68,7 +62,7 @@ def _read(name: str) -> xr.Dataset | str | None:
 @functools.lru_cache(maxsize=64)
 def _read_shipped(name: str, path: Path, changed: int) -> xr.Dataset | str | None:
     try:
-        found = results.shipped(name, _NEEDS)
+        found = results.shipped(name, results.COORDINATES)
         if found is None:
             return None
         if found["config"].dims != ("run",):
@@ -79,7 +73,7 @@ def _read_shipped(name: str, path: Path, changed: int) -> xr.Dataset | str | Non
         why = str(error) if path.name in str(error) else f"`book/results/{path.name}` holds {error}"
         _log.info("%s: its runs count as not measured", why)
         return why
-    return _with_origin(results.completed(found), "shipped", f"book/results/{name}.nc")
+    return _with_origin(found, "shipped", f"book/results/{name}.nc")
 
 
 def local_runs(
@@ -104,8 +98,12 @@ def all_runs(
     root: str | Path | None, recorded: Iterable[str] = (), wanted: Iterable[RunConfig] = ()
 ) -> list[xr.Dataset]:
     """This machine's runs, as `local_runs` has them, and those of every experiment that ships."""
-    of_book = [found for name in EXPERIMENTS if (found := shipped(name)) is not None]
-    return [*local_runs(root, recorded, wanted), *of_book]
+    return [*local_runs(root, recorded, wanted), *all_shipped()]
+
+
+def all_shipped() -> list[xr.Dataset]:
+    """The runs of every experiment that ships."""
+    return [found for name in EXPERIMENTS if (found := shipped(name)) is not None]
 
 
 def _check_configs(found: xr.Dataset) -> None:
@@ -118,16 +116,15 @@ def _check_configs(found: xr.Dataset) -> None:
 
 def _with_our_units(found: xr.Dataset) -> xr.Dataset:
     """Runs without those whose accuracies are no fractions, each with one warning."""
-    names = [n for n in measures.VARIABLES if n in found and "accuracy" in n]
     fine = np.ones(found.sizes["run"], bool)
-    for name in names:
-        values = found[name].values.reshape(len(fine), -1)
-        for row in np.flatnonzero((values > 1 + 1e-6).any(1) & fine):
-            fine[row] = False
+    for name in (n for n, about in measures.VARIABLES.items() if about.percent and n in found):
+        largest = found[name].max(set(found[name].dims) - {"run"}).values
+        over = fine & (largest > 1 + 1e-6)
+        for run_id, value in zip(found["run_id"].values[over], largest[over], strict=True):
             _warn_once(
-                f"run {found['run_id'].values[row]} is left out: it holds {name} up to "
-                f"{np.nanmax(values[row]):g}, expected a fraction"
+                f"run {run_id} is left out: it holds {name} up to {value:g}, expected a fraction"
             )
+        fine &= ~over
     return found if fine.all() else found.isel(run=fine)
 
 

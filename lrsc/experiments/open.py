@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from lrsc import measures, models, results
 from lrsc.config import STATISTICS, RunConfig
 from lrsc.errors import check_names
 from lrsc.experiments.found import all_runs, select_runs, sources, unusable
-from lrsc.experiments.rows import EXPERIMENTS as EXPERIMENTS
+from lrsc.experiments.rows import EXPERIMENTS
 from lrsc.experiments.select import (
     PROFILES,
     is_planned,
@@ -111,31 +112,24 @@ def in_statistics(found: xr.Dataset, statistics: str | None = None) -> xr.Datase
     """Runs of one row with their measures in one of the statistics: see `open_experiment`."""
     normalised = np.isin(found["model"].values, models.NORMALISED)
     accuracy = found["unbiased_accuracy"]
-    several = "statistics" in accuracy.dims
 
     def has(name: str) -> np.ndarray:
-        if name == "running" or not several:
+        if name == "running" or "statistics" not in accuracy.dims:
             return np.full(len(normalised), name == "running") | ~normalised
         known = np.isfinite(accuracy.sel(statistics=name).values)
         return known | ~normalised | (found["status"].values == "diverged")
 
     if statistics is None:
         statistics = PAPER_STATISTICS if has(PAPER_STATISTICS).all() else "running"
-    found = found.assign_coords(statistics_of_run=("run", np.where(normalised, statistics, "")))
-    found = found.isel(run=has(statistics))
-    normalised = np.isin(found["model"].values, models.NORMALISED)
-    if several:
-        alone = found.sel(statistics="running", drop=True)
-        if statistics != "running":
-            other = found.sel(statistics=statistics, drop=True)
-            apart = {n: v for n, v in found.data_vars.items() if "statistics" in v.dims}
-            keep = xr.DataArray(normalised, dims="run")
-            alone = alone.assign({
-                n: other[n].where(keep, alone[n]).assign_attrs(v.attrs) for n, v in apart.items()
-            })  # fmt: skip
-        found = alone
-    label = found["statistics_of_run"].values.astype(object)
-    return found.drop_vars("statistics_of_run").assign_coords(statistics=("run", label))
+    kept = has(statistics)
+    found, normalised = found.isel(run=kept), normalised[kept]
+    if "statistics" in found.dims:
+        apart = [n for n, v in found.data_vars.items() if "statistics" in v.dims]
+        running, other = (found.sel(statistics=name, drop=True) for name in ("running", statistics))
+        asked = other[apart].where(xr.DataArray(normalised, dims="run"), running[apart])
+        found = running.assign(asked)
+    label = np.where(normalised, statistics, "").astype(object)
+    return found.assign_coords(statistics=("run", label))
 
 
 def _in_rows(found: xr.Dataset, name: str) -> xr.Dataset:
@@ -165,17 +159,12 @@ def export(name: str, root: str | Path | None = None) -> Path:
     if why := unusable(name).get(name):
         raise ValueError(f"{why}: move it away first, so that what it holds is not lost")
     runs = sources(name, root)
-    kept = []
-    for profile in PROFILES[1:]:  # quick runs are never evidence
-        wanted = [c for key in row_keys(name) for c in planned_runs(name, profile, *key)]
-        found = select_runs(runs, wanted, profile)
-        if found is not None:
-            kept.append(found.drop_vars(["profile", "origin", "file"]))
+    # quick runs are never evidence
+    chosen = (select_runs(runs, planned_runs(name, p), p) for p in PROFILES[1:])
+    kept = [found.drop_vars(["profile", "origin", "file"]) for found in chosen if found is not None]
     if not kept:
         raise ValueError(f"no desk or paper run of {name!r} is done: nothing to export")
-    together = results.concat(kept)
-    _, first = np.unique(together["run_id"].values.astype(str), return_index=True)
-    together = together.isel(run=np.sort(first))
+    together = results.once(results.concat(kept))
     # curves that other experiments recorded of the same runs stand in their files
     others = {p for other in EXPERIMENTS for p in recorded(other)} - set(recorded(name))
     prefixes = tuple(f"curve_{probe}_" for probe in others)
@@ -206,10 +195,9 @@ def _labelled(found: xr.Dataset, name: str, key: tuple[str, str, str]) -> xr.Dat
 
 
 def _finish(found: xr.Dataset, name: str) -> xr.Dataset:
-    order = np.lexsort([found[k] for k in (
-        "seed", "value", "model_options", "data", "hyperparameter", "model", "dataset",
-    )])  # fmt: skip
-    found = _corrected(found.isel(run=order))
+    found = _corrected(found.sortby([
+        "dataset", "model", "hyperparameter", "data", "model_options", "value", "seed",
+    ]))  # fmt: skip
     found = found.assign_coords(status=("run", _with_collapsed(found)))
     profiles = dict.fromkeys(found["profile"].values.tolist())
     origins = dict.fromkeys(found["origin"].values.tolist())
@@ -241,19 +229,14 @@ def _corrected(found: xr.Dataset) -> xr.Dataset:
 def _with_collapsed(found: xr.Dataset) -> np.ndarray:
     """Statuses; a run is collapsed if it is far under its row's best value, at a larger one."""
     status = found["status"].values.astype(object)
-    accuracy, lr = found["unbiased_accuracy"].values, found["value"].values
-    columns = (found[name].values for name in ("dataset", "model", "hyperparameter", "data",
-                                             "model_options"))  # fmt: skip
-    rows = np.array([" | ".join(row) for row in zip(*columns, strict=True)])
-    for row in np.unique(rows):
-        means = {
-            v: np.nanmean(accuracy[(rows == row) & (lr == v)])
-            for v in np.unique(lr[rows == row])
-            if np.isfinite(accuracy[(rows == row) & (lr == v)]).any()
-        }
-        if not means:
+    row = ["dataset", "model", "hyperparameter", "data", "model_options"]
+    table = pd.DataFrame({n: found[n].values for n in (*row, "value", "unbiased_accuracy")})
+    for _, runs in table.groupby(row):
+        means = runs.groupby("value")["unbiased_accuracy"].mean().dropna()
+        if means.empty:
             continue
-        best = max(means, key=lambda v: means[v])
-        low = (rows == row) & (lr > best) & (accuracy < means[best] - COLLAPSE)
-        status[low & (status != "diverged")] = "collapsed"
+        best = means.idxmax()
+        low = (runs["value"] > best) & (runs["unbiased_accuracy"] < means[best] - COLLAPSE)
+        at = runs.index[low]
+        status[at] = np.where(status[at] == "diverged", "diverged", "collapsed")
     return status

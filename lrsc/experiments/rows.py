@@ -48,6 +48,13 @@ class Row:
         return {self.knob: int(value) if self.knob == "switch_at" else float(value)}
 
 
+def _both(
+    desk: tuple[float, ...], paper: tuple[float, ...], cap: int, seeds: tuple[int, ...] = (0, 1, 2)
+) -> dict[str, Plan]:
+    """Plans of the desk and paper profiles that differ in values only."""
+    return {"desk": Plan(desk, seeds, cap), "paper": Plan(paper, seeds, cap)}
+
+
 def _log_spaced(low: float, high: float, n: int = 6, *more: float) -> tuple[float, ...]:
     """n log-spaced values with both ends (3 significant digits), and further ones."""
     inner = {float(f"{value:.3g}") for value in np.geomspace(low, high, n)[1:-1]}
@@ -115,10 +122,8 @@ def _naturalistic(dataset: str, cap: int) -> tuple[Row, Row]:
     """A pretrained Swin-T, and its quick stand-in: a small image and a network without weights."""
     train = {"optimizer": "adamw"}
     return (
-        Row(dataset, "swin_t", {
-            "desk": Plan(_log_spaced(*_SWIN_LRS, 3), (0, 1, 2), cap),
-            "paper": Plan(_log_spaced(*_SWIN_LRS), (0, 1, 2), cap),
-        }, train=train, model_options=_PRETRAINED),
+        Row(dataset, "swin_t", _both(_log_spaced(*_SWIN_LRS, 3), _log_spaced(*_SWIN_LRS), cap),
+            train=train, model_options=_PRETRAINED),
         Row(dataset, "resnet18", {"quick": Plan((1e-4, 1e-3), (0,), 2)},
             {"size": 32, "n_train": 200}, train),
     )  # fmt: skip
@@ -134,23 +139,17 @@ def _schedules() -> tuple[Row, ...]:
         ("adam", {"optimizer": "adam"}, adam, _log_spaced(1e-5, 1e-2), (1e-4, 1e-3), 100),
         ("longer", {"stop_at_loss": 5e-5}, sgd, _log_spaced(0.001, 0.25), (0.06, 0.2), 500),
     ):
-        rows.append(Row("colored_mnist", "resnet18", {
-            "desk": Plan(desk, (0, 1, 2), cap), "paper": Plan(paper, (0, 1, 2), cap),
-        }, train=train, name=name))  # fmt: skip
-        rows.append(Row("colored_mnist", "fcn", {"quick": Plan(quick, (0,), 30)},
-                        train=train, name=name))  # fmt: skip
+        quickly = {"quick": Plan(quick, (0,), 30)}
+        for model, plans in (("resnet18", _both(desk, paper, cap)), ("fcn", quickly)):
+            rows.append(Row("colored_mnist", model, plans, train=train, name=name))
     return (
         # what those are compared with: the runs of figure 4
-        Row("colored_mnist", "resnet18", {
-            "desk": Plan(sgd, (0, 1, 2), 100),
-            "paper": Plan(_log_spaced(0.001, 0.25, 6, 0.15), (0, 1, 2), 100),
-        }),
+        Row("colored_mnist", "resnet18", _both(sgd, _log_spaced(0.001, 0.25, 6, 0.15), 100)),
         *rows,
         # figure 29; the schedule is trained to its end
-        Row("colored_mnist", "resnet50", {
-            "desk": Plan(_log_spaced(1e-6, 0.01, 3), (0, 1, 2), 30),
-            "paper": Plan(_log_spaced(1e-6, 0.01), (0, 1, 2), 30),
-        }, train=wsd, name="psgd_kron_wsd"),
+        Row("colored_mnist", "resnet50",
+            _both(_log_spaced(1e-6, 0.01, 3), _log_spaced(1e-6, 0.01), 30),
+            train=wsd, name="psgd_kron_wsd"),
         Row("cifar100", "resnet18", {
             "paper": Plan(_log_spaced(1e-5, 1e-2), (0, 1, 2), 100),
         }, train={
@@ -158,14 +157,10 @@ def _schedules() -> tuple[Row, ...]:
             "validation_share": 0.1, "select_by": "mean", "stop_at_accuracy": None,
         }, name="adamw_cosine"),
         # figure 30, left: the LR falls from high to low at an iteration; the LR throughout
-        Row("cifar10", "resnet18", {
-            "desk": Plan(_STANDARD_LRS, (0, 1, 2), 100),
-            "paper": Plan(_STANDARD_LRS, (0, 1, 2), 100),
-        }, record={"dynamics": 100}),
-        Row("cifar10", "resnet18", {
-            "desk": Plan((30, 100, 300, 1000), (0, 1, 2), 100),
-            "paper": Plan((100, 300, 1000, 3000, 5000), (0, 1, 2), 100),
-        }, train={"schedule": "switch", "lr": _STANDARD_LRS[1], "switch_lr": _STANDARD_LRS[0]},
+        Row("cifar10", "resnet18", _both(_STANDARD_LRS, _STANDARD_LRS, 100),
+            record={"dynamics": 100}),
+        Row("cifar10", "resnet18", _both((30, 100, 300, 1000), (100, 300, 1000, 3000, 5000), 100),
+            train={"schedule": "switch", "lr": _STANDARD_LRS[1], "switch_lr": _STANDARD_LRS[0]},
             knob="switch_at", name="switch"),
     )  # fmt: skip
 
@@ -229,21 +224,15 @@ EXPERIMENTS: dict[str, tuple[Row, ...]] = {
         Row("double_mnist", "fcn", {
             "desk": Plan((0.0224, 0.1), (0, 1), 500),
         }, record={"dynamics": 50, "attribution": 200, "neurons": 20}),
-        Row("colored_mnist", "resnet18", {
-            "desk": Plan((0.001, 0.15), (0, 1, 2), 100),
-            "paper": Plan((0.001, 0.15), (0, 1, 2), 100),
-        }, record={"dynamics": 50}),
-        Row("cifar10", "resnet18", {
-            "desk": Plan(_STANDARD_LRS, (0, 1, 2), 100),
-            "paper": Plan(_STANDARD_LRS, (0, 1, 2), 100),
-        }, record={"dynamics": 100}),
+        Row("colored_mnist", "resnet18", _both((0.001, 0.15), (0.001, 0.15), 100),
+            record={"dynamics": 50}),
+        Row("cifar10", "resnet18", _both(_STANDARD_LRS, _STANDARD_LRS, 100),
+            record={"dynamics": 100}),
     ),
     # halves of CIFAR-10, on which the conflicting samples of the other half are found
     "crossfit": tuple(
-        Row("cifar10", "resnet18", {
-            "desk": Plan(_STANDARD_LRS, (10, 11), 100),
-            "paper": Plan(_STANDARD_LRS, (10, 11), 100),
-        }, {"half": half})
+        Row("cifar10", "resnet18", _both(_STANDARD_LRS, _STANDARD_LRS, 100, (10, 11)),
+            {"half": half})
         for half in ("A", "B")
     ),
     # figure 27, and the galleries: where core and spurious feature have places of their own

@@ -11,8 +11,7 @@ import numpy as np
 from lrsc import datasets, models, results
 from lrsc.config import RunConfig, TrainConfig, usual_batch_size
 from lrsc.errors import check_names
-from lrsc.experiments.rows import EXPERIMENTS as EXPERIMENTS
-from lrsc.experiments.rows import Row
+from lrsc.experiments.rows import EXPERIMENTS, Row
 
 PROFILES = ("quick", "desk", "paper")  # from the smallest to the paper's own settings
 DESK_TRAIN = 10_000  # training samples of the desk profile
@@ -199,15 +198,13 @@ def row_keys(name: str) -> list[tuple[str, str, str]]:
     return list(dict.fromkeys((r.dataset, r.model, r.hyperparameter) for r in EXPERIMENTS[name]))
 
 
-def rows_of(name: str, key: tuple[str, str, str]) -> list[Row]:
+def rows_of(name: str, key: tuple[str, ...]) -> list[Row]:
     return [r for r in EXPERIMENTS[name] if (r.dataset, r.model, r.hyperparameter) == key]
 
 
-def planned_runs(
-    name: str, profile: str, dataset: str, model: str, hyperparameter: str
-) -> list[RunConfig]:
-    """The runs of rows of one key, none where the profile has no plan for them."""
-    rows = rows_of(name, (dataset, model, hyperparameter))
+def planned_runs(name: str, profile: str, *key: str) -> list[RunConfig]:
+    """The runs of rows of one key, or of all, none where the profile has no plan for them."""
+    rows = rows_of(name, key) if key else EXPERIMENTS[name]
     found = (c for row in rows if profile in row.plans for c in runs_of_row(row, profile))
     return list(dict.fromkeys(found))
 

@@ -12,8 +12,8 @@ import xarray as xr
 from lrsc import results
 from lrsc.config import RunConfig
 from lrsc.errors import check_names
-from lrsc.experiments.found import all_runs, find_places, key_of, shipped
-from lrsc.experiments.rows import EXPERIMENTS as EXPERIMENTS
+from lrsc.experiments.found import all_runs, all_shipped, find_places, key_of
+from lrsc.experiments.rows import EXPERIMENTS
 from lrsc.experiments.select import PROFILES, planned_runs, profile_of, row_keys
 from lrsc.results import locks
 
@@ -126,5 +126,4 @@ def is_done(name: str, root: str | Path | None = None, probes: Iterable[str] = (
 @functools.cache
 def shipped_ids() -> frozenset[str]:
     """Names of the runs that ship with the book: they count as done."""
-    of_book = [found for name in EXPERIMENTS if (found := shipped(name)) is not None]
-    return frozenset(run_id for found in of_book for run_id in found["run_id"].values.tolist())
+    return frozenset(name for found in all_shipped() for name in found["run_id"].values.tolist())

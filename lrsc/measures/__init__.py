@@ -14,9 +14,3 @@ from lrsc.measures.measure import (
     representation_measures,
 )
 from lrsc.measures.variables import OF_NETWORK, OF_TRAINING, PRUNABILITY, VARIABLES
-
-__all__ = [
-    "OF_NETWORK", "OF_TRAINING", "PRUNABILITY", "VARIABLES", "Observed",
-    "accuracy_measures", "as_dataset", "attribution_measures", "by_statistics", "fixed_samples",
-    "measure", "measure_each", "nothing", "observe", "representation_measures",
-]  # fmt: skip

@@ -28,14 +28,6 @@ from lrsc.models.normalisation import (
 from lrsc.models.precision import matmul_precision
 from lrsc.models.stacking import Stack, linear_layers, unbind
 
-__all__ = [
-    "BATCH", "BUILDERS", "NORMALISED", "STATISTICS", "VERSIONS", "SmallMapConv2d", "Stack",
-    "as_taken", "batch_norms", "build", "check", "check_statistics", "classifier", "evaluate",
-    "evaluating", "feeding", "input_errors", "linear_layers", "matmul_precision", "modes_kept",
-    "options_for", "pass_size", "penultimate", "predict", "recalibrate", "recalibration",
-    "representation", "settled", "unbind", "with_statistics_of",
-]  # fmt: skip
-
 VERSIONS = {  # raised when the code changes what a seed trains
     "fcn": 1, "cnn": 1, "resnet18": 1, "resnet50": 1, "wide_resnet101_2": 1, "swin_t": 1,
 }  # fmt: skip

@@ -13,8 +13,3 @@ from lrsc.pruning.zeroing import (
     pruning_curves,
     sparsity_of,
 )
-
-__all__ = [
-    "KAPPAS", "METHODS", "SCOPES", "Cost", "Shrunk", "prunability", "prunable", "prune",
-    "pruning_curve", "pruning_curves", "rebuild", "shrink", "sparsity_of",
-]  # fmt: skip

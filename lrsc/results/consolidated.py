@@ -62,17 +62,11 @@ def with_curves(
 ) -> xr.Dataset:
     """Local runs in long form with the curves of these probes, read from the runs' files."""
     prefixes = tuple(sorted({f"{probe}_" for probe in recorded}))
-    records = []
-    for name in found["run_id"].values:
-        path = results.run_path(name, root)
-        stamp = _stamp(path)
-        records.append({} if stamp is None else _curves(path, stamp, prefixes))
-    about: dict[str, dict] = {}
-    for name, record in zip(found["run_id"].values, records, strict=True):
-        if fresh := [n for n in record if n not in about]:
-            about |= _about(results.run_path(name, root), fresh)
-    curves = results.stacked(records)
-    return found.assign({n: (*curve, about.get(n, {})) for n, curve in curves.items()})
+    paths = [results.run_path(name, root) for name in found["run_id"].values]
+    runs = [_curves(path, _stamp(path), prefixes) for path in paths]
+    about = {n: v.attrs for run in reversed(runs) for n, v in run.items()}
+    curves = results.stacked([{n: (v.dims, v.values) for n, v in run.items()} for run in runs])
+    return found.assign({n: (*curve, about[n]) for n, curve in curves.items()})
 
 
 def _stamps(folder: Path) -> dict[str, Stamp]:
@@ -174,20 +168,17 @@ def _read_batch(folder: Path, stamps: dict[str, Stamp]) -> xr.Dataset | None:
     if not found:
         return None
     about: dict[str, dict] = {}
-    kappa = None
+    kappa = {}
     for name, stored in found.items():
         if fresh := [n for n in stored.variables if n not in about]:
-            about |= _about(results.run_path(name, folder), fresh)
-        kappa = stored.variables.pop("kappa", (None, kappa))[1]
-    variables = results.stacked([stored.variables for stored in found.values()])
-    coords: dict = results.coordinates([stored.attrs for stored in found.values()])
-    coords["probes"] = "run", np.array([_probes(s.names) for s in found.values()], object)
-    for column, values in zip(_STAMPS, zip(*(stamps[n] for n in found), strict=True), strict=True):
-        coords[column] = "run", np.array(values, np.int64)
-    if kappa is not None:
-        coords["kappa"] = "kappa", kappa, about["kappa"]
-    coords |= results.statistics_of(variables)
-    return xr.Dataset({n: (*value, about[n]) for n, value in variables.items()}, coords)
+            about |= netcdf.about(results.run_path(name, folder), fresh)
+        if "kappa" in stored.variables:
+            kappa = {"kappa": (*stored.variables.pop("kappa"), about["kappa"])}
+    attrs, _, records = zip(*found.values(), strict=True)
+    columns = dict(zip(_STAMPS, np.array([stamps[name] for name in found]).T, strict=True))
+    columns["probes"] = np.array([_probes(stored.names) for stored in found.values()], object)
+    made = results.long_form(attrs, records, about)
+    return made.assign_coords({n: ("run", column) for n, column in columns.items()} | kappa)
 
 
 def _probes(names: Collection[str]) -> str:
@@ -205,36 +196,16 @@ def _stored(path: Path) -> netcdf.Stored | None:
         results.check_run(found.attrs, path)
         return found
     except (OSError, ValueError, KeyError, RuntimeError, TypeError):
-        pass  # xarray decides whether it is damaged
-    slow = results.load_run(path)
-    if slow is None:
+        results.load_run(path)  # which says what is wrong with it
         return None
-    variables = {str(n): (tuple(map(str, v.dims)), v.values) for n, v in slow.variables.items()}
-    measures = {n: v for n, v in variables.items() if _is_measure(n, v[0])}
-    measures.pop("statistics", None)  # whose labels all runs share
-    return netcdf.Stored(slow.attrs, list(variables), measures)
 
 
 @functools.lru_cache(maxsize=512)
-def _curves(path: Path, stamp: Stamp, prefixes: tuple[str, ...]) -> results.Record:
-    """The curves of probes in a run's file; empty if it is gone or damaged by now."""
-    keep = lambda name, dims: (  # noqa: E731
-        not _is_measure(name, dims) and name.removeprefix("curve_").startswith(prefixes)
-    )
-    try:
-        return netcdf.read(path, keep).variables
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError):
-        slow = results.load_run(path)
-    if slow is None:
-        return {}
-    return {
-        str(n): (v.dims, v.values) for n, v in slow.data_vars.items()
-        if keep(str(n), tuple(map(str, v.dims)))
+def _curves(path: Path, stamp: Stamp | None, prefixes: tuple[str, ...]) -> dict[str, xr.Variable]:
+    """The curves of probes in a run's file as it is now; none if it is gone or damaged by now."""
+    run = results.load_run(path)
+    return {} if run is None else {
+        str(n): v.variable for n, v in run.data_vars.items()
+        if not set(v.dims) <= results.LABELS
+        and str(n).removeprefix("curve_").startswith(prefixes)
     }  # fmt: skip
-
-
-def _about(path: Path, names: Collection[str]) -> dict[str, dict]:
-    try:
-        return netcdf.about(path, names)
-    except (OSError, ValueError, KeyError, RuntimeError):
-        return {name: {} for name in names}

@@ -51,16 +51,7 @@ def load(path: str | Path) -> xr.Dataset:
     if not path.is_file():
         raise ValueError(f"result file {path} does not exist")
     try:
-        try:
-            attrs, variables, coords = netcdf.whole(path)
-        except netcdf.NeedsXarray:
-            with xr.open_dataset(path, engine="h5netcdf") as found:
-                # with its encoding, a text written again would be cut at its length in the file
-                decoded = found.load().drop_encoding()
-            decoded.attrs.pop(netcdf.DIGESTS, None)
-            return decoded
-        data = {name: v for name, v in variables.items() if name not in coords}
-        return xr.Dataset(data, {n: v for n, v in variables.items() if n in coords}, attrs)
+        return netcdf.whole(path)
     except (OSError, ValueError, KeyError, RuntimeError, TypeError, AttributeError) as error:
         number = error.errno if isinstance(error, OSError) else None
         if number is not None:  # the system's word, not HDF5's on the content

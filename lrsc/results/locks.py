@@ -37,20 +37,16 @@ def claim(
         if mine:
             # no disk space for a note is no reason not to train
             with contextlib.suppress(OSError):
-                path.write_text(_note(run_id, config))
+                path.write_text(_note(run_id, config, "since", pid=os.getpid()))
         yield mine
 
 
-def _note(run_id: str, config: RunConfig | None) -> str:
-    return json.dumps(
-        {
-            "run_id": run_id,
-            "config": "" if config is None else config.to_json(),
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "since": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-    )
+def _note(run_id: str, config: RunConfig | None, at: str, **more: object) -> str:
+    """Which run, where, and when it is, under the name `at`; JSON."""
+    asked = "" if config is None else config.to_json()
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    found = {"run_id": run_id, "config": asked, "host": socket.gethostname(), at: now}
+    return json.dumps(found | more)
 
 
 def running(root: str | Path | None = None) -> list[dict]:
@@ -66,16 +62,9 @@ def note_failure(
     run_id: str, config: RunConfig, reason: str, attempts: int = 1, root: str | Path | None = None
 ) -> None:
     """Keep why a run failed, until it is done; where it cannot be written it is lost."""
-    found = {
-        "run_id": run_id,
-        "config": config.to_json(),
-        "reason": reason,
-        "attempts": attempts,
-        "host": socket.gethostname(),
-        "when": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    note = _note(run_id, config, "when", reason=reason, attempts=attempts)
     with contextlib.suppress(OSError), files.atomic(failure_path(run_id, root)) as part:
-        part.write_text(json.dumps(found))
+        part.write_text(note)
 
 
 def forget_failure(run_id: str, root: str | Path | None = None) -> None:

@@ -9,22 +9,18 @@ the file format itself does not notice a changed bit in a value.
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
+import xarray as xr
 
 DIGESTS = "digests"
 _ABOUT = "about"  # no variable is called so
-_OTHERS = "its variables are not those that were written"
 _OF_HDF5 = {
     "CLASS", "NAME", "REFERENCE_LIST", "DIMENSION_LIST", "_Netcdf4Dimid", "_Netcdf4Coordinates",
 }  # fmt: skip
-
-
-class NeedsXarray(ValueError):
-    """A file that is not decoded here: another program's, or with values that stand for others."""
 
 
 class Stored(NamedTuple):
@@ -38,52 +34,41 @@ class Stored(NamedTuple):
 def read(
     path: Path, keep: Callable[[str, tuple[str, ...]], bool], skip: set[str] | None = None
 ) -> Stored:
-    """Read the numeric variables for which keep(name, dimensions) says so, and the attributes.
+    """Read the numbers for which keep(name, dimensions) says so, and the attributes of the file.
 
-    Labels of a dimension that are texts are no numbers, and left out.
     skip: names that are not even looked at; what is not kept is added to it, so that of many files
-    of one kind only what is kept is opened. Raises ValueError for what is not as its digest says
-    and for what needs xarray to be decoded, OSError, KeyError or RuntimeError for no such file.
+    of one kind only what is kept is opened. Raises ValueError for what is not as its digest says,
+    OSError, KeyError or RuntimeError for no such file.
     """
     skip = set() if skip is None else skip
     with _opened(path) as file:
         names, attrs, layout = list(file), _attributes(file), _layout(file, skip)
-        kept = {
-            name: dims for name, (variable, dims) in layout.items()
-            if keep(name, dims) and not (dims == (name,) and variable.dtype.kind == "O")
+        found = {
+            name: (dims, _numbers(variable)) for name, (variable, dims) in layout.items()
+            if keep(name, dims) and _holds_numbers(variable)
         }  # fmt: skip
-        found = {name: (dims, _numbers(layout[name][0])) for name, dims in kept.items()}
-        skip |= {name for name in names if name not in kept and not keep(name, (name,))}
-    digests = _declared(attrs)
-    if digests is not None:
-        digests.pop(_ABOUT, None)
-        _compare(digests, {"": _of_attributes(attrs)} | {
-            name: _of_values(dims, values) for name, (dims, values) in found.items()
-        })  # fmt: skip
-        if not digests.keys() - {""} <= set(names):
-            raise ValueError(_OTHERS)
-    attrs.pop(DIGESTS, None)
+        skip |= {name for name in names if name not in found and not keep(name, (name,))}
+    _verify(attrs, names, {name: _of_values(*value) for name, value in found.items()})
     attrs.pop("coordinates", None)  # xarray's own
     return Stored(attrs, names, found)
 
 
-def whole(path: Path) -> tuple[dict[str, Any], dict[str, tuple], set[str]]:
-    """A file as xarray decodes it, in a fraction of its time.
+def whole(path: Path) -> xr.Dataset:
+    """A file as xarray opens it, in a fraction of its time.
 
-    Attributes, name -> (dimensions, values, attributes), and which of them are coordinates. The
-    file is compared with its digests, where it has some. Raises NeedsXarray, ValueError for what is
-    not as its digest says, OSError, KeyError or RuntimeError for no such file.
+    Raises ValueError for what is not as its digest says, OSError, KeyError or RuntimeError for no
+    such file.
     """
     with _opened(path) as file:
         attrs, contents = _attributes(file), _contents(_layout(file))
-    if (digests := _declared(attrs)) is not None:
-        _check(digests, attrs, contents)
-    named = [attrs, *(about for _, _, about in contents.values())]
-    coords = {name for each in named for name in str(each.pop("coordinates", "")).split()}
-    coords |= {name for name, (dims, _, _) in contents.items() if dims == (name,)}
-    attrs.pop(DIGESTS, None)
-    found = {n: (dims, *_decoded(v, about)) for n, (dims, v, about) in contents.items()}
-    return attrs, found, coords
+    _verify(attrs, contents, _digests(contents))
+    raw = {n: xr.Variable(dims, _texts(v), about) for n, (dims, v, about) in contents.items()}
+    found, of_file, coords = xr.conventions.decode_cf_variables(raw, attrs)
+    coords |= {name for name, variable in found.items() if variable.dims == (name,)}
+    data = {name: variable for name, variable in found.items() if name not in coords}
+    labels = {name: variable for name, variable in found.items() if name in coords}
+    # with its encoding, a text written again would be cut at its length in the file
+    return xr.Dataset(data, labels, of_file).load().drop_encoding()
 
 
 def about(path: Path, names: Collection[str]) -> dict[str, dict[str, Any]]:
@@ -96,34 +81,8 @@ def about(path: Path, names: Collection[str]) -> dict[str, dict[str, Any]]:
 def sign(path: Path | BinaryIO) -> None:
     """Add the digests to a file that is complete otherwise."""
     with _opened(path, "r+") as file:
-        digests = _digests(_attributes(file), _contents(_layout(file)))
+        digests = _digests(_contents(_layout(file))) | {"": _of_attributes(_attributes(file))}
         file.attrs[DIGESTS] = json.dumps(digests, separators=(",", ":"))
-
-
-def assign(path: Path, attrs: Mapping[str, str | float]) -> None:
-    """Change attributes of a file, and their digest."""
-    with _opened(path, "r+") as file:
-        for name, value in attrs.items():
-            file.attrs[name] = value
-        found = _attributes(file)
-        digests = (_declared(found) or {}) | {"": _of_attributes(found)}
-        file.attrs[DIGESTS] = json.dumps(digests, separators=(",", ":"))
-
-
-def check(path: Path) -> dict[str, tuple[str, ...]] | None:
-    """Compare a file with its digests: dimensions of its variables, None if it has no digests.
-
-    Older versions wrote none. Raises ValueError naming the first thing that has changed, OSError,
-    KeyError or RuntimeError for what is no such file.
-    """
-    with _opened(path) as file:
-        attrs = _attributes(file)
-        digests = _declared(attrs)
-        if digests is None:
-            return None
-        contents = _contents(_layout(file))
-    _check(digests, attrs, contents)
-    return {name: dims for name, (dims, _, _) in contents.items()}
 
 
 @contextlib.contextmanager
@@ -135,7 +94,10 @@ def _opened(path: Path | BinaryIO, mode: str = "r") -> Iterator[Any]:
 
 
 def _layout(file, skip: Collection[str] = ()) -> dict[str, tuple[Any, tuple[str, ...]]]:
-    """Variables of a file, in its order, with their HDF5 data set and dimensions."""
+    """Variables of a file, in its order, with their HDF5 data set and dimensions.
+
+    A dimension that is to be skipped has the name "".
+    """
     from h5py import h5a, h5d, h5g
 
     found: dict[str, tuple[Any, Any]] = {}
@@ -154,9 +116,9 @@ def _layout(file, skip: Collection[str] = ()) -> dict[str, tuple[Any, tuple[str,
         if h5a.exists(variable, b"_Netcdf4Coordinates"):
             found[name] = variable, _attribute(variable, b"_Netcdf4Coordinates")
         elif not is_dimension:
-            raise NeedsXarray("the file was not written through h5netcdf")
+            raise ValueError("it was not written through h5netcdf")
     return {
-        name: (variable, tuple([by_number[n] for n in numbers]))
+        name: (variable, tuple([by_number.get(n, "") for n in numbers]))
         for name, (variable, numbers) in found.items()
     }
 
@@ -170,15 +132,18 @@ def _attribute(variable, name: bytes):
     return value.tolist()
 
 
-def _numbers(variable) -> np.ndarray:
-    from h5py import h5a, h5s
+def _holds_numbers(variable) -> bool:
+    """Whether a variable holds numbers, and none that stand for a gap."""
+    from h5py import h5a
 
-    kind = variable.dtype
-    if kind.kind not in "fiu":
-        raise NeedsXarray(f"values of kind {kind.kind!r} are read through xarray")
-    if kind.kind != "f" and h5a.exists(variable, b"_FillValue"):
-        raise NeedsXarray("whole numbers with gaps are read through xarray")
-    values = np.empty(variable.shape, kind)
+    kind = variable.dtype.kind
+    return kind == "f" or (kind in "iu" and not h5a.exists(variable, b"_FillValue"))
+
+
+def _numbers(variable) -> np.ndarray:
+    from h5py import h5s
+
+    values = np.empty(variable.shape, variable.dtype)
     variable.read(h5s.ALL, h5s.ALL, values)
     return values
 
@@ -198,27 +163,12 @@ def _contents(layout: dict[str, tuple[Any, tuple[str, ...]]]) -> Contents:
     return found
 
 
-_CODED = {"scale_factor", "add_offset", "missing_value", "dtype", "_Unsigned", "calendar"}
-_TIMES = {f"{unit}seconds" for unit in ("", "milli", "micro", "nano")} | {
-    "days", "hours", "minutes",
-}  # fmt: skip
-
-
-def _decoded(values: np.ndarray, about: dict[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
-    """Values and attributes as xarray gives them."""
-    about = dict(about)
-    fill = about.pop("_FillValue", None)
-    units = str(about.get("units", ""))
-    kind = values.dtype.kind
-    if _CODED & about.keys() or units in _TIMES or " since " in units:
-        raise NeedsXarray("values stand for others")
-    if kind == "O" and fill is None:
-        texts = [v.decode() if isinstance(v, bytes) else v for v in values.ravel().tolist()]
-        return np.array(texts, str).reshape(values.shape), about
-    gaps = fill is not None and not (kind == "f" and np.isnan(fill))
-    if kind not in "fiu" or gaps:
-        raise NeedsXarray(f"values of kind {kind!r} are read through xarray")
-    return values, about
+def _texts(values: np.ndarray) -> np.ndarray:
+    """Texts, which HDF5 gives as bytes, as texts; all else as it is."""
+    if values.dtype.kind != "O":
+        return values
+    texts = [v.decode() if isinstance(v, bytes) else v for v in values.ravel().tolist()]
+    return np.array(texts, str).reshape(values.shape)
 
 
 def _attributes(of) -> dict[str, Any]:
@@ -236,35 +186,29 @@ def _attributes(of) -> dict[str, Any]:
     return found
 
 
-def _declared(attrs: dict[str, Any]) -> dict[str, str] | None:
+def _verify(attrs: dict[str, Any], names: Collection[str], digests: dict[str, str]) -> None:
+    """Compare digests with those declared in a file's attributes, from which these are taken.
+
+    names: of all variables in the file. Raises ValueError naming the first thing that has changed.
+    """
     if DIGESTS not in attrs:
-        return None
-    found = json.loads(attrs[DIGESTS])
-    if not isinstance(found, dict):
+        return
+    declared = json.loads(attrs.pop(DIGESTS))
+    if not isinstance(declared, dict):
         raise ValueError("its digests are damaged")
-    return found
-
-
-def _compare(declared: dict[str, str], found: dict[str, str]) -> None:
-    for name, digits in found.items():
+    if not declared.keys() - {"", _ABOUT} <= set(names):
+        raise ValueError("its variables are not those that were written")
+    for name, digits in ({"": _of_attributes(attrs)} | digests).items():
         if declared.get(name) != digits:
             what = {"": "its attributes", _ABOUT: "attributes of its variables"}.get(name)
             what = what or f"values of {name!r}"
             raise ValueError(f"{what} are not as they were written (another digest)")
 
 
-def _check(digests: dict[str, str], attrs: dict[str, Any], contents: Contents) -> None:
-    if digests.keys() - {"", _ABOUT} != contents.keys():
-        raise ValueError(_OTHERS)
-    _compare(digests, _digests(attrs, contents))
-
-
-def _digests(attrs: dict[str, Any], contents: Contents) -> dict[str, str]:
+def _digests(contents: Contents) -> dict[str, str]:
     about = [[name, _plain(contents[name][2])] for name in sorted(contents)]
-    return {
-        "": _of_attributes(attrs),
-        _ABOUT: _hex(json.dumps(about).encode()),
-    } | {name: _of_values(dims, values) for name, (dims, values, _) in contents.items()}
+    found = {_ABOUT: _hex(json.dumps(about).encode())}
+    return found | {name: _of_values(dims, values) for name, (dims, values, _) in contents.items()}
 
 
 def _of_attributes(attrs: dict[str, Any]) -> str:

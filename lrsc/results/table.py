@@ -1,8 +1,9 @@
 """Results of many runs in long form, dimension `run`, and the dense grids that figures want."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from lrsc.config import STATISTICS, RunConfig, usual_batch_size
@@ -43,21 +44,25 @@ def combine(runs: Iterable[xr.Dataset]) -> xr.Dataset:
         kept = {str(n): v for n, v in run.data_vars.items() if set(v.dims) <= LABELS}
         records.append({name: (tuple(v.dims), v.values) for name, v in kept.items()})
         about = {name: v.attrs for name, v in kept.items()} | about
+    found = long_form([r.attrs for r in runs], records, about)
     kappa = next((r["kappa"] for r in runs if "kappa" in r.coords), None)
-    coords = coordinates([r.attrs for r in runs]) | ({} if kappa is None else {"kappa": kappa})
-    variables = {n: (dims, v, about[n]) for n, (dims, v) in stacked(records).items()}
-    coords |= statistics_of(variables)
-    return xr.Dataset(variables, coords)
+    return found if kappa is None else found.assign_coords(kappa=kappa)
 
 
 Record = Mapping[str, tuple[tuple, np.ndarray]]  # of one run: name -> (dimensions, values)
 
 
-def statistics_of(variables: Mapping[str, tuple]) -> dict[str, tuple]:
-    """The coordinate `statistics`, where variables (dimensions first) have such a dimension."""
-    about = {"units": "1", "long_name": "statistics of batch normalisation"}
-    has = any("statistics" in dims for dims, *_ in variables.values())
-    return {"statistics": ("statistics", np.array(STATISTICS, object), about)} if has else {}
+def long_form(
+    attrs: Sequence[Mapping], records: Sequence[Record], about: Mapping[str, Mapping]
+) -> xr.Dataset:
+    """Runs' attributes and variables, these with attributes of their own, along `run`."""
+    found = xr.Dataset(
+        {n: (*value, about[n]) for n, value in stacked(records).items()}, coordinates(attrs)
+    )
+    if "statistics" not in found.dims:
+        return found
+    told = {"units": "1", "long_name": "statistics of batch normalisation"}
+    return found.assign_coords(statistics=("statistics", np.array(STATISTICS, object), told))
 
 
 def stacked(records: Sequence[Record]) -> dict[str, tuple[tuple, np.ndarray]]:
@@ -85,6 +90,11 @@ def stacked(records: Sequence[Record]) -> dict[str, tuple[tuple, np.ndarray]]:
             array[[i for i, _ in held]] = [values for _, (_, values) in held]
         found[name] = ("run", *dims), array
     return found
+
+
+def once(found: xr.Dataset) -> xr.Dataset:
+    """Long form with the first row alone of each run."""
+    return found.isel(run=~pd.Index(found["run_id"].values).duplicated())
 
 
 def running(run: xr.Dataset) -> xr.Dataset:
@@ -129,22 +139,6 @@ def _with_statistics(part: xr.Dataset, names: Collection[str]) -> xr.Dataset:
     return part.assign({n: v.reindex_like(part["statistics"]) for n, v in grown.items()})
 
 
-def completed(found: xr.Dataset) -> xr.Dataset:
-    """An experiment of an older version, with the coordinates that were not known then.
-
-    They are empty, but for those that the runs' configurations tell.
-    """
-    missing = {k: empty for k, empty in FROM_ATTRS.items() if k not in found.coords}
-    columns = {
-        k: np.full(found.sizes["run"], empty, object if isinstance(empty, str) else None)
-        for k, empty in missing.items()
-    }
-    told = described(found["config"].values)
-    columns |= {k: told[k][1] for k in ("hyperparameter", "value", "model_options")
-                if k not in found.coords}  # fmt: skip
-    return found.assign_coords({k: ("run", column) for k, column in columns.items()})
-
-
 def intervention(config: RunConfig) -> str:
     """The hyperparameter that a run differs in from plain SGD, 'lr' for none.
 
@@ -179,22 +173,25 @@ def coordinates(attrs: Sequence[Mapping]) -> dict[str, tuple[str, np.ndarray]]:
 def described(texts: Iterable[str]) -> dict[str, tuple[str, np.ndarray]]:
     """The coordinates that runs' configurations tell."""
     configs = [parsed(text) for text in texts]
-    columns: dict[str, list] = {
-        "dataset": [c.dataset for c in configs],
-        "model": [c.model for c in configs],
-        "lr": [c.train.lr for c in configs],
-        "seed": [c.seed for c in configs],
-        "data": [options_text(c.data) for c in configs],
-        "model_options": [options_text(c.model_options) for c in configs],
-        "hyperparameter": [intervention(c) for c in configs],
-        "value": [value_of(c, intervention(c)) for c in configs],
-    }
-    return {name: ("run", _column(values)) for name, values in columns.items()}
+    return {name: ("run", _column([tell(c) for c in configs])) for name, tell in _TOLD.items()}
 
 
 def options_text(options: Iterable[tuple[str, object]]) -> str:
     """Options of a data set or model, as a coordinate has them."""
     return ", ".join(f"{name} = {value}" for name, value in options)
+
+
+_TOLD: dict[str, Callable[[RunConfig], object]] = {
+    "dataset": lambda config: config.dataset,
+    "model": lambda config: config.model,
+    "lr": lambda config: config.train.lr,
+    "seed": lambda config: config.seed,
+    "data": lambda config: options_text(config.data),
+    "model_options": lambda config: options_text(config.model_options),
+    "hyperparameter": intervention,
+    "value": lambda config: value_of(config, intervention(config)),
+}
+COORDINATES = (*_TOLD, *FROM_ATTRS)  # of every run in long form
 
 
 def _column(values: list) -> np.ndarray:

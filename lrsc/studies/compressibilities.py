@@ -101,9 +101,7 @@ def export(root: str | Path | None = None) -> Path:
         found.append(shipped)
     if not found:
         raise ValueError("no run with raw material is done: measure one with lrsc sweep")
-    together = xr.concat(found, "run", join="outer")
-    _, first = np.unique(together["run_id"].values.astype(str), return_index=True)
-    together = together.isel(run=np.sort(first))
+    together = results.once(xr.concat(found, "run", join="outer"))
     together.attrs = {"experiment": NAME, "made_by": f"lrsc results export {NAME}"}
     results.save(together, results.shipped_path(NAME))
     return results.shipped_path(NAME)
@@ -111,10 +109,7 @@ def export(root: str | Path | None = None) -> Path:
 
 def _shipped() -> xr.Dataset | None:
     """Raises ValueError for a file that cannot be used."""
-    # runs that were exported before the spread was measured have none
-    needed = (name for name in VARIABLES if name != "filter_norm_spread")
-    found = results.shipped(NAME, ("run_id", "config", *needed))
-    return None if found is None else results.completed(found)
+    return results.shipped(NAME, (*results.COORDINATES, *VARIABLES))
 
 
 def _has_raw(run: xr.Dataset) -> bool:

@@ -136,13 +136,9 @@ def _stored(result: str | Path, root: str | Path | None) -> xr.Dataset:
 def _shipped(run_id: str, looked_in: Path) -> xr.Dataset:
     """A run out of the file of an experiment, without the padding of the others."""
     for name in experiments.names():
-        path = results.shipped_path(name)
-        if not path.is_file():
-            continue
-        whole = results.completed(results.load(path))
-        rows = np.flatnonzero(whole["run_id"].values == run_id)
-        if len(rows):
-            row = whole.isel(run=rows[0])
+        whole = experiments.shipped(name)
+        if whole is not None and run_id in whole["run_id"].values:
+            row = whole.isel(run=whole["run_id"].values.tolist().index(run_id))
             attrs = {column: row[column].item() for column in results.FROM_ATTRS}
             held = [n for n, v in row.data_vars.items() if np.isfinite(v.values).any()]
             alone = row[held].reset_coords(drop=True).assign_attrs(attrs)

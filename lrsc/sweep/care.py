@@ -155,7 +155,6 @@ def _of_experiment(found: xr.Dataset) -> Iterator[str]:
     """What is wrong with a file of many runs; those without configurations are only read."""
     if "config" not in found.coords:
         return
-    found = results.completed(found)
     yield from _without_units(found)
     for name in results.FROM_ATTRS:
         yield from _markup((name, text) for text in np.unique(found[name].values.astype(str)))

@@ -277,15 +277,15 @@ def test_a_run_of_two_rows_is_in_both_and_knows_its_value(tmp_path):
     assert again.sizes["run"] == 6
 
 
-def test_files_made_before_there_were_interventions_still_open(tmp_path):
+def test_files_that_lack_a_coordinate_say_which(tmp_path):
     config = experiments.configs("hyperparameters", "desk", hyperparameter="l2", seeds=[0])[0]
     put(tmp_path, stored("a" * 16, config=config.to_json(), source_id="mnist"))
     path = experiments.export("hyperparameters", tmp_path)
     old = results.load(path).drop_vars(["hyperparameter", "value"])
     results.save(old, path)
-    found = experiments.open_experiment("hyperparameters", root=tmp_path / "nowhere")
-    assert found["hyperparameter"].values.tolist() == ["l2"] and found["value"].values == [0.0001]
-    assert results.completed(old)["hyperparameter"].values.tolist() == ["l2"]
+    assert "it lacks 'hyperparameter', 'value'" in experiments.unusable()["hyperparameters"]
+    with pytest.raises(ValueError, match="nothing is measured yet"):
+        experiments.open_experiment("hyperparameters", root=tmp_path / "nowhere")
 
 
 def test_rows_with_other_trainings_have_names(tmp_path):

@@ -257,9 +257,11 @@ def test_norm_spread_is_shown_of_shipped_runs_that_have_one(tmp_path, monkeypatc
     ds = experiment(lrs=(0.1, 0.3), seeds=(0,))
     texts = [RunConfig("parity", "fcn", TrainConfig(lr=lr)).to_json() for lr in (0.1, 0.3)]
     texts = np.array(texts, object)
-    ds = results.completed(ds.drop_vars("profile").assign_coords(config=("run", texts)))
-    ds = ds.assign_coords(run_id=("run", np.array(["a" * 16, "b" * 16], object)))
-    ds = ds.assign_coords(data=("run", np.array(["", ""], object)))
+    runs = [dict(config=text, run_id=n * 16) for text, n in zip(texts, "ab", strict=True)]
+    told = {
+        k: v for k, v in results.coordinates(runs).items() if k == "config" or k not in ds.coords
+    }
+    ds = ds.drop_vars("profile").assign_coords(told)
     results.save(ds, tmp_path / "synthetic.nc")
     other = {n: ("run", [0.5, 0.5]) for n in compressibilities.VARIABLES}
     other["filter_norm_spread"] = "run", [0.1, np.nan]

@@ -9,7 +9,6 @@ import pytest
 import lrsc
 from lrsc import RunConfig, TrainConfig, experiments, results, sweep
 from lrsc.cli import main
-from lrsc.results import netcdf
 from lrsc.studies import reproduce
 
 TINY = RunConfig(
@@ -148,4 +147,4 @@ def test_a_result_says_what_computed_it(folder):
     attrs = results.load(path).attrs
     assert attrs["packages"].startswith("python 3") and "torch " in attrs["packages"]
     assert len(attrs["lock"]) == 16 and attrs["cpu_capability"]
-    assert attrs["lrsc_version"] == lrsc.__version__ and netcdf.check(path)
+    assert attrs["lrsc_version"] == lrsc.__version__

@@ -12,7 +12,7 @@ from longform import stored
 
 from lrsc import RunConfig, TrainConfig, files, results
 from lrsc.cli import main
-from lrsc.results import locks, netcdf
+from lrsc.results import locks
 from lrsc.runs import identify
 from lrsc.sweep import care
 
@@ -101,7 +101,7 @@ def test_what_is_damaged_or_misnamed_is_not_brought(tmp_path, damage):
     elif damage == "renamed":
         path = path.rename(path.with_name("f" * 16 + ".nc"))
     else:
-        netcdf.assign(path, {"checksum": "0" * 64})
+        results.save(results.load(path).assign_attrs(checksum="0" * 64), path)
     before = content(there)
     found = {f.path: f.state for f in care.merge([there], here)}
     assert found.pop(path) == "wrong" and list(found.values()) == ["taken"]
