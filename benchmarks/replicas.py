@@ -40,7 +40,6 @@ from lrsc.datasets import BiasedDataset, Split
 from lrsc.training import Request
 from lrsc.training.engines import choose
 from lrsc.training.fit import _job
-from lrsc.training.noise import seeded
 from lrsc.training.run import Run
 
 BATCH, N, LR = 100, 10_000, 1e-3
@@ -161,8 +160,7 @@ def engine(
     for k in range(plan.lanes):
         group = []
         for seed in range(plan.width):
-            with seeded(seed, job.device):
-                group.append(Run(job, Request(config, 100 * k + seed)))
+            group.append(Run(job, Request(config, 100 * k + seed)))
         lanes.append((plan.make(job), group))
     if len(lanes) == 1:
         with lrsc.models.matmul_precision(precision, job.device):

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import threading
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -10,20 +11,26 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lrsc.config import TrainConfig
+from lrsc.models.draws import Draws
 
 ETA = 0.01  # added to |w| in ASAM, as published
 _KRON_NEEDS = {"pytorch_optimizer": "pytorch-optimizer", "opt_einsum": "opt-einsum"}
+_one_at_a_time = threading.Lock()  # to draw from NumPy's generator
 _KRON_NOISE = 0x4B524F4E  # sets Kron's noise apart from what is seeded with the seed alone
 
 
 def build(
-    config: TrainConfig, parameters: Iterable[nn.Parameter], device_type: str
+    config: TrainConfig,
+    parameters: Iterable[nn.Parameter],
+    device_type: str,
+    seed: int | None = None,
 ) -> torch.optim.Optimizer:
     """The optimiser that config.optimizer names, with the config's LR and weight decay.
 
     sgd, adam, adamw: torch's own, fused where the device ('cpu', 'cuda') has it. psgd_kron:
     `Kron` of the library pytorch_optimizer with its own defaults (momentum 0.9; weight decay of
     matrices and filters only), Li 2018; see `_kron`. Each resumes bit for bit from its state_dict.
+    seed: of Kron's draws, default torch's own.
 
     Raises ValueError where a package that Kron needs is missing.
     """
@@ -34,7 +41,7 @@ def build(
             parameters, config.lr, config.momentum, weight_decay=decay, fused=fused
         )
     if config.optimizer == "psgd_kron":
-        return _kron(config, parameters)
+        return _kron(config, parameters, torch.initial_seed() if seed is None else seed)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer]
     return kind(parameters, config.lr, config.betas, weight_decay=decay, fused=fused)
 
@@ -107,13 +114,15 @@ def frozen_statistics(net: nn.Module) -> Iterator[None]:
             layer.track_running_stats = True
 
 
-def _kron(config: TrainConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Kron whose noise is a function of torch's seed and the step, and of nothing else.
+def _kron(
+    config: TrainConfig, parameters: Iterable[nn.Parameter], seed: int
+) -> torch.optim.Optimizer:
+    """Kron whose noise is a function of the seed and the step, and of nothing else.
 
-    The library draws from torch's and NumPy's global generators. Here each step seeds both and
-    puts them back: a state_dict holds all that a resumed run needs, processes that share a run
-    draw the same, and nobody else's draws change. Without opt-einsum torch contracts Kron's
-    products from left to right: 25 GB for a layer of 100 x 784.
+    The library draws from torch's and NumPy's global generators. Here each step draws from one of
+    its own, and seeds NumPy's and puts it back: a state_dict holds all that a resumed run needs,
+    processes that share a run draw the same, and nobody else's draws change. Without opt-einsum
+    torch contracts Kron's products from left to right: 25 GB for a layer of 100 x 784.
     """
     missing = [name for module, name in _KRON_NEEDS.items() if not importlib.util.find_spec(module)]
     if missing:
@@ -130,17 +139,16 @@ def _kron(config: TrainConfig, parameters: Iterable[nn.Parameter]) -> torch.opti
                 return super().step(closure)
 
     optimizer = OwnNoiseKron(parameters, lr=config.lr, weight_decay=config.weight_decay)
-    optimizer.param_groups[0]["seed"] = torch.initial_seed()
+    optimizer.param_groups[0]["seed"] = seed
     return optimizer
 
 
 @contextlib.contextmanager
 def _noise(seed: int, step: int, device: torch.device) -> Iterator[None]:
-    """Torch's and NumPy's generators seeded for a step, and put back as they were afterwards."""
+    """Draws of a step from generators of its own, and NumPy's put back as it was afterwards."""
     key = (seed * 0x9E3779B1 + step * 0x85EBCA6B + _KRON_NOISE) & 0xFFFFFFFF
-    before = np.random.get_state()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(key)
+    with Draws(key, device), _one_at_a_time:
+        before = np.random.get_state()
         np.random.seed(key)
         try:
             yield

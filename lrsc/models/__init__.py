@@ -25,7 +25,7 @@ from lrsc.models.normalisation import (
     settled,
     with_statistics_of,
 )
-from lrsc.models.precision import matmul_precision
+from lrsc.models.precision import matmul_precision, with_gradients
 from lrsc.models.stacking import Stack, linear_layers, unbind
 
 VERSIONS = {  # raised when the code changes what a seed trains

@@ -1,4 +1,4 @@
-"""TF32 on a GPU, on or off for a while."""
+"""Settings of torch that a caller may have changed: TF32, gradients, inference mode, types."""
 
 import contextlib
 from collections.abc import Iterator
@@ -22,3 +22,18 @@ def matmul_precision(precision: str, device: torch.device) -> Iterator[None]:
     finally:
         for kind, value in zip(kinds, before, strict=True):
             kind.allow_tf32 = value
+
+
+@contextlib.contextmanager
+def with_gradients() -> Iterator[None]:
+    """Inside, gradients are recorded, whatever the caller has switched off in this thread.
+
+    Raises ValueError for a default type other than float32, which all threads share.
+    """
+    if torch.get_default_dtype() != torch.float32:
+        raise ValueError(
+            f"torch's default type is {torch.get_default_dtype()}, expected torch.float32: call "
+            "torch.set_default_dtype(torch.float32); TrainConfig(precision='fp64') trains in double"
+        )
+    with torch.inference_mode(False), torch.enable_grad():
+        yield

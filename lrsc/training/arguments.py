@@ -24,6 +24,11 @@ def factory(model, dataset: BiasedDataset, model_options: Mapping) -> Callable[[
     if model_options:
         raise ValueError("model_options go with a model's name; build them into your own factory")
     if isinstance(model, nn.Module):
+        if any(p.is_inference() for p in model.parameters()):
+            raise ValueError(
+                "the model was made in torch.inference_mode, where its parameters can never be "
+                "trained: make it outside, or copy its weights to one that was"
+            )
         return lambda: model
     if callable(model):
         return model

@@ -14,12 +14,12 @@ from lrsc import models, schedules
 from lrsc.config import TrainConfig
 from lrsc.datasets import BiasedDataset
 from lrsc.errors import OutOfMemory, path, shown
+from lrsc.models.draws import Draws
 from lrsc.training import arguments, checkpoint, distributed, evaluation
 from lrsc.training.checkpoint import Refused
 from lrsc.training.engines import choose
 from lrsc.training.engines.lanes import Trainer
 from lrsc.training.memory import advice, is_out_of_memory
-from lrsc.training.noise import seeded
 from lrsc.training.progress import Progress
 from lrsc.training.run import Job, Probe, Request, Run, joined
 
@@ -125,6 +125,7 @@ def fit(
     return [found[number] for number in range(len(runs))]
 
 
+@models.with_gradients()
 def fit_each(
     model: str | nn.Module | Callable[[], nn.Module],
     dataset: BiasedDataset,
@@ -181,6 +182,7 @@ def fit_each(
         Trainer(job, plan, requests, ended, display, refused).train()
 
 
+@models.with_gradients()
 def step_seconds(
     model: str | nn.Module | Callable[[], nn.Module],
     dataset: BiasedDataset,
@@ -212,8 +214,7 @@ def step_seconds(
     try:
         made, group = plan.make(job), []
         for seed in range(plan.width):
-            with seeded(seed, job.device):
-                group.append(Run(job, Request(config, seed)))
+            group.append(Run(job, Request(config, seed)))
         half = max(1, job.epoch // 2)
 
         def timed(n: int) -> float:
@@ -268,7 +269,7 @@ def _job(
     if first.precision == "tf32" and device.type != "cuda":
         raise ValueError(f"precision='tf32' does nothing on device={str(device)!r}: use 'fp32'")
     if not isinstance(model, nn.Module):
-        with seeded(0, device), _memory_advice(first):
+        with Draws(0, device), _memory_advice(first):
             models.check(build(), dataset)
     with _memory_advice(first):
         train, val = train.to(device), None if val is None else val.to(device)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lrsc import models, optimizers
 from lrsc.config import TrainConfig
 from lrsc.datasets import BiasedDataset, Split
+from lrsc.models.draws import Draws
 from lrsc.training import checkpoint, distributed
 
 Probe = Callable[[nn.Module], Tensor | Mapping[str, Tensor]]
@@ -69,18 +70,20 @@ class Run:
         self.started = time.perf_counter()
         self.total = job.total(config)
         self.dtype = torch.float64 if config.precision == "fp64" else torch.float32
-        self.net = job.factory().to(job.device)
-        if self.dtype == torch.float64:
-            self.net.double()
-        if job.device.type == "cpu":  # faster convolutions
-            for p in self.net.parameters():
-                if p.dim() == 4:
-                    p.data = p.data.contiguous(memory_format=torch.channels_last)
-        models.check(self.net, job.dataset)
+        self.draws = Draws(seed, job.device)
+        with self.draws:
+            self.net = job.factory().to(job.device)
+            if self.dtype == torch.float64:
+                self.net.double()
+            if job.device.type == "cpu":  # faster convolutions
+                for p in self.net.parameters():
+                    if p.dim() == 4:
+                        p.data = p.data.contiguous(memory_format=torch.channels_last)
+            models.check(self.net, job.dataset)
         # a ready module is trained in place: it may have been trained before
         fresh = not job.ready and request.checkpoint is not None
         self.initial = checkpoint.digest(self.net.state_dict().values()) if fresh else ""
-        self.optimizer = optimizers.build(config, self.net.parameters(), job.device.type)
+        self.optimizer = optimizers.build(config, self.net.parameters(), job.device.type, seed)
         # on the CPU: one order, and the same crops and flips, on every device
         self.order = torch.Generator().manual_seed(seed + 0x5EED)
         self.epoch_order = self.order.get_state()
@@ -94,10 +97,9 @@ class Run:
         self.probed = False  # for the last time
         self.best: dict[str, Any] = {"epoch": None, "accuracy": -1.0, "weights": {}}
         self.seconds_before = 0.0
-        self.noise: Any = None  # state of torch's generators, while others are at work
         self.keeper = checkpoint.Keeper(self, request.checkpoint, job.asked)
         if distributed.rank():  # the same weights, but other noise than the first process'
-            torch.manual_seed(seed + 0x1000003 * distributed.rank())
+            self.draws.seed(seed + 0x1000003 * distributed.rank())
 
     @property
     def seconds(self) -> float:
@@ -148,7 +150,7 @@ class Run:
 
     def look(self, names: list[str], step: int) -> None:
         """Call probes in eval mode."""
-        with self.job.lock, models.modes_kept(self.net):
+        with self.job.lock, self.draws, models.modes_kept(self.net):
             self.net.eval()
             for name in names:
                 found = self.job.probes[name](self.net)
@@ -182,13 +184,12 @@ class Run:
 
     def state(self) -> dict:
         """All that a checkpoint holds: tensors and plain values."""
-        cuda = torch.cuda.get_rng_state(self.job.device) if self.job.device.type == "cuda" else None
         return {name: getattr(self, name) for name in self._PLAIN} | {
             "seconds": self.seconds,
             "model": _own(self.net.state_dict()),
             "optimizer": _own(self.optimizer.state_dict()),
             "order": self.order.get_state(),
-            "noise": distributed.everyones((torch.get_rng_state(), cuda)),
+            "noise": distributed.everyones(self.draws.state()),
             "right": self.right,
             "finite": self.finite,
             "curves": {name: joined(name, parts) for name, parts in self.curves.items()},
@@ -202,10 +203,7 @@ class Run:
         self.net.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.order.set_state(state["order"])
-        noise, cuda = state["noise"][distributed.rank()]
-        torch.set_rng_state(noise)
-        if cuda is not None:
-            torch.cuda.set_rng_state(cuda, self.job.device)
+        self.draws.set_state(state["noise"][distributed.rank()])
         self.right = state["right"].to(self.job.device)
         self.finite = state["finite"].to(self.job.device)
         self.curves = {

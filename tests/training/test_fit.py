@@ -10,9 +10,9 @@ from torch.nn import functional as F
 import lrsc
 from lrsc import TrainConfig
 from lrsc.datasets import Split
+from lrsc.models.draws import Draws
 from lrsc.training import fixed_loss_ratio
 from lrsc.training.evaluation import forward_all, training_accuracies
-from lrsc.training.noise import seeded
 
 SHORT = TrainConfig(lr=0.1, max_epochs=2, stop_at_accuracy=None)
 
@@ -49,7 +49,7 @@ def test_updates_are_those_of_sgd_written_out(own_dataset, momentum, weight_deca
         stop_at_accuracy=None,
     )  # fmt: skip
     (run,) = lrsc.fit(small, own_dataset, config, seeds=[4])
-    with seeded(4, torch.device("cpu")):
+    with Draws(4, torch.device("cpu")):
         net = small()
     parameters = list(net.parameters())
     velocity = [torch.zeros_like(p) for p in parameters]

@@ -15,12 +15,12 @@ from torch import Tensor
 from lrsc import models
 from lrsc.config import TrainConfig
 from lrsc.errors import check_names, shown
+from lrsc.models.draws import Draws
 from lrsc.training import arguments, distributed
 from lrsc.training.engines.graphs import Graphs
 from lrsc.training.engines.reference import Reference
 from lrsc.training.engines.stacked import Stacked
 from lrsc.training.memory import free_memory
-from lrsc.training.noise import noise, seeded
 from lrsc.training.run import Job
 
 ENGINES = ("auto", "reference", "threads", "stacked", "graphs")
@@ -88,11 +88,11 @@ class _Model:
 
 
 def _look_at(job: Job) -> _Model:
-    with seeded(0, job.device):
+    with Draws(0, job.device) as draws:
         net = job.factory().to(job.device).train()
         weights = sum(p.numel() * p.element_size() for p in net.parameters())
         x = job.train.inputs(job.train.x[: job.batch].to(job.device))
-        before, kept = noise(job.device), dict[int, int]()
+        draws.drawn, kept = False, dict[int, int]()
 
         def keep(t: Tensor) -> Tensor:
             kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
@@ -100,11 +100,9 @@ def _look_at(job: Job) -> _Model:
 
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
             result = net(x)
-        after = noise(job.device)
+        noisy = draws.drawn
         synchronous = _waits(lambda: net(x).sum().backward()) if x.is_cuda else ""
         del result
-    pairs = [(a, b) for a, b in zip(before, after, strict=True) if a is not None and b is not None]
-    noisy = any(not torch.equal(a, b) for a, b in pairs)
     own = {p.untyped_storage().data_ptr() for p in net.parameters()}
     saved = sum(size for place, size in kept.items() if place not in own)
     return _Model(models.linear_layers(net) is not None, noisy, synchronous, weights, saved)

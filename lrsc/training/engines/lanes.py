@@ -5,11 +5,10 @@ thread with a single torch thread: nothing waits at the barriers of a shared pro
 """
 
 import concurrent.futures
-import contextlib
 import itertools
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import torch
 
@@ -18,7 +17,6 @@ from lrsc.training.checkpoint import Refused
 from lrsc.training.engines.choose import Plan
 from lrsc.training.engines.reference import Reference
 from lrsc.training.memory import advice, free, is_out_of_memory
-from lrsc.training.noise import noise, seeded, set_noise
 from lrsc.training.progress import Progress
 from lrsc.training.run import Job, Request, Run
 
@@ -149,7 +147,7 @@ class Trainer:
         self.progress.ended(ended)
 
     def _start(self, request: Request) -> Run:
-        with self.job.lock, seeded(request.seed, self.job.device):
+        with self.job.lock:
             run = Run(self.job, request)
             try:
                 run.keeper.resume()
@@ -157,7 +155,6 @@ class Trainer:
                 if self.refused is None:
                     raise
                 self.refused(request, error)
-            run.noise = noise(self.job.device)
         self.progress.started(run)
         return run
 
@@ -172,23 +169,22 @@ class Trainer:
             if self.stopped.is_set():
                 raise Stopped
 
-        with self._noise(runs):
-            going = [run for run in runs if not run.seen and not run.over]
-            if going:
-                self._advance(engine, going)
-                due = [run for run in going if run.keeper.due(run.done)]
-                if self._asked:
-                    due = runs
-                if due:
-                    self._stop(due)
-            decided = [run for run in runs if run.seen]
-            if decided:
-                stopping.decide(engine, decided, poll)
-            ended = [run for run in runs if run.over]
-            fresh = [run for run in ended if not run.finished]
-            stopping.finish(engine, fresh, poll)
-            for run in fresh:
-                run.keeper.save()
+        going = [run for run in runs if not run.seen and not run.over]
+        if going:
+            self._advance(engine, going)
+            due = [run for run in going if run.keeper.due(run.done)]
+            if self._asked:
+                due = runs
+            if due:
+                self._stop(due)
+        decided = [run for run in runs if run.seen]
+        if decided:
+            stopping.decide(engine, decided, poll)
+        ended = [run for run in runs if run.over]
+        fresh = [run for run in ended if not run.finished]
+        stopping.finish(engine, fresh, poll)
+        for run in fresh:
+            run.keeper.save()
         return ended
 
     def _advance(self, engine: Reference, runs: list[Run]) -> None:
@@ -228,15 +224,3 @@ class Trainer:
             len(requests), "a lane less" if alone else f"{self.width} at once in a lane",
         )  # fmt: skip
         return not alone
-
-    @contextlib.contextmanager
-    def _noise(self, runs: list[Run]) -> Iterator[None]:
-        """Inside, torch's generators are those of the run, where a run is trained alone."""
-        if self.plan.lanes > 1 or self.plan.width > 1:
-            yield
-            return
-        (run,) = runs
-        with seeded(run.seed, self.job.device):
-            set_noise(run.noise, self.job.device)
-            yield
-            run.noise = noise(self.job.device)
