@@ -62,8 +62,8 @@ def fetch(file: File, root: Path) -> Path:
 
     It appears under its name only when size and digest agree; where no digest is published, an
     archive must be readable to its end. Its SHA-256 is recorded in the root's checksums.json and
-    checked from then on.  Raises DataMissing saying what each
-    mirror answered and how to do without, ValueError if another process is fetching it.
+    checked from then on. Raises DataMissing saying what each mirror answered and how to do
+    without, ValueError if another process is fetching it.
     """
     target = root / file.path
     if not file.urls:
