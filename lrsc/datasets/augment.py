@@ -23,20 +23,18 @@ def random_resized_crop_flip(
     height, log-uniform; flip: share of images that are mirrored. Boxes have whole pixels and are
     drawn as torchvision's RandomResizedCrop draws them. Raises ValueError for ranges out of order.
     """
-    _check_images(x, flip)
+    if x.dim() != 4 or x.shape[-1] != x.shape[-2]:
+        raise ValueError(f"x must be images N x C x S x S, found shape {tuple(x.shape)}")
+    if not (x.is_floating_point() or x.dtype == torch.uint8):
+        raise ValueError(f"x must be uint8 or float, found {x.dtype}")
+    if not 0 <= flip <= 1:
+        raise ValueError(f"the share to flip must be in [0, 1], found {flip!r}")
     for name, (low, high), most in (("scale", scale, 1.0), ("ratio", ratio, math.inf)):
         if not 0 < low <= high <= most:
             raise ValueError(f"{name} must be 0 < low <= high <= {most}, found {(low, high)}")
     boxes = random_boxes(len(x), x.shape[-1], generator, scale, ratio)
-    mirrored = _chosen(len(x), flip, generator)
+    mirrored = torch.rand(len(x), generator=generator, device=generator.device) < flip
     return crop_resize(x, boxes.to(x.device), mirrored.to(x.device))
-
-
-def random_flip(x: Tensor, generator: torch.Generator, share: float = 0.5) -> Tensor:
-    """N x C x H x W with a random share of the images mirrored left to right."""
-    _check_images(x, share, square=False)
-    mirrored = _chosen(len(x), share, generator).to(x.device)
-    return torch.where(mirrored[:, None, None, None], x.flip(-1), x)
 
 
 def random_boxes(
@@ -85,17 +83,3 @@ def crop_resize(x: Tensor, boxes: Tensor, mirrored: Tensor) -> Tensor:
         pixels, grid.to(pixels.dtype), mode="bilinear", padding_mode="border", align_corners=False
     )
     return sampled if x.is_floating_point() else sampled.round_().to(x.dtype)
-
-
-def _chosen(n: int, share: float, generator: torch.Generator) -> Tensor:
-    return torch.rand(n, generator=generator, device=generator.device) < share
-
-
-def _check_images(x: Tensor, share: float, square: bool = True) -> None:
-    if x.dim() != 4 or (square and x.shape[-1] != x.shape[-2]):
-        wanted = "N x C x S x S" if square else "N x C x H x W"
-        raise ValueError(f"x must be images {wanted}, found shape {tuple(x.shape)}")
-    if not (x.is_floating_point() or x.dtype == torch.uint8):
-        raise ValueError(f"x must be uint8 or float, found {x.dtype}")
-    if not 0 <= share <= 1:
-        raise ValueError(f"the share to flip must be in [0, 1], found {share!r}")

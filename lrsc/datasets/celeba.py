@@ -31,11 +31,10 @@ def find(root: Path, source: str) -> Source:
     split = _partition(place / PARTITION, names)
     images = next(place / form for form in IMAGES if (place / form).exists())
     chosen = files.listed(images, inside=f"{IMAGES[0]}/").select(names, place / ATTRIBUTES)
-    lists = [(place / name).read_bytes() for name in (ATTRIBUTES, PARTITION)]
     masks = natural.masks(place, names, place / ATTRIBUTES)
     content = chosen, attributes, has, split, masks
-    digest = files.checksum(lists, [chosen])
-    return natural.found("celeba", place, len(names), N, digest, content)
+    lists = [place / ATTRIBUTES, place / PARTITION]
+    return natural.found("celeba", place, N, lists, [chosen], content)
 
 
 def build(
@@ -86,7 +85,7 @@ def _attributes(path: Path) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
     for i, line in enumerate(lines[2:]):
         name, *values = line.split() or [b""]
         if len(values) != len(attributes) or not {b"1", b"-1"}.issuperset(values):
-            raise natural.damaged(path, i + 3, line.decode(errors="replace")[:80], expected)
+            raise natural.damaged(path, i + 3, line, expected)
         names.append(name)
         has[i] = [value == b"1" for value in values]
     if count != len(names):
@@ -97,17 +96,15 @@ def _attributes(path: Path) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
 
 def _partition(path: Path, names: np.ndarray) -> np.ndarray:
     """Split (0, 1, 2) of each of the sorted names."""
+    known = {name: row for row, name in enumerate(names.tolist())}
     split = np.full(len(names), -1, np.int8)
     for line, text in enumerate(natural.rows(path), 1):
-        fields = text.split()
-        if len(fields) != 2:
-            shown = text.decode(errors="replace")[:80]
-            raise natural.damaged(path, line, shown, "a file name and its split")
-        row = int(np.searchsorted(names, fields[0]))
-        if row == len(names) or names[row] != fields[0]:
-            name = fields[0].decode(errors="replace")
+        name, *values = text.split() or [b""]
+        if len(values) != 1:
+            raise natural.damaged(path, line, text, "a file name and its split")
+        if name not in known:
             raise natural.damaged(path, line, name, f"an image that {ATTRIBUTES} lists")
-        split[row] = natural.number(path, line, fields[1], len(natural.SPLITS), "the split")
+        split[known[name]] = natural.number(path, line, values[0], len(natural.SPLITS), "the split")
     if (split < 0).any():
         name = names[split < 0][0].decode(errors="replace")
         raise ValueError(

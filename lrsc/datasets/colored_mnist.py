@@ -14,9 +14,6 @@ COLOURS = np.array([
     (0.088, 0.778, 0.982), (0.321, 0.961, 0.446), (0.025, 0.236, 0.759), (0.555, 0.102, 0.762),
     (0.208, 0.393, 0.019), (0.834, 0.202, 0.267),
 ])  # fmt: skip
-COLOUR_NAMES = (
-    "orange", "yellow", "mauve", "olive", "cyan", "green", "blue", "purple", "moss", "crimson",
-)  # fmt: skip
 
 
 def build(

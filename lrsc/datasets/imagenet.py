@@ -37,17 +37,16 @@ def find(root: Path, source: str) -> Source:
             f"{place / 'train'} holds no folders, expected one a class: n01440764 ..."
         )
     parts = {"train": _by_folder(place / "train", wnids)}
-    lists: list[bytes] = []
+    lists = []
     if _class_folders(place / "val"):
         parts["test"] = _by_folder(place / "val", wnids)
     else:
         truth = _devkit(place, TRUTH)
         parts["test"] = _flat(place / "val", wnids, truth, synsets(_devkit(place, META)))
-        lists = [truth.read_bytes()]
+        lists = [truth]
     content = parts, _class_names(place, wnids)
-    digest = files.checksum(lists, [part.files for part in parts.values()])
-    n = sum(len(part.files) for part in parts.values())
-    return natural.found("imagenet", place, n, N, digest, content)
+    images = [part.files for part in parts.values()]
+    return natural.found("imagenet", place, N, lists, images, content)
 
 
 def build(

@@ -14,9 +14,7 @@ from torch import Tensor
 
 from lrsc.datasets.raw import cache, decoding
 from lrsc.datasets.raw.decoding import decode
-from lrsc.datasets.raw.files import Files, listed
-
-__all__ = ["Files", "Images", "batches", "decode", "listed"]
+from lrsc.datasets.raw.files import Files
 
 PIECE = 8  # images a thread is asked for at a time
 AHEAD = 256  # images decoded ahead

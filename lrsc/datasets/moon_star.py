@@ -1,5 +1,7 @@
 """Moons and stars (after Geirhos et al. 2020): the shape is the class, its diagonal the bias."""
 
+import functools
+
 import numpy as np
 
 from lrsc.datasets.biased import BiasedDataset, compose
@@ -43,12 +45,8 @@ def build(
         radii = radius * (1 - vary_size * rng.random(len(kinds)))
         angles = 2 * np.pi * rng.random(len(kinds)) * vary_angle
         lower, place = rng.integers(0, 2, len(kinds)), rng.random((len(kinds), 2))
-        known: dict[tuple, np.ndarray] = {}
         for i, key in enumerate(zip(kinds.tolist(), radii.tolist(), angles.tolist(), strict=True)):
-            if vary_size or vary_angle or key not in known:
-                known = {} if vary_size or vary_angle else known
-                known[key] = _shape(*key)
-            shape = known[key]
+            shape = _shape(*key)
             size = len(shape)
             # the right half where (upper and b = 1) or (lower and b = 0)
             quadrant = np.array([lower[i], bias[i] ^ lower[i]]) * (SIDE // 2)
@@ -62,6 +60,7 @@ def build(
     )  # fmt: skip
 
 
+@functools.lru_cache(maxsize=2)  # without variation all shapes of a kind are one
 def _shape(kind: int, radius: float, angle: float) -> np.ndarray:
     """A moon (0) or star (1) in the square around its circle, uint8, with smooth edges."""
     size = min(int(np.ceil(2 * radius)), SIDE // 2)

@@ -53,19 +53,27 @@ def folder(name: str, root: Path, source: str, needs: Sequence[Sequence[str]]) -
     return (root if is_there else miniatures.folder(name)) / name
 
 
-def found(name: str, place: Path, n: int, published: int, checksum: str, content) -> Source:
-    """The source at a place: the published set, unless a mark says that it is a miniature."""
+def found(
+    name: str, place: Path, published: int, lists: Sequence[Path], parts: Sequence[Files], content
+) -> Source:
+    """The source at a place: the published set, unless a mark says that it is a miniature.
+
+    Its checksum is over the list files, and the names and sizes of the images in all parts.
+    """
+    checksum = files.checksum([path.read_bytes() for path in lists], parts)
     if (place / miniatures.MARK).is_file():
         return Source(f"miniature-{name}", checksum, content)
+    n = sum(map(len, parts))
     if n != published:
         _log.warning("%s in %s has %d images, the published set %d", name, place, n, published)
     return Source(name, checksum, content)
 
 
 def damaged(path: Path, line: int, has: object, expected: str) -> ValueError:
-    """The error for a bad line of a list."""
+    """The error for a bad line of a list; bytes are shown as text, cut where they are long."""
+    shown = has.decode(errors="replace")[:80] if isinstance(has, bytes) else has
     return ValueError(
-        f"{path}, line {line}: found {has!r}, expected {expected}. The file is damaged: fetch it "
+        f"{path}, line {line}: found {shown!r}, expected {expected}. The file is damaged: fetch it "
         "again."
     )
 
@@ -85,8 +93,7 @@ def number(path: Path, line: int, text: bytes | str, n: int, what: str, first: i
     except ValueError:
         value = first - 1
     if not first <= value < first + n:
-        shown = text.decode(errors="replace") if isinstance(text, bytes) else text
-        raise damaged(path, line, shown, f"{what}, a number from {first} to {first + n - 1}")
+        raise damaged(path, line, text, f"{what}, a number from {first} to {first + n - 1}")
     return value
 
 

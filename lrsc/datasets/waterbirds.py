@@ -30,8 +30,7 @@ def find(root: Path, source: str) -> Source:
     chosen = files.listed(place / FOLDER, depth=2).select(names, path)
     whole = Part(chosen, table["y"], table["place"], natural.masks(place, names, path))
     parts = whole.split(table["split"])
-    digest = files.checksum([path.read_bytes()], [chosen])
-    return natural.found("waterbirds", place, len(names), N, digest, parts)
+    return natural.found("waterbirds", place, N, [path], [chosen], parts)
 
 
 def build(

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from lrsc.datasets import augment
-from lrsc.datasets.augment import crop_resize, random_boxes, random_flip, random_resized_crop_flip
+from lrsc.datasets.augment import crop_resize, random_boxes, random_resized_crop_flip
 
 
 def generator(seed=0):
@@ -97,9 +96,7 @@ def test_the_generator_alone_decides():
     x = torch.rand(8, 3, 12, 12, generator=generator())
     state = torch.get_rng_state()
     one, two, other = (random_resized_crop_flip(x, generator(s)) for s in (5, 5, 6))
-    flipped = random_flip(x, generator(5))
     assert torch.equal(one, two) and not torch.equal(one, other)
-    assert torch.equal(flipped, random_flip(x, generator(5)))
     assert torch.equal(state, torch.get_rng_state())
 
 
@@ -115,12 +112,11 @@ def test_an_image_is_treated_without_regard_to_the_others():
 
 def test_flip_mirrors_a_share():
     x = torch.arange(2000.0).view(500, 1, 2, 2)
-    found = random_flip(x, generator(), 0.3)
+    full = {"scale": (1.0, 1.0), "ratio": (1.0, 1.0)}
+    found = random_resized_crop_flip(x, generator(), **full, flip=0.3)
     mirrored = (found == x.flip(-1)).flatten(1).all(1)
     assert torch.equal(found[~mirrored], x[~mirrored])
     assert abs(int(mirrored.sum()) - 150) < 5 * math.sqrt(500 * 0.21)
-    assert torch.equal(random_flip(x, generator(), 1.0), x.flip(-1))
-    assert torch.equal(random_flip(x, generator(), 0.0), x)
 
 
 @pytest.mark.parametrize(
@@ -143,4 +139,3 @@ def test_what_is_no_image_is_refused():
     ):  # fmt: skip
         with pytest.raises(ValueError, match=words):
             random_resized_crop_flip(x, generator())
-    assert augment.random_flip(torch.rand(2, 3, 8, 9), generator()).shape == (2, 3, 8, 9)

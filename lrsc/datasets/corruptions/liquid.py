@@ -1,6 +1,7 @@
 """Corruption by liquid: drops of water or mud."""
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -44,38 +45,38 @@ def _water(liquid: Tensor) -> Tensor:
 
 def _weighted(layer: Tensor, taps: list[tuple]) -> Tensor:
     """Sum of 3 x 3 neighbours (row, column, weight), reflected about the border pixels."""
-    height, width = layer.shape[1:]
-    wide = F.pad(layer, (1, 1, 1, 1), mode="reflect")
-    parts = [weight * wide[:, r : r + height, c : c + width] for r, c, weight in taps]
-    return torch.stack(parts).sum(0)
+    near = _around(layer, 1, mode="reflect")
+    return torch.stack([weight * near(r - 1, c - 1) for r, c, weight in taps]).sum(0)
 
 
 def _box(layer: Tensor) -> Tensor:
     return _weighted(layer, [(r, c, 1) for r in range(3) for c in range(3)]) / 9
 
 
+def _around(layer: Tensor, reach: int, **border) -> Callable[[int, int], Tensor]:
+    """near(down, right): the neighbour so many pixels away of every pixel of n x H x W."""
+    height, width = layer.shape[1:]
+    wide = F.pad(layer, [reach] * 4, **border)
+    return lambda down, right: wide[:, reach + down :, reach + right :][:, :height, :width]
+
+
 def canny(levels: Tensor, low: float, high: float) -> Tensor:
     """Canny's edges of n x H x W grey levels, bool: Sobel, L1 norm, thinning, hysteresis."""
-    height, width = levels.shape[1:]
-
-    def around(wide: Tensor, down: int, right: int) -> Tensor:
-        return wide[:, 1 + down : 1 + down + height, 1 + right : 1 + right + width]
-
-    wide = F.pad(levels, (1, 1, 1, 1), mode="replicate")
-    n, s, w, e = (around(wide, *at) for at in ((-1, 0), (1, 0), (0, -1), (0, 1)))
-    nw, ne, sw, se = (around(wide, *at) for at in ((-1, -1), (-1, 1), (1, -1), (1, 1)))
+    near = _around(levels, 1, mode="replicate")
+    n, s, w, e = near(-1, 0), near(1, 0), near(0, -1), near(0, 1)
+    nw, ne, sw, se = near(-1, -1), near(-1, 1), near(1, -1), near(1, 1)
     gx = ne + 2 * e + se - nw - 2 * w - sw
     gy = sw + 2 * s + se - nw - 2 * n - ne
     size = gx.abs() + gy.abs()
-    wide = F.pad(size, (1, 1, 1, 1))
+    near = _around(size, 1)
     flat = gy.abs() < math.tan(math.pi / 8) * gx.abs()
     steep = gy.abs() > math.tan(3 * math.pi / 8) * gx.abs()
     falling = gx * gy < 0
-    before = torch.where(falling, around(wide, -1, 1), around(wide, -1, -1))
-    after = torch.where(falling, around(wide, 1, -1), around(wide, 1, 1))
+    before = torch.where(falling, near(-1, 1), near(-1, -1))
+    after = torch.where(falling, near(1, -1), near(1, 1))
     peak = (size > before) & (size > after)
-    peak = torch.where(steep, (size > around(wide, -1, 0)) & (size >= around(wide, 1, 0)), peak)
-    peak = torch.where(flat, (size > around(wide, 0, -1)) & (size >= around(wide, 0, 1)), peak)
+    peak = torch.where(steep, (size > near(-1, 0)) & (size >= near(1, 0)), peak)
+    peak = torch.where(flat, (size > near(0, -1)) & (size >= near(0, 1)), peak)
     candidate = peak & (size > low)
     edge, grown = candidate & (size > high), torch.zeros_like(candidate)
     while not torch.equal(edge, grown):  # weak edges that touch strong ones
@@ -92,13 +93,11 @@ def edge_distance(edges: Tensor, limit: int) -> Tensor:
     reach = range(-2, 3)
     steps = [(y, x) for y in reach for x in reach if y * y + x * x in (1, 2, 5)]
     length = {1: 1.0, 2: 91750 / 65536, 5: 143976 / 65536}
-    height, width = edges.shape[1:]
     out, last = torch.where(edges, 0.0, float(limit)).double(), None
     while last is None or not torch.equal(out, last):
-        last, wide = out, F.pad(out, (2, 2, 2, 2), value=limit)
+        last, near = out, _around(out, 2, value=limit)
         for y, x in steps:
-            near = wide[:, 2 + y : 2 + y + height, 2 + x : 2 + x + width]
-            out = torch.minimum(out, near + length[y * y + x * x])
+            out = torch.minimum(out, near(y, x) + length[y * y + x * x])
     return out
 
 

@@ -21,6 +21,7 @@ from lrsc.errors import DataMissing
 from lrsc.files import atomic, locked
 
 CHECKSUMS = "checksums.json"  # in the data root: path -> SHA-256 at the first verified download
+TIMEOUT = 30  # seconds without an answer
 TRIES = 3  # of one mirror, whose connection broke
 _log = logging.getLogger(__name__)
 
@@ -56,13 +57,13 @@ class File:
         return f"{Path(self.path).name}, {', '.join(facts) or 'without size and digest'}"
 
 
-def fetch(file: File, root: Path, timeout: float = 30) -> Path:
+def fetch(file: File, root: Path) -> Path:
     """Download a file to its place under the data root, from the first mirror that delivers it.
 
     It appears under its name only when size and digest agree; where no digest is published, an
     archive must be readable to its end. Its SHA-256 is recorded in the root's checksums.json and
-    checked from then on. timeout: seconds without an answer. Raises DataMissing saying what each
-    mirror answered and how to do without, ValueError if another process is fetching it.
+    checked from then on. Raises DataMissing saying what each mirror answered and how to do
+    without, ValueError if another process is fetching it.
     """
     target = root / file.path
     if not file.urls:
@@ -74,7 +75,7 @@ def fetch(file: File, root: Path, timeout: float = 30) -> Path:
         if not mine:
             raise ValueError(f"another process is fetching {target.name}: wait for it")
         for url in file.urls:
-            trouble = _from_mirror(file, url, part, recorded(root).get(file.path, ""), timeout)
+            trouble = _from_mirror(file, url, part, recorded(root).get(file.path, ""))
             if not trouble:
                 os.replace(part, target)
                 record(root, file)
@@ -136,7 +137,7 @@ def record(root: Path, *files: File) -> None:
                 part.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
 
 
-def _from_mirror(file: File, url: str, part: Path, known: str, timeout: float) -> str:
+def _from_mirror(file: File, url: str, part: Path, known: str) -> str:
     """Fill and verify the .part from one mirror; what went wrong, or ''."""
     import pooch
 
@@ -147,7 +148,7 @@ def _from_mirror(file: File, url: str, part: Path, known: str, timeout: float) -
             raise OSError(f"the server offers {offered} bytes, published are {file.size}")
 
     download = pooch.HTTPDownloader(
-        progressbar=sys.stderr.isatty(), chunk_size=2**16, timeout=timeout,
+        progressbar=sys.stderr.isatty(), chunk_size=2**16, timeout=TIMEOUT,
         hooks={"response": check},
         headers={"User-Agent": f"lrsc/{__version__}", "Accept-Encoding": "identity"},
     )  # fmt: skip

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from lrsc.datasets import imagenet
-from lrsc.datasets.raw import archives, download
+from lrsc.datasets.raw import archives, download, files
 from lrsc.datasets.raw.download import File
 from lrsc.datasets.raw.published import FORMS, TABLE, DataSet, Images
 from lrsc.errors import DataMissing, check_names
@@ -144,8 +144,8 @@ def _ensure(file: File, root: Path) -> None:
 
 def _conclude(dataset: DataSet, root: Path) -> None:
     """Record the SHA-256 of what has no published one, then remove unpacked archives."""
-    files = [f for piece in dataset.pieces for f in piece if isinstance(f, File)]
-    there = [f for f in {*files, *dataset.fetched} if (root / f.path).is_file()]
+    single = [f for piece in dataset.pieces for f in piece if isinstance(f, File)]
+    there = [f for f in {*single, *dataset.fetched} if (root / f.path).is_file()]
     download.record(root, *there)
     for file in there:
         if file.urls and file.unpack:
@@ -154,16 +154,10 @@ def _conclude(dataset: DataSet, root: Path) -> None:
 
 def _forms_there(piece: tuple, root: Path) -> Iterator[tuple[File | Images, Path]]:
     for form in piece:
-        path = root / form.path
-        if isinstance(form, File):
-            if path.is_file():
+        packed = form.packed if isinstance(form, Images) else ()
+        for path in (root / f"{form.path}{suffix}" for suffix in ("", *packed)):
+            if path.exists():
                 yield form, path
-            continue
-        if path.is_dir():
-            yield form, path
-        for suffix in form.packed:
-            if (root / f"{form.path}{suffix}").is_file():
-                yield form, root / f"{form.path}{suffix}"
 
 
 def _verified(form: File | Images, path: Path, root: Path, known: dict[str, str]) -> Finding:
@@ -219,7 +213,7 @@ def _image_names(path: Path) -> Iterator[str]:
         names = (p.relative_to(path).as_posix() for p in sorted(path.rglob("*")) if p.is_file())
     else:
         names = (name for name, _ in archives.members(path))
-    return (name for name in names if name.lower().endswith((".jpg", ".jpeg", ".png")))
+    return (name for name in names if name.lower().endswith(files.SUFFIXES))
 
 
 def _has_header(path: Path) -> bool:

@@ -206,18 +206,14 @@ def _imagenet() -> DataSet:
     )  # fmt: skip
 
 
-def _made_from(*needs: str) -> DataSet:
-    return DataSet(needs=needs)
-
-
 TABLE = {
     "parity": DataSet(),
     "moon_star": DataSet(),
     "mnist": _mnist(),
-    "colored_mnist": _made_from("mnist"),
-    "double_mnist": _made_from("mnist"),
-    "mnist_cifar": _made_from("mnist", "cifar10"),
-    "corrupted_cifar10": _made_from("cifar10"),
+    "colored_mnist": DataSet(needs=("mnist",)),
+    "double_mnist": DataSet(needs=("mnist",)),
+    "mnist_cifar": DataSet(needs=("mnist", "cifar10",)),
+    "corrupted_cifar10": DataSet(needs=("cifar10",)),
     "cifar10": _cifar(
         "cifar10", 170498071, "c58f30108f718f92721af3b95e74349a",
         "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
