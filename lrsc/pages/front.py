@@ -99,7 +99,8 @@ def _rises(rows: Sequence[xr.Dataset], name: str) -> str:
 def _exceptions(rows: Sequence[xr.Dataset]) -> str:
     found = []
     for name in plots.MAIN:
-        of = [_which(row) for row, c in zip(rows, _changes(rows, name), strict=True) if c <= 0]
+        changes = zip(rows, _changes(rows, name), strict=True)
+        of = [" with ".join(plots.names_of(row)) for row, change in changes if change <= 0]
         if of:
             found.append(f"{_label(name)} does not rise for {', '.join(of)}")
     return "; ".join(found) or "in no row does any of the three fall or stay as it is"
@@ -112,10 +113,6 @@ def _changes(rows: Sequence[xr.Dataset], name: str) -> list[float]:
 
 def _label(name: str) -> str:
     return plots.STYLES[name][0].lower()
-
-
-def _which(row: xr.Dataset) -> str:
-    return " with ".join(plots.names_of(row))
 
 
 def _values(rows: Sequence[xr.Dataset], name: str) -> list[str]:
