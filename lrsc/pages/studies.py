@@ -98,8 +98,7 @@ def show_settings(experiment: str = "choices") -> None:
         return display.say_unmeasured()
     rows.sort(key=lambda row: (row["model"], row["table"], row["deciding"]))
     joint = [
-        [row["data"] or "as decided", _init(row), row["statistics"],
-         ", ".join(f"{lr:g}" for lr in row["ends"]), f"{row['deciding']:.2f}",
+        [*_setting(row), f"{row['deciding']:.2f}",
          ", ".join(f"{plots.name_of(m)} {v:.2f}" for m, v in row["models"].items())]
         for row in scorecard.jointly(rows)
     ]  # fmt: skip
@@ -132,17 +131,21 @@ def _setting_cells(row: Mapping) -> list[str]:
         scale, form = (100, "+.1f") if plots.is_percent(measure) else (1, "+.2f")
         return "–" if gaps is None else " | ".join(f"{scale * gap:{form}}" for gap in gaps)
 
-    return [
-        f"{plots.name_of(row['model'])}, {row['table']}", row["data"] or "as decided",
-        _init(row), row["statistics"] or "–",
-        ", ".join(f"{lr:g}" for lr in row["ends"]), *map(cell, scorecard.MEASURES),
-        f"{row['deciding']:.2f}", f"{row['following']:.2f}",
-    ]  # fmt: skip
+    name, far = (
+        f"{plots.name_of(row['model'])}, {row['table']}",
+        (row["deciding"], row["following"]),
+    )
+    return [name, *_setting(row), *map(cell, scorecard.MEASURES), *(f"{v:.2f}" for v in far)]
 
 
-def _init(row: Mapping) -> str:
-    usual = "torchvision" if row["statistics"] else "–"
-    return row["model_options"].removeprefix("init = ") or usual
+def _setting(row: Mapping) -> list[str]:
+    """Options of the data, initialisation, statistics and LRs."""
+    statistics = row["statistics"] or "–"
+    init = row["model_options"].removeprefix("init = ") or (
+        "torchvision" if row["statistics"] else "–"
+    )
+    lrs = ", ".join(f"{lr:g}" for lr in row["ends"])
+    return [row["data"] or "as decided", init, statistics, lrs]
 
 
 def show_pruning_criteria() -> None:
