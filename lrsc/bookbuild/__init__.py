@@ -15,8 +15,6 @@ from lrsc.bookbuild.release import archive, serve
 from lrsc.datasets.raw.sources import data_root as find_data_root
 from lrsc.errors import BuildFailed, check_names
 
-__all__ = ["BuildFailed", "archive", "build", "print_pdf", "serve"]
-
 _NEEDS = (
     "bokeh", "ipykernel", "jupyter_book", "nbformat", "papermill", "pypdf",
     "sphinx-mathjax-offline", "sphinx_external_toc",
@@ -48,16 +46,16 @@ def build(
         raise ValueError(f"jobs must be >= 1, found {jobs}: give the number of notebooks at once")
     _check_packages()
     root = results.project_root() if root is None else Path(root).resolve()
-    toc = contents.read(root)
+    chapters = contents.read(root)
     if output is None:
         output = (root if (root / "pyproject.toml").is_file() else Path.cwd()) / "_build"
     output = Path(output).resolve()
     data = find_data_root(data_root).expanduser().resolve()
 
     state = keys.read_state(output)
-    notebooks = _chosen(toc.pages, only, output)
+    notebooks = _chosen(list(chapters), only, output)
     execution.execute_all(notebooks, root, output, profile, data, state, force, jobs)
-    html.make(root, output, toc, state, force)
+    html.make(root, output, chapters, state, force)
     return output / "html" / "index.html"
 
 

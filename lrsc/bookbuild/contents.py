@@ -1,21 +1,15 @@
 """The table of contents: which pages the book has, in which order, and their chapter numbers."""
 
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 
-@dataclasses.dataclass(frozen=True)
-class Contents:
-    """Sources of the pages, relative to the root, in reading order; and each one's chapter."""
+def read(root: Path) -> dict[Path, int]:
+    """The chapter of each page that ``_toc.yml`` names, in reading order; the front page has 0.
 
-    pages: list[Path]
-    chapters: dict[Path, int]  # 0 is the front page
-
-
-def read(root: Path) -> Contents:
-    """The pages that ``_toc.yml`` names; ValueError where the folder holds no such book."""
+    Pages are sources relative to the root. Raises ValueError where the folder holds no such book.
+    """
     from sphinx_external_toc.parsing import parse_toc_yaml
 
     missing = [n for n in ("_config.yml", "_toc.yml", "book") if not (root / n).exists()]
@@ -25,12 +19,11 @@ def read(root: Path) -> Contents:
             "checkout, or none for the book that is installed"
         )
     toc = parse_toc_yaml(root / "_toc.yml")
-    front = _source(root, toc.root.docname)
-    chapters = {front: 0}
+    chapters = {_source(root, toc.root.docname): 0}
     tops = [name for tree in toc.root.subtrees for name in tree.files()]
     for number, top in enumerate(tops, 1):
         chapters |= {_source(root, name): number for name in _below(toc, top)}
-    return Contents(list(chapters), chapters)
+    return chapters
 
 
 def _below(toc: Any, name: str) -> Iterator[str]:

@@ -36,7 +36,8 @@ def execute_all(
     """
     shared = _shared_key(root, profile, data)
     found = {n.as_posix(): keys.digest([(root / n).read_bytes(), shared]) for n in notebooks}
-    runs = _runs_key(state["runs"])
+    # the local results, but for those that the book's own live parts made
+    runs = keys.digest(sorted(_local_runs() - state["runs"]))
     to_do = []
     for notebook in notebooks:
         name = notebook.as_posix()
@@ -66,12 +67,7 @@ def execute_all(
 
 
 def _each(notebooks: list[Path], one, jobs: int):
-    """Yield each notebook when it is done; raise the first failure once all at work have ended."""
-    if jobs == 1:  # in this thread, where the kernel is told of Ctrl-C
-        for notebook in notebooks:
-            one(notebook)
-            yield notebook
-        return
+    """Yield each notebook when it is done; raise a failure once all at work have ended."""
     failed = threading.Event()
 
     def unless_failed(notebook: Path) -> bool:
@@ -87,18 +83,15 @@ def _each(notebooks: list[Path], one, jobs: int):
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         waiting = {pool.submit(unless_failed, notebook): notebook for notebook in notebooks}
         try:
-            failure = None
             for future in concurrent.futures.as_completed(waiting):
-                if (error := future.exception()) is not None:
-                    failure = failure or error
-                elif future.result():
+                if future.exception() is None and future.result():
                     yield waiting[future]
-            if failure is not None:
-                raise failure
-        except BaseException:  # Ctrl-C too: the pool would wait for hours
+        except BaseException:  # Ctrl-C: the pool would wait for hours
             failed.set()
             _end_kernels()
             raise
+    for future in waiting:
+        future.result()
 
 
 def _fitting_jobs() -> int:
@@ -145,21 +138,15 @@ def _local_runs() -> set[str]:
     return {f"{p.name} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in paths}
 
 
-def _runs_key(made: set[str]) -> str:
-    """Key of the local results, but for those that the book's own live parts made."""
-    return keys.digest(sorted(_local_runs() - made))
-
-
 def _made_here(before: set[str], profile: str) -> set[str]:
     """Runs written since `before` by live parts: a sweep beside the build has other profiles."""
-    return {run for run in _local_runs() - before if _profile_of(run) in (profile, None)}
-
-
-def _profile_of(run: str) -> str | None:
-    found = results.load_run(results.run_path(run.split()[0].removesuffix(".nc")))
-    return None if found is None else experiments.profile_of(
-        RunConfig.from_json(found.attrs["config"])
-    )  # fmt: skip
+    made = set()
+    for run in _local_runs() - before:
+        found = results.load_run(results.run_path(run.split()[0].removesuffix(".nc")))
+        config = None if found is None else RunConfig.from_json(found.attrs["config"])
+        if config is None or experiments.profile_of(config) == profile:
+            made.add(run)
+    return made
 
 
 # --- one notebook --------------------------------------------------------------------------------

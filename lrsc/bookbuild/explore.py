@@ -1,6 +1,5 @@
 """The data of the page where a reader picks a curve: all shipped desk and paper runs, as JSON."""
 
-import dataclasses
 import itertools
 import json
 import shutil
@@ -12,10 +11,10 @@ import numpy as np
 import xarray as xr
 
 from lrsc import experiments, plots
-from lrsc.config import STATISTICS, RunConfig, TrainConfig
+from lrsc.config import STATISTICS
 
 SCRIPTS = ("bokeh.min.js", "bokeh-api.min.js")  # of the bokeh package, copied into the book
-_FREE = ("lr", "max_epochs", "batch_size")  # settings that do not tell two series apart
+_FREE = ("lr", "max_epochs", "batch_size", "n_train")  # settings that do not tell two series apart
 
 
 def page(folder: Path) -> str:
@@ -58,7 +57,8 @@ def everything() -> dict[str, Any]:
 
 def _series(experiment: str, profile: str, ds: xr.Dataset) -> list[dict]:
     """One entry for each data set, model and further settings."""
-    keys = [(*_settings(text), *_source(ds, i)) for i, text in enumerate(ds["config"].values)]
+    columns = (ds[name].values.tolist() for name in ("config", "source_id", "statistics"))
+    keys = [(*_settings(text), *rest) for text, *rest in zip(*columns, strict=True)]
     found = []
     for key in dict.fromkeys(keys):
         here = ds.isel(run=[i for i, other in enumerate(keys) if other == key])
@@ -82,20 +82,14 @@ def _series(experiment: str, profile: str, ds: xr.Dataset) -> list[dict]:
 
 def _settings(text: str) -> tuple[str, str, tuple[str, ...]]:
     """Data set, model, and what else sets a run apart from the usual ones."""
-    config = RunConfig.from_json(text)
-    trained = dataclasses.asdict(config.train)
-    usual = dataclasses.asdict(TrainConfig(lr=config.train.lr))
+    config = json.loads(text)  # which holds what is not the default
     changed = [
-        f"{name} {value}" for name, value in trained.items()
-        if name not in _FREE and value != usual[name]
-    ]  # fmt: skip
-    changed += [f"{name} {value}" for name, value in config.data if name != "n_train"]
-    changed += [f"{name} {value}" for name, value in config.model_options]
-    return config.dataset, config.model, tuple(changed)
-
-
-def _source(ds: xr.Dataset, i: int) -> tuple[str, str]:
-    return str(ds["source_id"].values[i]), str(ds["statistics"].values[i])
+        f"{name} {value}"
+        for part in ("train", "data", "model_options")
+        for name, value in config.get(part, {}).items()
+        if name not in _FREE
+    ]
+    return config["dataset"], config["model"], tuple(changed)
 
 
 def _plain(values: np.ndarray) -> list:

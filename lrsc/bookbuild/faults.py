@@ -3,6 +3,7 @@
 import json
 
 from lrsc import results
+from lrsc.bookbuild import keys
 
 _COLUMNS = {
     "kind": "What was done",
@@ -32,8 +33,7 @@ def _table(rows: list[dict]) -> str:
     sums = {k: sum(row[k] for row in rows) for k in _COLUMNS if k != "kind"}
     cells = [[str(row[k]) for k in _COLUMNS] for row in rows]
     cells.append([f"**{text}**" for text in ("all", *sums.values())])
-    lines = [list(_COLUMNS.values()), ["---", *("---:" for _ in sums)], *cells]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return keys.table(_COLUMNS.values(), cells, ["---", *("---:" for _ in sums)])
 
 
 def _about(found: dict) -> str:

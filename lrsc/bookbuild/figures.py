@@ -3,12 +3,9 @@
 import base64
 import dataclasses
 import html
-import io
 import re
 from pathlib import Path
 from typing import Any
-
-from lrsc.bookbuild.contents import Contents
 
 FOLDER = Path("book/_static/figures")  # in the staging folder; served as _static/figures
 THUMBNAIL = (240, 180)  # pixels
@@ -30,13 +27,13 @@ class Shown:
     image: Path  # its first image, in the staging folder
 
 
-def number(folder: Path, toc: Contents) -> list[Shown]:
+def number(folder: Path, chapters: dict[Path, int]) -> list[Shown]:
     """Number the figures of the staged notebooks; their images become files beside the pages."""
     import nbformat
 
     found: list[Shown] = []
     counts: dict[int, int] = {}
-    for page in toc.pages:
+    for page in chapters:
         if page.suffix != ".ipynb":
             continue
         notebook = nbformat.read(folder / page, as_version=4)
@@ -46,9 +43,9 @@ def number(folder: Path, toc: Contents) -> list[Shown]:
                 heading = (_headings(cell.source) or [heading])[-1]
                 continue
             for at, output in enumerate(cell.get("outputs", [])):
-                if not _IMAGE.search(_html(output)):
+                if not _IMAGE.search(output.get("data", {}).get("text/html", "")):
                     continue
-                chapter = toc.chapters[page]
+                chapter = chapters[page]
                 counts[chapter] = counts.get(chapter, 0) + 1
                 name = f"{chapter}.{counts[chapter]}"
                 anchor = f"figure-{cell.id}" + (f"-{at}" if at else "")
@@ -76,12 +73,10 @@ def index(folder: Path, shown: list[Shown]) -> str:
     return f'```{{raw}} html\n<ul class="figure-index">\n{listed}\n</ul>\n```'
 
 
-def _html(output: Any) -> str:
-    return output.get("data", {}).get("text/html", "")
-
-
 def _with_files(output: Any, folder: Path, page: Path, anchor: str) -> Path:
     """Move an output's images to files, each in a link that opens it; the path of the first."""
+    from PIL import Image
+
     up = "../" * len(page.parent.parts)
     stem = "-".join([*page.with_suffix("").parts[1:], anchor.removeprefix("figure-")])
     paths: list[Path] = []
@@ -92,13 +87,14 @@ def _with_files(output: Any, folder: Path, page: Path, anchor: str) -> Path:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_bytes(base64.b64decode(match["data"]))
         url = up + path.relative_to("book").as_posix()
-        width, height = _size(folder / path)
+        with Image.open(folder / path) as image:
+            width, height = image.size
         return (
             f'<a class="enlarge" href="{url}" style="{match["style"] or ""}">'
             f'<img src="{url}" alt="{match["alt"]}" width="{width}" height="{height}"></a>'
         )
 
-    changed = _IMAGE.sub(replace, _html(output))
+    changed = _IMAGE.sub(replace, output.data["text/html"])
     output.data["text/html"] = (
         f'<div class="shown-figure" id="{html.escape(anchor)}">{changed}</div>'
     )
@@ -130,13 +126,6 @@ def _plain(markdown: str) -> str:
     return re.sub(r"[`*]", "", text).strip()
 
 
-def _size(path: Path) -> tuple[int, int]:
-    from PIL import Image
-
-    with Image.open(path) as image:
-        return image.size
-
-
 def _shrink(source: Path, target: Path) -> None:
     from PIL import Image
 
@@ -144,6 +133,4 @@ def _shrink(source: Path, target: Path) -> None:
     with Image.open(source) as image:
         small = image.convert("RGB")
         small.thumbnail(THUMBNAIL)
-        file = io.BytesIO()
-        small.quantize(64).save(file, format="png", optimize=True)
-    target.write_bytes(file.getvalue())
+        small.quantize(64).save(target, optimize=True)

@@ -7,16 +7,16 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from lrsc.bookbuild import keys, staging
-from lrsc.bookbuild.contents import Contents
 from lrsc.errors import BuildFailed
 
 _log = logging.getLogger(__name__)
 
 
-def make(root: Path, output: Path, toc: Contents, state: dict, force: bool) -> None:
+def make(root: Path, output: Path, chapters: dict[Path, int], state: dict, force: bool) -> None:
     """Build ``html/`` from sources and executed notebooks, unless nothing changed.
 
     The old book stays where the build fails.
@@ -25,31 +25,31 @@ def make(root: Path, output: Path, toc: Contents, state: dict, force: bool) -> N
     old = _old(html)
     if old.is_dir() and not html.is_dir():  # a build was ended between the two renames
         os.replace(old, html)
-    key = _key(root, output, toc)
-    if state["html"] == key and not force and not _missing(html, toc.pages):
+    key = _key(root, output, chapters)
+    if state["html"] == key and not force and not _missing(html, chapters):
         _log.info("pages: unchanged, not built again")
         return
     started = time.monotonic()
     stage, work = output / "stage", output / "building"
-    staging.stage(root, output, toc)
+    staging.stage(root, output, chapters)
     shutil.rmtree(work, ignore_errors=True)
     _run_jupyter_book(stage, work, output / "jupyter-book.log")
     built = work / "_build" / "html"
-    missing = _missing(built, toc.pages)
+    missing = _missing(built, chapters)
     if missing:
         raise BuildFailed(
             f"Jupyter Book reported success, but {', '.join(missing)} is missing or empty in "
             f"{built}; its log: {output / 'jupyter-book.log'}"
         )
-    _mend_bibliography(built, toc.pages)
+    _mend_bibliography(built, chapters)
     _put(built, html)
     shutil.rmtree(work)
     state["html"] = key
     keys.write_state(output, state)
-    _log.info("pages: %d built in %.0f s", len(toc.pages), time.monotonic() - started)
+    _log.info("pages: %d built in %.0f s", len(chapters), time.monotonic() - started)
 
 
-def _mend_bibliography(html: Path, pages: list[Path]) -> None:
+def _mend_bibliography(html: Path, pages: Iterable[Path]) -> None:
     """Remove a role that docutils gives the list, not its entries: it misleads screen readers."""
     for page in pages:
         path = html / page.with_suffix(".html")
@@ -72,10 +72,10 @@ def _old(html: Path) -> Path:
     return html.with_name(html.name + ".old")
 
 
-def _key(root: Path, output: Path, toc: Contents) -> str:
+def _key(root: Path, output: Path, chapters: dict[Path, int]) -> str:
     """What the pages rest on; the code too, of which they hold a reference."""
     files = [root / "_config.yml", root / "_toc.yml", *staging.sources(root)]
-    files += [output / "executed" / page for page in toc.pages if page.suffix == ".ipynb"]
+    files += [output / "executed" / page for page in chapters if page.suffix == ".ipynb"]
     return keys.digest([keys.contents([*files, *keys.code()]), keys.versions(keys.BUILT_WITH)])
 
 
@@ -96,7 +96,7 @@ def _run_jupyter_book(stage: Path, work: Path, log: Path) -> None:
         raise BuildFailed(f"Jupyter Book failed or warned:\n    {shown}\nThe whole log: {log}")
 
 
-def _missing(html: Path, pages: list[Path]) -> list[str]:
+def _missing(html: Path, pages: Iterable[Path]) -> list[str]:
     """Pages that were not built, have no heading, or show no output of their notebook."""
     found = ["index.html"] if not (html / "index.html").is_file() else []
     for page in pages:

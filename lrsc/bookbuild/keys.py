@@ -42,6 +42,13 @@ def code() -> list[Path]:
     return sorted(p for p in found if not p.is_relative_to(shipped))
 
 
+def table(heads: Iterable[str], rows: Iterable[Iterable[str]], rules: Iterable[str] = ()) -> str:
+    """A table in Markdown; rules: how the columns are aligned."""
+    heads = list(heads)
+    lines = [heads, list(rules) or ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def listing(folder: Path) -> list[tuple[str, int]]:
     """Names and sizes three levels deep: which data are there, without reading them."""
     found = sorted(path for depth in ("*", "*/*", "*/*/*") for path in folder.glob(depth))

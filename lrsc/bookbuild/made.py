@@ -28,15 +28,16 @@ def page(folder: Path, notebooks: list[Path]) -> str:
         link = f"[{page.stem}](../{page.as_posix()})"
         rows.append((link, f"{seconds:.1f}" if seconds else "–", str(len(code)), slow, started))
     heads = ("Notebook", "Seconds", "Code cells", "Longest cell (seconds)", "Executed (UTC)")
+    packages = dict.fromkeys((*keys.EXECUTED_WITH, *keys.BUILT_WITH))
     return "\n\n".join([
         "## Notebooks",
         f"All notebooks together took {total:.0f} s of execution. Those that had not changed keep "
         "the time of their last execution.",
-        _table(heads, rows),
+        keys.table(heads, rows),
         "## Machine and code",
-        _table(("What", "Value"), list(_machine().items())),
+        keys.table(("What", "Value"), _machine().items()),
         "## Versions",
-        _table(("Package", "Version"), _versions()),
+        keys.table(("Package", "Version"), keys.versions(packages)),
     ])  # fmt: skip
 
 
@@ -68,12 +69,3 @@ def _memory() -> str:
     if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
         return f"not told on {sys.platform}"
     return f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 1024**3:.0f} GiB"
-
-
-def _versions() -> list[tuple[str, str]]:
-    return keys.versions(dict.fromkeys((*keys.EXECUTED_WITH, *keys.BUILT_WITH)))
-
-
-def _table(heads: tuple[str, ...], rows: list) -> str:
-    lines = [heads, tuple("---" for _ in heads), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -77,14 +77,11 @@ def offers(module: Module, found: dict[str, Module]) -> list[Offered]:
     if not module.is_package:
         return own
     for node in module.tree.body:
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lrsc."):
+        if isinstance(node, ast.ImportFrom):
             source = found.get((node.module or "").removeprefix("lrsc."))
-            names = {alias.name for alias in node.names if alias.asname in (None, alias.name)}
-            own += [
-                n for n in (source.tree.body if source else ())
-                if isinstance(n, Offered) and n.name in names and source is not None
-                and source.part == module.part
-            ]  # fmt: skip
+            if source is not None and source.part == module.part:
+                names = {alias.name for alias in node.names if alias.asname in (None, alias.name)}
+                own += [n for n in source.tree.body if isinstance(n, Offered) and n.name in names]
     return own
 
 

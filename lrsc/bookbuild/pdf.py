@@ -21,7 +21,7 @@ def print_pdf(html: Path, root: str | Path | None = None) -> Path:
     one: ``LRSC_BROWSER``), BuildFailed where it prints nothing.
     """
     browser = _browser()
-    pages = contents.read(results.project_root() if root is None else Path(root)).pages
+    pages = contents.read(results.project_root() if root is None else Path(root))
     import pypdf
 
     whole = pypdf.PdfWriter()
@@ -39,9 +39,8 @@ def print_pdf(html: Path, root: str | Path | None = None) -> Path:
 
 def _browser() -> str:
     chosen = os.environ.get("LRSC_BROWSER")
-    found = (
-        shutil.which(chosen) if chosen else next(filter(None, map(shutil.which, BROWSERS)), None)
-    )
+    names = (chosen,) if chosen else BROWSERS
+    found = next(filter(None, map(shutil.which, names)), None)
     if found is None:
         raise ValueError(
             f"a PDF needs a browser that prints, found {f'no {chosen!r}' if chosen else 'none'}: "

@@ -5,6 +5,7 @@ import re
 
 from lrsc.bookbuild import modules
 
+_NEXT = re.compile(r", (?=\w+[:=]|[*/])")  # between two arguments
 _CODE = re.compile(r"(`+[^`]+`+)")
 
 
@@ -41,33 +42,13 @@ def _signature(item: modules.Offered) -> str:
 
 def _call(item: ast.FunctionDef) -> str:
     """The head of a function; on several lines where one would be too long."""
+    arguments = ast.unparse(item.args)
     end = f" -> {ast.unparse(item.returns)}" if item.returns else ""
-    one = f"{item.name}({ast.unparse(item.args)}){end}"
-    if len(one) <= 88:
-        return one
-    a = item.args
-    plain = [*a.posonlyargs, *a.args]
-    defaults: list[ast.expr | None] = [None] * (len(plain) - len(a.defaults))
-    defaults += a.defaults
-    texts = [_argument(arg, default) for arg, default in zip(plain, defaults, strict=True)]
-    if a.posonlyargs:
-        texts.insert(len(a.posonlyargs), "/")
-    if a.vararg:
-        texts.append(f"*{_argument(a.vararg, None)}")
-    elif a.kwonlyargs:
-        texts.append("*")
-    texts += [_argument(g, d) for g, d in zip(a.kwonlyargs, a.kw_defaults, strict=True)]
-    texts += [f"**{_argument(a.kwarg, None)}"] if a.kwarg else []
-    return f"{item.name}(\n" + "".join(f"    {text},\n" for text in texts) + f"){end}"
-
-
-def _argument(arg: ast.arg, default: ast.expr | None) -> str:
-    text = arg.arg + (f": {ast.unparse(arg.annotation)}" if arg.annotation else "")
-    if default is None:
-        return text
-    return (
-        f"{text} = {ast.unparse(default)}" if arg.annotation else f"{text}={ast.unparse(default)}"
-    )
+    if len(item.name + arguments + end) <= 86:
+        return f"{item.name}({arguments}){end}"
+    listed = _NEXT.sub(",\n    ", arguments)
+    listed = re.sub(r"^( *\w+: .*?)=", r"\1 = ", listed, flags=re.MULTILINE)
+    return f"{item.name}(\n    {listed},\n){end}"
 
 
 def _methods(item: ast.ClassDef) -> list[str]:

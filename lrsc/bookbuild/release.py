@@ -18,19 +18,16 @@ def serve(html: Path, port: int = 8000) -> None:
     Where the port is taken, any free one is used.
     """
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(html))
-    with _server(port, handler) as server:
+    try:
+        server = http.server.ThreadingHTTPServer(("localhost", port), handler)
+    except OSError:  # in use: any that is free
+        server = http.server.ThreadingHTTPServer(("localhost", 0), handler)
+    with server:
         _log.info("the book: http://localhost:%d/ (Ctrl-C ends)", server.server_address[1])
         try:
             server.serve_forever()
         except KeyboardInterrupt:
             _log.info("ended")
-
-
-def _server(port: int, handler) -> http.server.ThreadingHTTPServer:
-    try:
-        return http.server.ThreadingHTTPServer(("localhost", port), handler)
-    except OSError:  # in use: any that is free
-        return http.server.ThreadingHTTPServer(("localhost", 0), handler)
 
 
 def archive(html: Path, folder: Path) -> Path:

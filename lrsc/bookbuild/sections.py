@@ -64,15 +64,8 @@ def _shell(value: Any) -> str:
 
 def _shown_files(notebook: Any) -> list[str]:
     """Names of the result files that the output names, in the order of the page."""
-    texts = [
-        text if isinstance(text, str) else "".join(text)
-        for cell in notebook.cells
-        if cell.cell_type == "code"
-        for output in cell.outputs
-        for kind, text in output.get("data", {}).items()
-        if kind in ("text/markdown", "text/html")
-    ]
-    return list(dict.fromkeys(name for text in texts for name in _NAMED.findall(text)))
+    outputs = [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
+    return list(dict.fromkeys(_NAMED.findall(str(outputs))))
 
 
 def _result_links(folder: Path, path: Path) -> list[tuple[Path, str]]:
@@ -104,9 +97,9 @@ def as_table(found: xr.Dataset):
         if run != "run" or not set(others) <= {"statistics", "kappa"}:
             continue
         for at in np.ndindex(variable.shape[1:]):
-            labels = [found[d].values[i] for d, i in zip(others, at, strict=True)]
+            labels = {d: found[d].values[i] for d, i in zip(others, at, strict=True)}
             said = ", ".join(f"{d}={v if isinstance(v, str) else format(v, 'g')}"
-                             for d, v in zip(others, labels, strict=True))  # fmt: skip
+                             for d, v in labels.items())  # fmt: skip
             flat[f"{name}[{said}]" if said else str(name)] = variable.values[:, *at]
     import pandas
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from lrsc import errors
 from lrsc.bookbuild import explore, faults, figures, layout, made, reference, sections
-from lrsc.bookbuild.contents import Contents
 
 _IGNORED = (".ipynb_checkpoints", "__pycache__", "_build", ".DS_Store")
 _MARK = re.compile(r"^% generated: (\w+)$", re.MULTILINE)
@@ -22,7 +21,7 @@ def sources(root: Path) -> list[Path]:
     return sorted(p for p in found if not set(_IGNORED) & set(p.relative_to(root).parts))
 
 
-def stage(root: Path, output: Path, toc: Contents) -> None:
+def stage(root: Path, output: Path, chapters: dict[Path, int]) -> None:
     """Assemble ``stage/`` anew."""
     folder = output / "stage"
     shutil.rmtree(folder, ignore_errors=True)
@@ -33,30 +32,22 @@ def stage(root: Path, output: Path, toc: Contents) -> None:
         target = folder / source.relative_to(root)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(source, target)
-    notebooks = [page for page in toc.pages if page.suffix == ".ipynb"]
+    notebooks = [page for page in chapters if page.suffix == ".ipynb"]
     for page in notebooks:
         shutil.copy(output / "executed" / page, folder / page)
-    shown = figures.number(folder, toc)
+    shown = figures.number(folder, chapters)
     for page in notebooks:
         sections.complete(root, folder, page)
-    _fill(folder, toc, {
+    makers: dict[str, Callable[[], str]] = {
         "api": reference.page,
         "explore": lambda: explore.page(folder),
         "faults": faults.page,
         "figures": lambda: figures.index(folder, shown),
         "layout": layout.page,
         "made": lambda: made.page(folder, notebooks),
-    })  # fmt: skip
-
-
-def _fill(folder: Path, toc: Contents, makers: dict[str, Callable[[], str]]) -> None:
-    for page in toc.pages:
-        if page.suffix != ".md":
-            continue
+    }
+    for page in (page for page in chapters if page.suffix == ".md"):
         text = (folder / page).read_text(encoding="utf-8")
-        for name in _MARK.findall(text):
-            if name not in makers:
-                raise errors.unknown(f"generated part of {page}", name, makers)
+        errors.check_names(f"generated part of {page}", _MARK.findall(text), makers)
         filled = _MARK.sub(lambda mark: makers[mark[1]](), text)
-        if filled != text:
-            (folder / page).write_text(filled, encoding="utf-8")
+        (folder / page).write_text(filled, encoding="utf-8")

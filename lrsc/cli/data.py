@@ -1,12 +1,12 @@
 """lrsc data: list, get and check the data sets."""
 
 import json
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from lrsc.cli import options
 from lrsc.cli.options import option
+from lrsc.errors import Unreadable
 
 
 def add(commands) -> None:
@@ -37,11 +37,8 @@ def _data(args) -> int | None:
         return 0
     try:
         return args.make(args, root)
-    except BrokenPipeError:
-        raise
-    except (ValueError, OSError) as error:  # a file, the network, a folder not to be written
-        print(f"lrsc: {error}", file=sys.stderr)
-        return 1
+    except ValueError as error:  # of a file or of the network: no wrong use
+        raise Unreadable(str(error)) from error
 
 
 def _path(args, root: Path) -> None:

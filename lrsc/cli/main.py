@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from lrsc.cli import data, report, results, train
 from lrsc.cli.options import EPILOG
+from lrsc.errors import BuildFailed
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,12 +23,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whatever reads the output, as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is left of it
         return 1
-    except ValueError as error:  # every error that a user can cause
+    except (ValueError, OSError, BuildFailed) as error:  # every error that a user can cause
         print(f"lrsc: {error}", file=sys.stderr)
-        return 1 if isinstance(error, OSError) else 2  # of data and files
-    except OSError as error:  # a full disk, a folder that takes no files
-        print(f"lrsc: {error}", file=sys.stderr)
-        return 1
+        of_files = isinstance(error, OSError | BuildFailed)  # a full disk, data that are missing
+        return 1 if of_files else 2
     except KeyboardInterrupt:
         print(
             f"\nlrsc: interrupted. {args.kept}; resume with the same command:\n  "

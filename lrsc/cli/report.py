@@ -165,21 +165,16 @@ def _bench(args) -> int:
     return int(failed != 0)
 
 
-def _book(args) -> int:
+def _book(args) -> None:
     from lrsc import bookbuild
 
-    try:
-        index = bookbuild.build(
-            args.profile, output=args.output, force=args.force, only=args.only, jobs=args.jobs
-        )
-        print(f"the book: {index}")
-        if args.pdf:
-            print(f"as PDF: {bookbuild.print_pdf(index.parent)}")
-        if args.archive:
-            print(f"as archive: {bookbuild.archive(index.parent, index.parent.parent)}")
-    except bookbuild.BuildFailed as error:
-        print(f"lrsc: {error}", file=sys.stderr)
-        return 1
+    index = bookbuild.build(
+        args.profile, output=args.output, force=args.force, only=args.only, jobs=args.jobs
+    )
+    print(f"the book: {index}")
+    if args.pdf:
+        print(f"as PDF: {bookbuild.print_pdf(index.parent)}")
+    if args.archive:
+        print(f"as archive: {bookbuild.archive(index.parent, index.parent.parent)}")
     if args.serve:
         bookbuild.serve(index.parent)
-    return 0

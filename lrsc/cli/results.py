@@ -1,7 +1,6 @@
 """lrsc results: merge, verify and clean results; write those that ship with the book."""
 
 import json
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -112,18 +111,12 @@ def _shown(findings: Iterable, as_json: bool, quiet: str = "") -> int:
     """Print findings as they come, but those of a quiet state, and how many there are of each."""
     counts: dict[str, int] = {}
     rows = []
-    try:
-        for path, state, detail in findings:
-            counts[state] = counts.get(state, 0) + 1
-            if as_json:
-                rows.append({"path": str(path), "state": state, "detail": detail})
-            elif state != quiet:
-                print(f"{path}: {state}" + (f" ({detail})" if detail else ""), flush=True)
-    except BrokenPipeError:
-        raise
-    except OSError as error:  # a full disk, a folder not to be written
-        print(f"lrsc: {error}", file=sys.stderr)
-        return 1
+    for path, state, detail in findings:
+        counts[state] = counts.get(state, 0) + 1
+        if as_json:
+            rows.append({"path": str(path), "state": state, "detail": detail})
+        elif state != quiet:
+            print(f"{path}: {state}" + (f" ({detail})" if detail else ""), flush=True)
     if as_json:
         print(json.dumps({"counts": counts, "rows": rows}))
     else:

@@ -7,13 +7,7 @@ from lrsc.pages.attributions import (
     show_methods,
     show_paired,
 )
-from lrsc.pages.compressibility import (
-    show_rows_compressibility,
-    show_rows_filters,
-    show_rows_orders,
-    show_rows_pruning,
-    show_shrinking,
-)
+from lrsc.pages.compressibility import show_rows, show_shrinking
 from lrsc.pages.costs import show_computing, show_cost
 from lrsc.pages.data import show_card, show_counts, show_examples
 from lrsc.pages.display import MEASURES, show, table
@@ -62,17 +56,3 @@ from lrsc.pages.studies import (
     show_settings,
     show_throughput,
 )
-
-__all__ = [
-    "MEASURES", "contrasted", "evidence", "finding", "interventions", "measured_rows",
-    "parameters", "show", "show_attribution_shares", "show_benchmark", "show_by_statistics",
-    "show_card", "show_choices", "show_claims", "show_computing", "show_contrasts", "show_cost",
-    "show_counts", "show_crossfit", "show_curves", "show_disagreements", "show_dominance",
-    "show_dynamics", "show_examples", "show_finding", "show_gallery", "show_headline",
-    "show_interventions", "show_loss_ratios", "show_methods", "show_norm_spread", "show_paired",
-    "show_propositions", "show_pruned_accuracy", "show_pruning", "show_pruning_criteria",
-    "show_reference_prunability", "show_report", "show_rest", "show_rows_compressibility",
-    "show_rows_filters", "show_rows_orders", "show_rows_pruning", "show_s2", "show_score_rows",
-    "show_settings", "show_shrinking", "show_soup", "show_soups", "show_statistics", "show_table",
-    "show_throughput", "show_tradeoffs", "show_updates", "table",
-]  # fmt: skip

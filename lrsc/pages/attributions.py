@@ -24,11 +24,7 @@ def contrasted(dataset: str, model: str) -> xr.Dataset:
     Displays then how one is made, and of a file that cannot be used why.
     """
     command = f"lrsc results contrast --dataset {dataset} --model {model} --lrs LOW,HIGH"
-    try:
-        found = contrast.shipped(dataset, model)
-    except ValueError as error:
-        display.say_unusable(str(error), command)
-        return xr.Dataset()
+    found = display.usable(command, contrast.shipped, dataset, model)
     if found is None:
         display.say(
             "**No comparison here yet.** Once networks at a low and a high LR are trained here "
@@ -76,11 +72,11 @@ def show_paired(found: xr.Dataset, method: str = "integrated_gradients") -> None
                 rows.append([shown, TITLES[kind], group, *_cells(test)])
     heads = ["Method", "Measure", "Samples", "n", f"LR {found.attrs['low']:g}",
              f"LR {found.attrs['high']:g}", "High minus low", "p"]  # fmt: skip
-    display.show_cells(heads, rows)
-    display.say(
+    text = (
         "Difference with its 95 % bootstrap interval over samples; p of Wilcoxon's signed-rank "
         "test, two-sided, not corrected for the number of rows."
     )
+    display.show_cells(heads, rows, text)
 
 
 def show_methods(ds: xr.Dataset, command: str | None = None) -> None:
@@ -103,14 +99,10 @@ def show_methods(ds: xr.Dataset, command: str | None = None) -> None:
 
 def show_contrasts(besides: Sequence[tuple[str, str]] = ()) -> None:
     """Display the gallery of every comparison that ships with the book but those in `besides`."""
-    paths = sorted(results.path.shipped_folder().glob("contrast_*.nc"))
     shown = 0
-    for path in paths:
-        try:
-            found = results.shipped(path.stem, contrast.HELD)
-        except ValueError as error:
-            display.say_unusable(str(error), "lrsc results contrast")
-            continue
+    for path in sorted(results.path.shipped_folder().glob("contrast_*.nc")):
+        command = "lrsc results contrast"
+        found = display.usable(command, results.shipped, path.stem, contrast.HELD)
         if found is None or (pair := (found.attrs["dataset"], found.attrs["model"])) in besides:
             continue
         display.say_row(*pair)
@@ -134,16 +126,10 @@ def _foreground(found: xr.Dataset) -> str:
     return {"grabcut": f"GrabCut{stand_in}", "deeplabv3": "DeepLabV3"}.get(method, method)
 
 
-def _networks(n: int) -> str:
-    return "1 network" if n == 1 else f"{n} networks"
-
-
 def _caption(found: xr.Dataset) -> str:
     a = found.attrs
-    networks = [
-        f"{_networks(int((found['lr'].values == a[group]).sum()))} at learning rate {a[group]:g}"
-        for group in ("low", "high")
-    ]
+    counts = {a[group]: int((found["lr"].values == a[group]).sum()) for group in ("low", "high")}
+    networks = [f"{n} network{'s' * (n > 1)} at learning rate {lr:g}" for lr, n in counts.items()]
     file = str(a.get("file", ""))
     return (
         f"Source {plots.source(str(a['source_id']))}; model {plots.name_of(str(a['model']))}; "

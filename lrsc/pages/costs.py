@@ -23,13 +23,13 @@ def show_computing() -> None:
         [profile, device, f"{n:,}", f"{seconds / 3600:.1f}"]
         for (profile, device), (n, seconds) in hours.items()
     ]
-    rows.append(["all", "", f"{sum(n for n, _ in hours.values()):,}",
-                 f"{sum(s for _, s in hours.values()) / 3600:.1f}"])  # fmt: skip
-    show_cells(["Profile", "Device", "Runs", "Hours"], rows)
-    say(
+    runs, seconds = map(sum, zip(*hours.values(), strict=True))
+    rows.append(["all", "", f"{runs:,}", f"{seconds / 3600:.1f}"])
+    text = (
         "Each run once, from its first step to its last measure; of runs that trained side by side "
         f"the time of each counts. {PAPER}"
     )
+    show_cells(["Profile", "Device", "Runs", "Hours"], rows, text)
 
 
 def computing() -> dict[tuple[str, str], tuple[int, float]]:
@@ -50,8 +50,8 @@ def show_cost(experiment: str) -> None:
     Steps are those of all epochs of the cap; arithmetic is counted, time and memory are measured
     (benchmarks/step_times).
     """
-    if (measured := benchmark("step_times")) is None:
-        return None
+    if (measured := benchmark("step_times", input="3 x 224 x 224")) is None:
+        return
     rows = [
         cells
         for row in experiments.EXPERIMENTS[experiment]
@@ -60,22 +60,19 @@ def show_cost(experiment: str) -> None:
     machine = measured["machine"]
     heads = ["Data set", "Network", "Runs", "Epochs, at most", "Steps of a run", "Step (ms)",
              "All runs, at most (hours)", "Arithmetic of all (PFLOP)", "Memory (GB)"]  # fmt: skip
-    show_cells(heads, rows)
-    say(
+    show_cells(
+        heads, rows,
         f"Step and memory as measured on {machine.get('device', 'an unknown device')}, "
         f"{machine.get('cores', 'unknown')} cores, 224 × 224 pixels, batch 16; training alone. "
         "Nothing was measured on a GPU here: "
         f"`lrsc sweep {experiment} --profile paper --estimate` times a few steps on yours, and "
-        "prints the same sum for it."
-    )
+        "prints the same sum for it.",
+    )  # fmt: skip
 
 
 def _cost(row: Row, measured: list[dict]) -> list[str] | None:
     plan, samples = row.plans["paper"], PUBLISHED.get(row.dataset)
-    step = next(
-        (m for m in measured if m.get("model") == row.model and m.get("input") == "3 x 224 x 224"),
-        None,
-    )
+    step = next((m for m in measured if m.get("model") == row.model), None)
     if samples is None or step is None or not step.keys() >= _NEEDED:
         return None
     runs, steps = len(plan.values) * len(plan.seeds), plan.max_epochs * (samples // step["batch"])

@@ -3,13 +3,15 @@
 import base64
 import html
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from lrsc import experiments, plots
+from lrsc import experiments, plots, results
+from lrsc.config import RunConfig
+from lrsc.runs import identify, load_checkpoint
 
 MEASURES = (
     "unbiased_accuracy", "prunability", "prunability_corrected", "activation_compressibility",
@@ -68,15 +70,12 @@ def table(
     variables = [name for name in variables if name in ds]
     name = plots.axis_name(ds)
     heads = [name[0].upper() + name[1:], "Runs", *(plots.heading(n, ds) for n in variables)]
-    columns = {name: plots.by_lr(ds, name) for name in variables}
     rows = []
-    for i, lr in enumerate(np.unique(ds["lr"].values)):
+    for lr in np.unique(ds["lr"].values):
         here = ds.isel(run=ds["lr"].values == lr)
         valid = int(np.isfinite(here[variables[0]].values).sum())
-        cells = [f"{lr:g}", f"{valid}\u00a0of\u00a0{here.sizes['run']}"]
-        for name, (_, mean, sd) in columns.items():
-            cells.append(mean_sd(name, mean[i], sd[i], valid))
-        rows.append(cells)
+        cells = [mean_sd(n, here[n].values) for n in variables]
+        rows.append([f"{lr:g}", f"{valid}\u00a0of\u00a0{here.sizes['run']}", *cells])
     if reference:
         ranges = [span(n, *reference[n]) if n in reference else "–" for n in variables]
         low, high = reference["lr"]
@@ -108,12 +107,34 @@ def _one_row(ds: xr.Dataset) -> str:
     return names.pop() if len(names) == 1 else ""
 
 
+def trained(runs: Sequence[RunConfig]) -> list[tuple]:
+    """The networks of local runs with their data sets; none, which is displayed, if one is gone."""
+    paths = [results.weights_path(identify(config)) for config in runs]
+    if all(path.is_file() for path in paths):
+        return [load_checkpoint(path, config) for path, config in zip(paths, runs, strict=True)]
+    what, them = ("this run", "it") if len(runs) == 1 else ("these runs", "them")
+    say(f"*The weights of {what} are not here: they stay on the machine that trained {them}.*")
+    return []
+
+
 def say_unusable(why: str, command: str) -> None:
     """Display that a result file is there but cannot be used, and what writes it again."""
     say(
         f"**Not read:** {why}. What it holds counts as not measured. Move it away and write it "
         f"again with `{command}`."
     )
+
+
+def usable(command: str, opens: Callable, *args: Any) -> xr.Dataset | None:
+    """What `opens(*args)` finds; None, which is displayed, for a file that cannot be used.
+
+    command: what writes the file again.
+    """
+    try:
+        return opens(*args)
+    except ValueError as error:
+        say_unusable(str(error), command)
+        return None
 
 
 def say_unread(*names: str) -> None:
@@ -160,10 +181,13 @@ def span(name: str, low: float, high: float) -> str:
     return f"{plain(name, low)} to {plain(name, high)}"
 
 
-def mean_sd(name: str, mean: Any, sd: Any, runs: int) -> str:
-    if not np.isfinite(mean):
+def mean_sd(name: str, values: np.ndarray) -> str:
+    """Mean and, of several, standard deviation of the values there are, without a unit."""
+    values = values[np.isfinite(values)]
+    if not len(values):
         return "–"
-    return plain(name, mean) + (f"\u00a0±\u00a0{plain(name, sd)}" if runs > 1 else "")
+    mean, sd = (plain(name, float(v)) for v in plots.mean_and_sd(values))
+    return f"{mean}\u00a0±\u00a0{sd}" if len(values) > 1 else mean
 
 
 def html_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

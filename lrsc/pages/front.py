@@ -76,46 +76,28 @@ def show_statistics() -> None:
 
 def sentences(rows: Sequence[xr.Dataset]) -> list[str]:
     """How many rows rise from the smallest LR to the largest, by how much, and which fall."""
-    accuracy, *others = plots.MAIN
-    compressible = ", and ".join(_rises(rows, name) for name in others)
-    return [
-        f"**Robustness:** from the smallest to the largest learning rate {_rises(rows, accuracy)}.",
-        f"**Compressibility:** {compressible}.",
-        f"**Where it is not so:** {_exceptions(rows)}.",
-    ]
-
-
-def _rises(rows: Sequence[xr.Dataset], name: str) -> str:
-    changes = _changes(rows, name)
-    mean = f"{np.mean(changes):+.3f}"
-    if plots.is_percent(name):
-        mean = f"{100 * np.mean(changes):+.1f} percentage points"
-    return (
-        f"{_label(name)} rises in {sum(c > 0 for c in changes)} of {len(rows)} networks measured "
-        f"({mean.replace('-', '−')} on average)"
-    )
-
-
-def _exceptions(rows: Sequence[xr.Dataset]) -> str:
-    found = []
+    rises, falls = [], []
     for name in plots.MAIN:
-        of = [_which(row) for row, c in zip(rows, _changes(rows, name), strict=True) if c <= 0]
-        if of:
-            found.append(f"{_label(name)} does not rise for {', '.join(of)}")
-    return "; ".join(found) or "in no row does any of the three fall or stay as it is"
-
-
-def _changes(rows: Sequence[xr.Dataset], name: str) -> list[float]:
-    both = [plots.ends(row, name) for row in rows]
-    return [high[1] - low[1] for low, high in (b for b in both if b is not None)]
-
-
-def _label(name: str) -> str:
-    return plots.STYLES[name][0].lower()
-
-
-def _which(row: xr.Dataset) -> str:
-    return " with ".join(plots.names_of(row))
+        both = [plots.ends(row, name) for row in rows]
+        changes = [high[1] - low[1] for low, high in (b for b in both if b is not None)]
+        mean = f"{np.mean(changes):+.3f}"
+        if plots.is_percent(name):
+            mean = f"{100 * np.mean(changes):+.1f} percentage points"
+        label = plots.STYLES[name][0].lower()
+        rises.append(
+            f"{label} rises in {sum(c > 0 for c in changes)} of {len(rows)} networks measured "
+            f"({mean.replace('-', '−')} on average)"
+        )
+        pairs = zip(rows, changes, strict=True)
+        which = [" with ".join(plots.names_of(row)) for row, change in pairs if change <= 0]
+        falls += [f"{label} does not rise for {', '.join(which)}"] if which else []
+    accuracy, *others = rises
+    none = "in no row does any of the three fall or stay as it is"
+    return [
+        f"**Robustness:** from the smallest to the largest learning rate {accuracy}.",
+        f"**Compressibility:** {', and '.join(others)}.",
+        f"**Where it is not so:** {'; '.join(falls) or none}.",
+    ]
 
 
 def _values(rows: Sequence[xr.Dataset], name: str) -> list[str]:

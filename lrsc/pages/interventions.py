@@ -5,12 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from lrsc import experiments, measures, plots, results
+from lrsc import experiments, measures, plots
 from lrsc.config import RunConfig
 from lrsc.experiments import paper
 from lrsc.pages import display
-from lrsc.pages.sections import show_curves, with_measures
-from lrsc.runs import identify, load_checkpoint
+from lrsc.pages.sections import largest, show_curves
 from lrsc.studies import soups
 from lrsc.training import uniform_soup
 
@@ -26,7 +25,7 @@ def interventions(experiment: str, dataset: str, model: str) -> xr.Dataset:
     each are measured, and the command for the rest.
     """
     display.say_unread(experiment)
-    found = _opened(experiment, dataset, model)
+    found = largest(experiment, dataset, model)
     rows = experiments.EXPERIMENTS[experiment]
     names = [r.hyperparameter for r in rows if (r.dataset, r.model) == (dataset, model)]
     cells = []
@@ -38,12 +37,10 @@ def interventions(experiment: str, dataset: str, model: str) -> xr.Dataset:
             experiment, profile if runs else "desk", dataset, model, hyperparameter=name
         ))  # fmt: skip
         cells.append([plots.hyperparameter(name)[0], f"{runs} of {planned}", profile])
-    display.show_cells(["Intervention", "Runs measured", "Profile"], cells)
     command = f"lrsc sweep {experiment} --profile desk --dataset {dataset} --model {model}"
-    display.say(
-        f"What is missing is measured by `{command}` (or `paper`), "
-        "a single intervention with `--hyperparameter`."
-    )
+    text = f"What is missing is measured by `{command}` (or `paper`), "
+    text += "a single intervention with `--hyperparameter`."
+    display.show_cells(["Intervention", "Runs measured", "Profile"], cells, text)
     return found
 
 
@@ -84,12 +81,12 @@ def show_s2(ds: xr.Dataset, dataset: str, command: str | None = None) -> None:
             theirs = (float(line[f"{column}_{end}"]) / scale for end in ("min", "max"))
             row += [_range(_only(ds, name), measured), display.span(measured, *theirs)]
         cells.append(row)
-    display.show_cells(heads, cells)
     text = (
         "Smallest and largest mean over seeds; values and `paper` as in table S2, which has at "
         "least three seeds."
     )
-    display.say(f"{text} {display.caption_of(ds, command)}" if ds.sizes.get("run") else text)
+    text += f" {display.caption_of(ds, command)}" if ds.sizes.get("run") else ""
+    display.show_cells(heads, cells, text)
 
 
 def show_soup(runs: Sequence[RunConfig]) -> None:
@@ -97,12 +94,9 @@ def show_soup(runs: Sequence[RunConfig]) -> None:
 
     The runs must share data set, model and seed, and have their weights in the results folder.
     """
-    paths = [results.weights_path(identify(config)) for config in runs]
-    if not all(path.is_file() for path in paths):
-        return display.say(
-            "*The weights of these runs are not here: they stay on the machine that trained them.*"
-        )
-    loaded = [load_checkpoint(path, config) for path, config in zip(paths, runs, strict=True)]
+    loaded = display.trained(runs)
+    if not loaded:
+        return
     dataset = loaded[0][1]
     mixed = uniform_soup([network for network, _ in loaded], dataset.train)
     names = [f"learning rate {config.train.lr:g}" for config in runs]
@@ -110,12 +104,12 @@ def show_soup(runs: Sequence[RunConfig]) -> None:
     for name, network in [*zip(names, (n for n, _ in loaded), strict=True), ("soup", mixed)]:
         found = measures.measure(network, dataset, methods=["column"])
         rows.append([name, *(display.plain(n, float(found[n])) for n in plots.MAIN)])
-    display.show_cells(["Network", *map(plots.heading, plots.MAIN)], rows)
     of = ", ".join(map(plots.name_of, (runs[0].dataset, runs[0].model)))
-    display.say(
+    display.show_cells(
+        ["Network", *map(plots.heading, plots.MAIN)], rows,
         f"{of}, seed {runs[0].seed}, source {plots.source(dataset.source_id)}. The soup has the "
-        "mean of the weights of the other rows."
-    )
+        "mean of the weights of the other rows.",
+    )  # fmt: skip
 
 
 def show_soups() -> None:
@@ -130,9 +124,14 @@ def show_soups() -> None:
             display.say_unusable(one, f"lrsc results soup, with the data set and model of {file}")
             continue
         display.say_row(*plots.names_of(one))
-        display.show(*(plots.tradeoff(_as_interventions(one), name) for name in AGAINST[:2]),
-             caption=f"Means over seeds; bars: one standard deviation; numbers: the learning rate, "
-             f"and how many networks a soup has. {_soup_caption(one)}")  # fmt: skip
+        lead = (
+            "Means over seeds; bars: one standard deviation; numbers: the learning rate, and how "
+            "many networks a soup has. A soup has the mean of the weights of its seed's networks, "
+            "which started from the same ones."
+        )
+        figures = [plots.tradeoff(_as_interventions(one), name) for name in AGAINST[:2]]
+        one.attrs["origin"] = "shipped"
+        display.show_runs(one, one.attrs["made_by"], lead, *figures)
         display.show_cells(*_soup_table(one))
     if not found:
         display.say(
@@ -160,30 +159,8 @@ def _soup_table(found: xr.Dataset) -> tuple[list[str], list[list[str]]]:
     mixed = found["kind"].values == "soup"
     lrs = np.unique(lr[~mixed])
     for name, here in [*((f"learning rate {v:g}", lr == v) for v in lrs), ("soup", mixed)]:
-        values = {n: found[n].values[here] for n in measures}
-        cells = (display.mean_sd(n, *plots.mean_and_sd(v), len(v)) for n, v in values.items())
-        rows.append([name, *cells])
+        rows.append([name, *(display.mean_sd(n, found[n].values[here]) for n in measures)])
     return heads, rows
-
-
-def _soup_caption(found: xr.Dataset) -> str:
-    seeds = ", ".join(map(str, np.unique(found["seed"].values)))
-    source, profile, device = (str(found[n].values[0]) for n in ("source_id", "profile", "device"))
-    file = str(found.attrs["file"])
-    return (
-        f"Source {plots.source(source)}; training samples {int(found['n_train'].values[0]):,}; "
-        f"seeds {seeds}; profile {profile}; device {device}. A soup has the mean of the weights of "
-        "its seed's networks, which started from the same ones. "
-        f"Result file: [{file}](../{file}). Made by `{found.attrs['made_by']}`."
-    )
-
-
-def _opened(experiment: str, dataset: str, model: str) -> xr.Dataset:
-    found = experiments.measured(experiment, dataset=dataset, model=model)
-    if found is None:
-        return xr.Dataset()
-    found = found.isel(run=found["profile"].values != "quick")
-    return with_measures(found) if found.sizes["run"] else xr.Dataset()
 
 
 def _only(ds: xr.Dataset, name: str) -> xr.Dataset:

@@ -31,12 +31,18 @@ def show_loss_ratios(sections: Sequence[str] = ("synthetic", "semi_synthetic")) 
     rows = [row for row in measured_rows(*sections).values() if _complete(row)]
     if not rows:
         return display.say_unmeasured()
-    found = [[_correlation(row, name) for name in RATIOS] for row in rows]
+    found = []
+    for row in rows:
+        *ratios, accuracy = (
+            torch.from_numpy(row[n].values) for n in (*RATIOS, "unbiased_accuracy")
+        )
+        found.append([metrics.rank_correlation_interval(x, accuracy) for x in ratios])
     figures = [
         plots.against_loss_ratio(rows, name, [f"rank correlation {of[k][0]:.2f}" for of in found])
         for k, name in enumerate(RATIOS)
     ]
-    together = xr.concat([row.drop_dims(_curves(row)) for row in rows], "run", join="outer")
+    single = [row[[str(n) for n in row if row[n].dims == ("run",)]] for row in rows]
+    together = xr.concat(single, "run", join="outer")
     together.attrs["origin"] = rows[0].attrs["origin"]
     lead = (
         "A dot is a run. First figure: the loss ratio on 1,000 fixed training samples, every 200 "
@@ -49,8 +55,8 @@ def show_loss_ratios(sections: Sequence[str] = ("synthetic", "semi_synthetic")) 
         [*plots.names_of(row), str(n), *map(_interval, of)]
         for row, n, of in zip(rows, runs, found, strict=True)
     ]
-    display.show_cells(heads, cells)
-    display.say("Spearman's rank correlation over runs, with its 95 % bootstrap interval.")
+    text = "Spearman's rank correlation over runs, with its 95 % bootstrap interval."
+    display.show_cells(heads, cells, text)
 
 
 def show_dynamics(ds: xr.Dataset, command: str | None = None) -> None:
@@ -63,13 +69,11 @@ def show_dynamics(ds: xr.Dataset, command: str | None = None) -> None:
         title: names for title, names in DYNAMICS.items()
         if any(f"curve_dynamics_{name}" in ds for name in names)
     }  # fmt: skip
-    titles = list(known)
-    halves = titles[: -(-len(titles) // 2)], titles[-(-len(titles) // 2) :]
+    halves = np.array_split(list(known), 2)  # the first has one more where they are odd
     figures = [
-        plots.along_training(ds, _ends(ds), {title: known[title] for title in half})
-        for half in halves
-        if half
-    ]
+        plots.along_training(ds, _ends(ds), {title: known[title] for title in half.tolist()})
+        for half in halves if len(half)
+    ]  # fmt: skip
     lead = (
         "Measured on fixed training samples in eval mode. Lines: means over seeds; bands: ± 1 "
         "standard deviation."
@@ -109,9 +113,10 @@ def show_updates(ds: xr.Dataset, command: str | None = None) -> None:
     ds = _recorded_runs(ds, "neurons")
     if not ds.sizes.get("run"):
         return display.say_unmeasured()
-    found = {}
-    for lr in np.unique(ds["lr"].values):
-        found[f"learning rate {lr:g}"] = _response(ds.isel(run=ds["lr"].values == lr).isel(run=0))
+    found = {
+        f"learning rate {lr:g}": _response(ds.isel(run=ds["lr"].values == lr).isel(run=0))
+        for lr in np.unique(ds["lr"].values)
+    }
     steps = ds["neurons_step"].values[0]
     every = int(steps[1] - steps[0])
     lead = (
@@ -129,11 +134,7 @@ def show_crossfit(ds: xr.Dataset) -> None:
     ds = _recorded_runs(ds, "dynamics")
     if not ds.sizes.get("run"):
         return display.say_unmeasured()
-    try:
-        groups = results.shipped(contrast.CROSSFIT, _GROUPS)
-    except ValueError as error:
-        display.say_unusable(str(error), "lrsc results crossfit")
-        return show_dynamics(ds)
+    groups = display.usable("lrsc results crossfit", results.shipped, contrast.CROSSFIT, _GROUPS)
     if groups is None:
         text = "The groups are not measured yet: `lrsc sweep crossfit --profile desk`, then "
         display.say(f"{text}`lrsc results crossfit`. What needs no groups:")
@@ -167,10 +168,8 @@ def by_groups(ds: xr.Dataset, conflicting: np.ndarray) -> xr.Dataset:
     for group, here in (("ba", ~of_bc), ("bc", of_bc)):
         curves[f"{group}_loss"] = losses[..., here].mean(-1)
         curves[f"{group}_accuracy"] = right[..., here].mean(-1)
-    return ds.assign({
-        f"curve_dynamics_{name}": (("run", "dynamics_call"), curve)
-        for name, curve in curves.items()
-    })  # fmt: skip
+    dims = ("run", "dynamics_call")
+    return ds.assign({f"curve_dynamics_{name}": (dims, curve) for name, curve in curves.items()})
 
 
 def show_propositions(seed: int = 0) -> None:
@@ -210,18 +209,9 @@ def _complete(row: xr.Dataset) -> bool:
     return len(values) == 3 and int(np.isfinite(values).all(0).sum()) >= 4
 
 
-def _correlation(row: xr.Dataset, name: str) -> tuple[float, float, float]:
-    x, y = (torch.from_numpy(row[n].values) for n in (name, "unbiased_accuracy"))
-    return metrics.rank_correlation_interval(x, y)
-
-
 def _interval(found: tuple[float, float, float]) -> str:
     value, low, high = found
     return "–" if not np.isfinite(value) else f"{value:.2f} ({low:.2f} to {high:.2f})"
-
-
-def _curves(row: xr.Dataset) -> list[str]:
-    return [str(d) for d in row.dims if d not in ("run", "kappa", "class", "bias")]
 
 
 def _recorded_runs(ds: xr.Dataset, probe: str) -> xr.Dataset:

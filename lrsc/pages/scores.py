@@ -35,15 +35,13 @@ def show_score_rows(rows: Sequence[dict]) -> None:
         *(label[0].upper() + label[1:] for label in _HEADS.values()),
         "Statistics of batch normalisation", "Measure it with",
     ]  # fmt: skip
-    lines = [(row["status"], _row_cells(row)) for row in rows]
-    _show_sortable("Rows of tables S1 and S2", "Status", heads, lines)
+    _show_sortable("Rows of tables S1 and S2", "Status", heads, [_row_cells(row) for row in rows])
 
 
 def show_claims(verdicts: Sequence[dict]) -> None:
     """Display the 18 claims with verdict, effect and its interval, rows, and what is needed."""
     heads = ["Claim", "What it says", "Verdict", "Effect (95 % interval)", "p", "Rows", "It needs"]
-    lines = [(claim["verdict"], _claim_cells(claim)) for claim in verdicts]
-    _show_sortable("Claims", "Verdict", heads, lines)
+    _show_sortable("Claims", "Verdict", heads, [_claim_cells(claim) for claim in verdicts])
 
 
 def show_by_statistics(verdicts: Sequence[dict]) -> None:
@@ -53,7 +51,7 @@ def show_by_statistics(verdicts: Sequence[dict]) -> None:
     for claim in (c for c in verdicts if "by_statistics" in c):
         for mode, found in claim["by_statistics"].items():
             cells = _claim_cells(claim | found)
-            lines.append((found["verdict"], [cells[0], _text(mode), *cells[2:6]]))
+            lines.append([cells[0], _text(mode), *cells[2:6]])
     _show_sortable("Claims by statistics", "Verdict", heads, lines)
 
 
@@ -70,7 +68,7 @@ def show_disagreements() -> None:
             if apart is not None:
                 shown += f" ({_signed(measure, apart)})"
             cells.append((shown, value))
-        lines.append((found["dataset"], cells))
+        lines.append(cells)
     _show_sortable("Tables S1 and S2 at equal settings", "Data set", heads, lines)
 
 
@@ -92,7 +90,8 @@ def _ranges(row: dict, measure: str) -> Cell:
     lines = []
     for who, found in (("paper", paper), ("ours", ours)):
         if found is not None:
-            lines.append(f"{who} " + " to ".join(_number(measure, v) for v in found))
+            ends = (f"{v:.3g}" if measure == "value" else plain(measure, v) for v in found)
+            lines.append(f"{who} {' to '.join(ends)}")
     apart = scorecard.difference(row, measure)
     if apart is not None and measure != "value":
         lines.append("difference " + ", ".join(_signed(measure, d) for d in apart))
@@ -138,10 +137,6 @@ def _count(value: int | None) -> Cell:
     return ("–", math.nan) if value is None else (f"{value:,}", value)
 
 
-def _number(measure: str, value: float) -> str:
-    return f"{value:.3g}" if measure == "value" else plain(measure, value)
-
-
 def _signed(measure: str, value: float) -> str:
     return ("+" if value >= 0 else "−") + plain(measure, abs(value))
 
@@ -151,22 +146,21 @@ def _plus(value: float) -> str:
 
 
 def _show_sortable(
-    name: str, kind: str, heads: Sequence[str], lines: Sequence[tuple[str, Sequence[Cell]]]
+    name: str, kind: str, heads: Sequence[str], lines: Sequence[Sequence[Cell]]
 ) -> None:
-    """Display a table with a text filter, a filter by kind, and heads that sort."""
-    kinds = "".join(
-        f"<option>{html.escape(k)}</option>" for k in dict.fromkeys(k for k, _ in lines)
-    )
+    """Display a table with a text filter, a filter by the column `kind`, and heads that sort."""
+    of_lines = [html.escape(str(cells[heads.index(kind)][1]), quote=True) for cells in lines]
+    kinds = "".join(f"<option>{text}</option>" for text in dict.fromkeys(of_lines))
     head = "".join(
         f'<th scope="col" aria-sort="none"><button type="button">{html.escape(text)}'
         f'<span aria-hidden="true"></span></button></th>'
         for text in heads
     )
     body = "".join(
-        f'<tr data-kind="{html.escape(of, quote=True)}">'
+        f'<tr data-kind="{of}">'
         + "".join(_cell(cell, first=not i) for i, cell in enumerate(cells))
         + "</tr>"
-        for of, cells in lines
+        for of, cells in zip(of_lines, lines, strict=True)
     )
     show_html(
         f'<div class="scorecard"><form hidden role="search" aria-label="Filter: {name}">'

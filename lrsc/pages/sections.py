@@ -27,15 +27,12 @@ def evidence(
     display.say_unread(experiment)
     try:
         found = experiments.open_experiment(experiment, **row)
+        profile = str(found["profile"].values[0])
+        why = "Only the quick profile has been run." if profile == "quick" else ""
     except ValueError as error:
-        why = str(error).split(". Measure it with")[0]
-        display.say(f"**No evidence here yet.** {_sentence(why)} Measure it with {how}.")
-        return xr.Dataset()
-    profile = str(found["profile"].values[0])
-    if profile == "quick":
-        display.say(
-            f"**No evidence here yet.** Only the quick profile has been run. Measure with {how}."
-        )
+        why = _sentence(str(error).split(". Measure it with")[0])
+    if why:
+        display.say(f"**No evidence here yet.** {why} Measure it with {how}.")
         return xr.Dataset()
     planned = len(experiments.configs(experiment, profile, **row))
     found = plots.against_value(found) if hyperparameter else found
@@ -76,10 +73,21 @@ def measured_rows(*names: str) -> dict[tuple[str, str], xr.Dataset]:
     for name in names:
         read = experiments.sources(name)
         for pair in dict.fromkeys((r.dataset, r.model) for r in experiments.EXPERIMENTS[name]):
-            found = experiments.measured(name, None, None, *pair, read=read)
-            if found is not None and found["profile"].values[0] != "quick":
-                rows[pair] = with_measures(found)
+            found = largest(name, *pair, read=read)
+            if found.sizes:
+                rows[pair] = found
     return rows
+
+
+def largest(experiment: str, dataset: str, model: str, read: Any = None) -> xr.Dataset:
+    """A row's results, of each intervention in its largest profile but quick; empty for none.
+
+    read: what `experiments.sources` returns, where it is read already.
+    """
+    found = experiments.measured(experiment, None, None, dataset, model, read=read)
+    if found is not None:
+        found = found.isel(run=found["profile"].values != "quick")
+    return with_measures(found) if found is not None and found.sizes["run"] else xr.Dataset()
 
 
 def shipped_runs(variable: str) -> Iterator[xr.Dataset]:
@@ -126,9 +134,8 @@ def summary(ds: xr.Dataset, planned: int) -> str:
     """
     lrs = np.unique(ds["lr"].values)
     name = plots.axis_name(ds)
-    over = f"{len(lrs)} values of {name} from {lrs[0]:g} to {lrs[-1]:g}"
-    if name == "learning rate":
-        over = f"{len(lrs)} learning rates from {lrs[0]:g} to {lrs[-1]:g}"
+    of = "learning rates" if name == "learning rate" else f"values of {name}"
+    over = f"{len(lrs)} {of} from {lrs[0]:g} to {lrs[-1]:g}"
     runs = f"{ds.sizes['run']} of the {planned} runs of the {ds['profile'].values[0]} profile"
     lines = [f"Measured: {runs}, {f'{name} {lrs[0]:g}' if len(lrs) == 1 else over}."]
     if "data" not in ds.coords or len(set(ds["data"].values.tolist())) == 1:  # else means mix data
@@ -156,10 +163,8 @@ def show_curves(
 
 def show_pruning(ds: xr.Dataset, command: str | None = None) -> None:
     """Display the pruning curves of both methods side by side, with a caption."""
-    if not ds.sizes.get("run"):
-        return display.say_unmeasured()
     found = [m for m in ("column", "magnitude") if f"accuracy_pruned_{m}" in ds]
-    if not found:
+    if not ds.sizes.get("run") or not found:
         return display.say_unmeasured()
     figures = [plots.pruning_curves(ds, method) for method in found]
     lead = f"Unbiased accuracy after {' and '.join(found)} pruning."
@@ -171,20 +176,20 @@ def show_attribution_shares(ds: xr.Dataset, command: str | None = None) -> None:
     name = "curve_attribution_core"
     if not ds.sizes.get("run") or name not in ds or not np.isfinite(ds[name].values).any():
         return display.say_unmeasured()
-    with_curves = ds.isel(run=np.isfinite(ds[name].values).any(axis=1))
+    ds = ds.isel(run=np.isfinite(ds[name].values).any(axis=1))
     lead = "Integrated Gradients of the true label, shares of the absolute values."
-    figure = plots.attribution_shares(with_curves)
-    display.show_runs(with_curves, command, lead, figure)
+    display.show_runs(ds, command, lead, plots.attribution_shares(ds))
 
 
-def show_table(ds: xr.Dataset, command: str | None = None) -> None:
+def show_table(
+    ds: xr.Dataset, command: str | None = None, variables: Sequence[str] = display.MEASURES
+) -> None:
     """Display LR x measures, mean and standard deviation over seeds, beside the paper's range."""
     if not ds.sizes.get("run"):
         return display.say_unmeasured()
     lead = "Mean ± standard deviation over seeds; prunability is the column method's."
-    display.show_html(
-        display.table(ds, display.paper_range(ds)), f"{lead} {display.caption_of(ds, command)}"
-    )
+    table = display.table(ds, display.paper_range(ds), variables)
+    display.show_html(table, f"{lead} {display.caption_of(ds, command)}")
 
 
 def show_report(report, ds: xr.Dataset) -> None:

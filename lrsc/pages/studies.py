@@ -11,8 +11,7 @@ import xarray as xr
 
 from lrsc import experiments, models, plots, results
 from lrsc.claims import scorecard
-from lrsc.pages import display
-from lrsc.pages.sections import shipped_runs
+from lrsc.pages import display, sections
 from lrsc.studies import compressibilities
 
 _THROUGHPUT = {"dataset", "model", "engine", "replicas", "steps_per_second", "floor_arithmetic",
@@ -30,21 +29,16 @@ def show_choices(ds: xr.Dataset, variables: Sequence[str] = plots.MAIN, by: str 
     if not ds.sizes.get("run"):
         return display.say_unmeasured()
     lrs = np.unique(ds["lr"].values)
-    heads = [by.capitalize(), "Runs"]
-    for name in variables:
-        heads += [f"{plots.heading(name, ds)} at LR {lr:g}" for lr in lrs]
+    heads = [f"{plots.heading(name, ds)} at LR {lr:g}" for name in variables for lr in lrs]
     rows = []
     choices = list(dict.fromkeys(ds[by].values.tolist()))
     for choice in sorted(choices, key=_numbers_by_size) if by == "data" else choices:
         here = ds.isel(run=ds[by].values == choice)
-        cells = [choice or "as decided", str(here.sizes["run"])]
-        for name in variables:
-            found = {lr: rest for lr, *rest in zip(*plots.by_lr(here, name), strict=True)}
-            for lr in lrs:
-                mean, sd = found.get(lr, (np.nan, np.nan))
-                runs = int(np.isfinite(here[name].values[here["lr"].values == lr]).sum())
-                cells.append(display.mean_sd(name, mean, sd, runs))
-        rows.append(cells)
+        cells = [
+            display.mean_sd(name, here[name].values[here["lr"].values == lr])
+            for name in variables for lr in lrs
+        ]  # fmt: skip
+        rows.append([choice or "as decided", str(here.sizes["run"]), *cells])
     paper = display.paper_range(ds) if by == "data" else None
     if paper:
         low, high = paper["lr"]
@@ -53,9 +47,8 @@ def show_choices(ds: xr.Dataset, variables: Sequence[str] = plots.MAIN, by: str 
             ends = [display.plain(name, value) for value in paper.get(name, ())]
             cells += ends if len(ends) == len(lrs) == 2 else ["–"] * len(lrs)
         rows.append(cells)
-    display.show_cells(heads, rows)
-    text = "Mean over seeds ± standard deviation."
-    display.say(f"{text} {display.caption_of(ds, None)}")
+    text = f"Mean over seeds ± standard deviation. {display.caption_of(ds, None)}"
+    display.show_cells([by.capitalize(), "Runs", *heads], rows, text)
 
 
 def _numbers_by_size(text: str) -> list:
@@ -82,13 +75,8 @@ def show_pruned_accuracy(ds: xr.Dataset) -> None:
         return display.say_unmeasured()
     after = ds["accuracy_pruned_column"].mean("kappa")
     after.attrs = {"units": "1", "long_name": "accuracy after column pruning, mean over kappa"}
-    ds = ds.assign(mean_pruned_accuracy=after)
-    names = (
-        "unbiased_accuracy", "mean_pruned_accuracy", "prunability", "prunability_magnitude",
-    )  # fmt: skip
-    display.show_html(
-        display.table(ds, display.paper_range(ds), names), display.caption_of(ds, None)
-    )
+    names = "unbiased_accuracy", "mean_pruned_accuracy", "prunability", "prunability_magnitude"
+    sections.show_table(ds.assign(mean_pruned_accuracy=after), variables=names)
 
 
 def show_settings(experiment: str = "choices") -> None:
@@ -110,32 +98,31 @@ def show_settings(experiment: str = "choices") -> None:
         return display.say_unmeasured()
     rows.sort(key=lambda row: (row["model"], row["table"], row["deciding"]))
     joint = [
-        [row["data"] or "as decided", _init(row), row["statistics"],
-         ", ".join(f"{lr:g}" for lr in row["ends"]), f"{row['deciding']:.2f}",
+        [*_setting(row), f"{row['deciding']:.2f}",
          ", ".join(f"{plots.name_of(m)} {v:.2f}" for m, v in row["models"].items())]
         for row in scorecard.jointly(rows)
     ]  # fmt: skip
     heads = ["Options of the data", "Initialisation", "Statistics", "LRs of ResNet18",
              "Mean distance", "By model"]  # fmt: skip
-    display.show_cells(heads, joint)
-    display.say(
+    display.show_cells(
+        heads, joint,
         "Distance from S1 in accuracy, class selectivity and class separation, by which a setting "
         "is chosen, as the mean over models; settings in which several were measured. Only rows "
-        "with the same LRs compare. The differences, model by model:"
-    )
+        "with the same LRs compare. The differences, model by model:",
+    )  # fmt: skip
     command = "lrsc sweep choices --profile paper --hyperparameter settings"
     heads = [
         "Model, table", "Options of the data", "Initialisation", "Statistics", "LRs",
         *(f"{plots.style(seen, m)[0]}, ours − paper's" for m in scorecard.MEASURES),
         "Distance: accuracy, CSI, separation", "Distance: the other measures",
     ]  # fmt: skip
-    display.show_cells(heads, [_setting_cells(row) for row in rows])
-    display.say(
+    display.show_cells(
+        heads, [_setting_cells(row) for row in rows],
         "One seed a run. Of two LRs the first number of a cell is at the lower end of "
         "the paper's range, the second at the upper. Distances: mean size of the differences, in "
         "units of 3 points of accuracy and of 0.1 in the other measures; 1 and less is within. "
-        f"{display.caption_of(seen, command)}"
-    )
+        f"{display.caption_of(seen, command)}",
+    )  # fmt: skip
 
 
 def _setting_cells(row: Mapping) -> list[str]:
@@ -144,27 +131,28 @@ def _setting_cells(row: Mapping) -> list[str]:
         scale, form = (100, "+.1f") if plots.is_percent(measure) else (1, "+.2f")
         return "–" if gaps is None else " | ".join(f"{scale * gap:{form}}" for gap in gaps)
 
-    return [
-        f"{plots.name_of(row['model'])}, {row['table']}", row["data"] or "as decided",
-        _init(row), row["statistics"] or "–",
-        ", ".join(f"{lr:g}" for lr in row["ends"]), *map(cell, scorecard.MEASURES),
-        f"{row['deciding']:.2f}", f"{row['following']:.2f}",
-    ]  # fmt: skip
+    name, far = (
+        f"{plots.name_of(row['model'])}, {row['table']}",
+        (row["deciding"], row["following"]),
+    )
+    return [name, *_setting(row), *map(cell, scorecard.MEASURES), *(f"{v:.2f}" for v in far)]
 
 
-def _init(row: Mapping) -> str:
-    usual = "torchvision" if row["statistics"] else "–"
-    return row["model_options"].removeprefix("init = ") or usual
+def _setting(row: Mapping) -> list[str]:
+    """Options of the data, initialisation, statistics and LRs."""
+    statistics = row["statistics"] or "–"
+    init = row["model_options"].removeprefix("init = ") or (
+        "torchvision" if row["statistics"] else "–"
+    )
+    lrs = ", ".join(f"{lr:g}" for lr in row["ends"])
+    return [row["data"] or "as decided", init, statistics, lrs]
 
 
 def show_pruning_criteria() -> None:
     """Display the accuracy left by each pruning criterion, by statistics, LR and initialisation."""
-    try:
-        found = results.shipped(
-            "pruning_criteria", ("accuracy", "criterion", "statistics", "init", "lr", "kappa")
-        )
-    except ValueError as error:
-        return display.say_unusable(str(error), "python book/trials/pruning_criteria.py")
+    held = ("accuracy", "criterion", "statistics", "init", "lr", "kappa")
+    script = "python book/trials/pruning_criteria.py"
+    found = display.usable(script, results.shipped, "pruning_criteria", held)
     paper = experiments.reference("colored_mnist", "resnet18")
     if found is None or paper is None:
         return display.say_unmeasured()
@@ -190,8 +178,7 @@ def show_pruning_criteria() -> None:
         for k, name in enumerate(found["criterion"].values.tolist(), 1)
         for mode in found["statistics"].values
     ]  # fmt: skip
-    display.show_cells(heads, rows)
-    display.say(f"Prunability, the mean over κ = 0.1 to 0.9. {caption}")
+    display.show_cells(heads, rows, f"Prunability, the mean over κ = 0.1 to 0.9. {caption}")
 
 
 def show_norm_spread(model: str = "resnet18") -> None:
@@ -199,14 +186,11 @@ def show_norm_spread(model: str = "resnet18") -> None:
     runs = _shipped_runs(model)
     if runs is None:
         return display.say_unmeasured()
-    try:
-        spread = compressibilities.of_runs(runs["run_id"].values.tolist())
-    except ValueError as error:
-        return display.say_unusable(str(error), f"lrsc results export {compressibilities.NAME}")
+    ids, command = runs["run_id"].values.tolist(), f"lrsc results export {compressibilities.NAME}"
+    spread = display.usable(command, compressibilities.of_runs, ids)
     if spread is None or "filter_norm_spread" not in spread:
         return display.say_unmeasured()
-    place = {name: i for i, name in enumerate(runs["run_id"].values.tolist())}
-    found = runs.isel(run=[place[name] for name in spread["run_id"].values.tolist()])
+    found = runs.isel(run=[ids.index(name) for name in spread["run_id"].values.tolist()])
     found = found.assign(filter_norm_spread=("run", spread["filter_norm_spread"].values))
     found = found.isel(run=np.isfinite(found["filter_norm_spread"].values))
     if not found.sizes["run"]:
@@ -225,7 +209,7 @@ def show_norm_spread(model: str = "resnet18") -> None:
 def _shipped_runs(model: str) -> xr.Dataset | None:
     """Prunability of every shipped run of a model that did not diverge, each once."""
     parts = []
-    for of in shipped_runs("prunability"):
+    for of in sections.shipped_runs("prunability"):
         of = experiments.in_statistics(of, "running")
         here = (of["model"].values == model) & np.isfinite(of["prunability"].values)
         parts.append(of[["prunability"]].isel(run=here))
@@ -243,7 +227,7 @@ def show_benchmark(name: str, columns: Mapping[str | tuple[str, ...], str], **wh
     columns: field of a row, or several to be joined -> heading; a heading that ends with (%) has a
     share in percent. where: fields that the rows shown must have. What is not measured is a dash.
     """
-    if (found := benchmark(name)) is None:
+    if (found := benchmark(name, **where)) is None:
         return None
 
     def one(heading: str, value: Any) -> str:
@@ -258,23 +242,20 @@ def show_benchmark(name: str, columns: Mapping[str | tuple[str, ...], str], **wh
         names = (fields,) if isinstance(fields, str) else fields
         return ", ".join(one(heading, row.get(name)) for name in names)
 
-    chosen = [row for row in found["rows"] if all(row.get(k) == v for k, v in where.items())]
-    rows = [[cell(f, h, row) for f, h in columns.items()] for row in chosen]
-    display.show_cells(list(columns.values()), rows)
+    rows = [[cell(f, h, row) for f, h in columns.items()] for row in found["rows"]]
     machine = ", ".join(f"{value} {name}" if name in ("cores", "threads") else f"{name} {value}"
                         for name, value in found["machine"].items())  # fmt: skip
     made = f"Made by `{found['made_by']}`." if "made_by" in found else ""
-    display.say(f"Measured on: {machine}. {made}")
+    display.show_cells(list(columns.values()), rows, f"Measured on: {machine}. {made}")
 
 
 def show_throughput(name: str, **where: Any) -> None:
     """Display how steps a second grow with the runs side by side; where: as `show_benchmark`."""
-    if (found := benchmark(name)) is None:
+    if (found := benchmark(name, **where)) is None:
         return
-    rows = [row for row in found["rows"] if all(row.get(k) == v for k, v in where.items())]
+    rows, machine = found["rows"], found["machine"]
     if not rows or not all(row.keys() >= _THROUGHPUT for row in rows):
         return display.say_unmeasured()
-    machine = found["machine"]
     caption = (
         f"Training steps a second of all runs together. {machine.get('device', 'Device unknown')}, "
         f"{machine.get('cores', 'unknown')} cores. Made by `{found.get('made_by', '')}`."
@@ -282,8 +263,11 @@ def show_throughput(name: str, **where: Any) -> None:
     display.show(plots.throughput(rows), caption=caption)
 
 
-def benchmark(name: str) -> dict | None:
-    """What a benchmark wrote; None, which is displayed, for no file or one that is not of it."""
+def benchmark(name: str, **where: Any) -> dict | None:
+    """What a benchmark wrote; None, which is displayed, for no file or one that is not of it.
+
+    where: fields that the rows returned have.
+    """
     path = results.shipped_path(name).with_suffix(".json")
     why = "is not here"
     if path.is_file():
@@ -292,7 +276,8 @@ def benchmark(name: str) -> dict | None:
             found = json.loads(path.read_text(encoding="utf-8"))
             rows, machine = found["rows"], found["machine"]
             if isinstance(machine, dict) and all(isinstance(row, dict) for row in rows):
-                return found
+                chosen = [r for r in rows if all(r.get(k) == v for k, v in where.items())]
+                return found | {"rows": chosen}
         except (ValueError, KeyError, TypeError):  # it holds no JSON, or something else
             pass
     display.say(

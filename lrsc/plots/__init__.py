@@ -40,12 +40,3 @@ from lrsc.plots.words import (
     style,
     trend,
 )
-
-__all__ = [
-    "MAIN", "STYLES", "accuracy_against_cost", "against_loss_ratio", "against_value",
-    "along_training", "attribution_shares", "axis_name", "by_lr", "caption", "dominance", "ends",
-    "examples", "finding", "gallery", "heading", "hyperparameter", "interventions_of",
-    "is_percent", "mean_and_sd", "name_of", "names_of", "norm_spread", "normalised_curves",
-    "number", "orders", "paired", "plain_curves", "propositions", "pruning_criteria",
-    "pruning_curves", "source", "style", "throughput", "tradeoff", "trend", "update_response",
-]  # fmt: skip

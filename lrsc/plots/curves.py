@@ -8,26 +8,14 @@ import numpy as np
 import xarray as xr
 
 from lrsc import errors
+from lrsc.plots import words
 from lrsc.plots.frame import SMALL, TEXT, legend_above, lr_axis, new_figure, say_empty
-from lrsc.plots.words import (
-    MAIN,
-    axis_name,
-    by_lr,
-    check,
-    heading,
-    is_percent,
-    mean_and_sd,
-    pair,
-    range_of,
-    style,
-    trend,
-)  # fmt: skip
 
 AS_WIDE = 50  # characters of a title that a panel has room for
 _ORDER_MARKERS = "osD^v"
 
 
-def normalised_curves(ds: xr.Dataset, variables: Sequence[str] = MAIN):
+def normalised_curves(ds: xr.Dataset, variables: Sequence[str] = words.MAIN):
     """Mean over seeds of each variable against LR, scaled so that its curve spans 0 to 1.
 
     ``ds``: a long-form experiment of one data set and model. The band is one standard deviation
@@ -35,39 +23,42 @@ def normalised_curves(ds: xr.Dataset, variables: Sequence[str] = MAIN):
     curve. A flat curve is drawn at 0.5. Raises ValueError if ``ds`` holds no run, several data
     sets or models, or lacks a variable. Source: the manner of figures 3, 4, 5, 15 and 16.
     """
-    check(ds, variables)
+    words.check(ds, variables)
     figure, (axes,) = new_figure(1, 3.3)
     for name in variables:
-        label, colour, marker = style(ds, name)
-        lrs, mean, sd = by_lr(ds, name)
+        label, colour, marker = words.style(ds, name)
+        lrs, mean, sd = words.by_lr(ds, name)
         if not np.isfinite(mean).any():
             axes.plot([], [], color=colour, marker=marker, label=f"{label}: no value")
             continue
         low, high = np.nanmin(mean), np.nanmax(mean)
         curve = (mean - low) / (high - low) if high > low else mean - low + 0.5
         band = sd / (high - low) if high > low else np.zeros_like(sd)
-        text = textwrap.fill(f"{label}: {range_of(name, mean)}", AS_WIDE)
+        ends = words.number(name, high)
+        if high > low:
+            ends = f"{words.number(name, low).removesuffix(' %')} to {ends}"
+        text = textwrap.fill(f"{label}: {ends}", AS_WIDE)
         axes.plot(lrs, curve, color=colour, marker=marker, label=text)
         axes.fill_between(lrs, curve - band, curve + band, color=colour, alpha=0.18, lw=0)
     axes.set_ylabel("min-max normalised", fontsize=TEXT)
     axes.set_yticks([0, 0.5, 1])
     if len(np.unique(ds["lr"].values)) == 1:
         axes.set_ylim(0, 1)
-        axes.text(0.5, 0.85, f"one {axis_name(ds)}: no curve to scale", ha="center",
+        axes.text(0.5, 0.85, f"one {words.axis_name(ds)}: no curve to scale", ha="center",
                   fontsize=SMALL, transform=axes.transAxes)  # fmt: skip
     lr_axis(axes, ds)
     _mark_failed(axes, ds, variables)
     legend_above(figure)
     figure.set_label(
-        f"Line plot over the {axis_name(ds)} (log axis), {pair(ds)}; "
-        "every curve is scaled to 0..1. " + " ".join(trend(ds, name) for name in variables)
+        f"Line plot over the {words.axis_name(ds)} (log axis), {words.pair(ds)}; "
+        "every curve is scaled to 0..1. " + " ".join(words.trend(ds, name) for name in variables)
     )
     return figure
 
 
 def plain_curves(
     ds: xr.Dataset,
-    variables: Sequence[str] = MAIN,
+    variables: Sequence[str] = words.MAIN,
     reference: Mapping[str, tuple[float, float]] | None = None,
 ):
     """The same variables in their own units, one panel each: mean, spread and every single run.
@@ -77,12 +68,12 @@ def plain_curves(
     ``reference``: variable -> (low, high) as fractions, drawn as a grey range. Accuracies are
     drawn in percent, as their axes say. Raises ValueError as ``normalised_curves``.
     """
-    check(ds, variables)
+    words.check(ds, variables)
     figure, panels = new_figure(len(variables), 1.75)
     collapsed = ds["status"].values == "collapsed"
     for axes, name in zip(panels, variables, strict=True):
-        colour, scale = style(ds, name)[1], 100 if is_percent(name) else 1
-        lrs, mean, sd = by_lr(ds, name)
+        colour, scale = words.style(ds, name)[1], 100 if words.is_percent(name) else 1
+        lrs, mean, sd = words.by_lr(ds, name)
         mean, sd, values = scale * mean, scale * sd, scale * ds[name].values
         if reference and name in reference:
             low, high = reference[name]
@@ -93,7 +84,7 @@ def plain_curves(
         axes.plot(
             ds["lr"].values[collapsed], values[collapsed], "o", ms=10, mfc="none", mec="black"
         )
-        title = textwrap.fill(heading(name, ds), AS_WIDE)
+        title = textwrap.fill(words.heading(name, ds), AS_WIDE)
         axes.set_title(title, fontsize=TEXT, loc="left")
         axes.margins(y=0.15)
         if not np.isfinite(values).any():
@@ -102,8 +93,9 @@ def plain_curves(
         _mark_failed(axes, ds, (name,))
     _plain_legend(figure, ds, variables, bool(reference))
     figure.set_label(
-        f"{len(variables)} stacked line plots over the {axis_name(ds)} (log axis), {pair(ds)}, in "
-        "plain units, with a dot for every run. " + " ".join(trend(ds, name) for name in variables)
+        f"{len(variables)} stacked line plots over the {words.axis_name(ds)} (log axis), "
+        f"{words.pair(ds)}, in plain units, with a dot for every run. "
+        + " ".join(words.trend(ds, name) for name in variables)
     )
     return figure
 
@@ -118,7 +110,7 @@ def pruning_curves(ds: xr.Dataset, method: str = "column"):
     found = [str(v).removeprefix("accuracy_pruned_") for v in ds.data_vars if "pruned_" in str(v)]
     if name not in ds.data_vars:
         raise errors.unknown("pruning method", method, found)
-    check(ds, (name,))
+    words.check(ds, (name,))
     from matplotlib import colormaps
 
     figure, (axes,) = new_figure(1, 3.6)
@@ -131,7 +123,7 @@ def pruning_curves(ds: xr.Dataset, method: str = "column"):
         rows = curves[(ds["lr"].values == lr) & drawn]
         if not len(rows):
             continue
-        mean, sd = mean_and_sd(rows)
+        mean, sd = words.mean_and_sd(rows)
         axes.plot(kappas, mean, color=colour, marker=".", lw=1.6)
         axes.fill_between(kappas, mean - sd, mean + sd, color=colour, alpha=0.15, lw=0)
     axes.set_ylabel("unbiased accuracy (%)", fontsize=TEXT)
@@ -146,7 +138,7 @@ def pruning_curves(ds: xr.Dataset, method: str = "column"):
     _colour_key(figure, axes, lrs, colours)
     figure.set_label(
         f"Line plot of unbiased accuracy against the share of parameters removed by {method} "
-        f"pruning, {pair(ds)}, one line for each learning rate "
+        f"pruning, {words.pair(ds)}, one line for each learning rate "
         f"({', '.join(f'{lr:g}' for lr in lrs)}). "
         + _pruning_text(ds["lr"].values[drawn], kappas, curves[drawn])
     )
@@ -160,7 +152,7 @@ def orders(ds: xr.Dataset, name: str):
     and kept. Lines are means over seeds, bands one standard deviation. Raises ValueError as
     `normalised_curves`. Source: figure 26.
     """
-    check(ds, (name,))
+    words.check(ds, (name,))
     from matplotlib import colormaps
 
     qs, shares = ds["q"].values, ds["kept"].values
@@ -169,7 +161,7 @@ def orders(ds: xr.Dataset, name: str):
     said = []
     for axes, q in zip(panels, qs, strict=True):
         for share, colour, marker in zip(shares, colours, _ORDER_MARKERS, strict=False):
-            lrs, mean, sd = by_lr(ds.sel(q=q, kept=share), name)
+            lrs, mean, sd = words.by_lr(ds.sel(q=q, kept=share), name)
             axes.plot(lrs, mean, color=colour, marker=marker, label=rf"$\kappa$ = {share:g}")
             axes.fill_between(lrs, mean - sd, mean + sd, color=colour, alpha=0.18, lw=0)
             known = mean[np.isfinite(mean)]
@@ -183,7 +175,7 @@ def orders(ds: xr.Dataset, name: str):
     legend_above(figure, panels[0], ncols=4, columnspacing=1.0, handletextpad=0.4)
     figure.supylabel("compressibility", fontsize=TEXT)
     figure.set_label(
-        f"{len(qs)} stacked line plots over the learning rate (log axis), {pair(ds)}: "
+        f"{len(qs)} stacked line plots over the learning rate (log axis), {words.pair(ds)}: "
         f"{name.replace('_', ' ')}, one line for each share of entries kept. " + " ".join(said)
     )
     return figure
@@ -225,7 +217,7 @@ def _plain_legend(figure, ds: xr.Dataset, variables: Sequence[str], reference: b
         Line2D([], [], lw=1.6, label="mean over seeds", **grey),
         Line2D([], [], ls="", marker=".", label="one run", **grey),
     ]
-    if any(by_lr(ds, name)[2].any() for name in variables):
+    if any(words.by_lr(ds, name)[2].any() for name in variables):
         handles.insert(1, Patch(alpha=0.3, lw=0, label="± 1 standard deviation", **grey))
     if reference:
         handles.append(Patch(color="0.9", label="paper's range (table S1)"))

@@ -69,7 +69,7 @@ def along_training(ds: xr.Dataset, lrs: Sequence[float], panels: Mapping[str, Se
         log = title.startswith(("loss (nat)", "mean loss"))
         for lr, colour in zip(lrs, LOW_HIGH, strict=False):
             for name in names:
-                steps, mean, sd = _mean_curve(ds, name, lr)
+                steps, mean, sd = _mean_curve(ds, "dynamics", name, lr)
                 if not len(steps):
                     continue
                 scale = 100 if is_percent(name) else 1
@@ -85,7 +85,8 @@ def along_training(ds: xr.Dataset, lrs: Sequence[float], panels: Mapping[str, Se
                 )
         axes.set_title(title, fontsize=TEXT, loc="left")
         axes.set_xscale("symlog", linthresh=100)
-        ticks = [t for t in (0, 50, 100, 300, 1000, 3000, 10_000, 30_000) if t <= _last(ds)]
+        last = float(np.nanmax(ds["dynamics_step"].values))
+        ticks = [t for t in (0, 50, 100, 300, 1000, 3000, 10_000, 30_000) if t <= last]
         axes.set_xticks(ticks, [f"{t:,}" for t in ticks])
         axes.set_xticks([], minor=True)
         if log:
@@ -106,19 +107,24 @@ def along_training(ds: xr.Dataset, lrs: Sequence[float], panels: Mapping[str, Se
     return figure
 
 
-def _mean_curve(ds: xr.Dataset, name: str, lr: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _mean_curve(
+    ds: xr.Dataset, probe: str, name: str, lr: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Iterations, and mean and standard deviation over the runs of an LR of a recorded curve.
 
-    Empty where nothing is recorded.
+    Between two calls of the probe a run's values are interpolated; after its end it keeps its last
+    one, since its network no longer changes. Empty where nothing is recorded.
     """
-    nothing = np.empty(0), np.empty(0), np.empty(0)
-    if (curve := f"curve_dynamics_{name}") not in ds:
-        return nothing
-    runs = ds.isel(run=(ds["lr"].values == lr) & np.isfinite(ds[curve].values).any(1))
-    if not runs.sizes["run"]:
-        return nothing
-    marks, table = _on_one_grid(runs["dynamics_step"].values, runs[curve].values)
-    return marks, *mean_and_sd(table)
+    if (curve := f"curve_{probe}_{name}") not in ds:
+        return np.empty(0), np.empty(0), np.empty(0)
+    at_lr = ds["lr"].values == lr
+    steps, values = (ds[n].values[at_lr] for n in (f"{probe}_step", curve))
+    known = np.isfinite(steps) & np.isfinite(values)
+    grid = np.unique(steps[known])
+    runs = [
+        np.interp(grid, s[k], v[k]) for s, v, k in zip(steps, values, known, strict=True) if k.any()
+    ]
+    return grid, *mean_and_sd(np.array(runs))
 
 
 def attribution_shares(ds: xr.Dataset):
@@ -137,17 +143,19 @@ def attribution_shares(ds: xr.Dataset):
     has = np.isfinite(first.values).any(axis=1) & (ds["status"].values != "diverged")
     if not has.any():
         raise ValueError("no run has curves of attribution: record them in a sweep")
-    lrs = np.unique(ds["lr"].values[has])
+    ds = ds.isel(run=has)
+    lrs = np.unique(ds["lr"].values)
     ends = {"lowest": lrs[0], "highest": lrs[-1]} if len(lrs) > 1 else {"only": lrs[0]}
     figure, panels = new_figure(len(ends), 2.1)
     said = []
     for axes, (which, lr) in zip(panels, ends.items(), strict=True):
-        runs = ds.isel(run=has & (ds["lr"].values == lr))
-        for region, name in names.items():
-            steps, values = _on_one_grid(runs["attribution_step"].values, runs[name].values)
-            _line(axes, region, steps, values)
-            text = f"{region} {values[:, -1].mean():.2f}"
-            said.append(f"At the end of learning rate {lr:g}: {text}.")
+        for region in names:
+            steps, mean, sd = _mean_curve(ds, "attribution", region, lr)
+            marks = {"marker": _REGION_MARKERS[region], "markevery": max(1, len(steps) // 8)}
+            colour = REGIONS[region]
+            axes.plot(steps, mean, color=colour, lw=1.6, label=f"{region} bits", **marks)
+            axes.fill_between(steps, mean - sd, mean + sd, color=colour, alpha=0.18, lw=0)
+            said.append(f"At the end of learning rate {lr:g}: {region} {mean[-1]:.2f}.")
         axes.set_title(f"{which} learning rate: {lr:g}", fontsize=TEXT, loc="left")
         axes.set_ylim(0, 1)
     panels[-1].set_xlabel("training step", fontsize=TEXT)
@@ -158,26 +166,6 @@ def attribution_shares(ds: xr.Dataset):
         f"the regions {', '.join(names)} of the input. " + " ".join(said)
     )
     return figure
-
-
-def _line(axes, region: str, steps: np.ndarray, values: np.ndarray) -> None:
-    mean, sd = mean_and_sd(values)
-    colour = REGIONS[region]
-    marks = {"marker": _REGION_MARKERS[region], "markevery": max(1, len(steps) // 8)}
-    axes.plot(steps, mean, color=colour, lw=1.6, label=f"{region} bits", **marks)
-    axes.fill_between(steps, mean - sd, mean + sd, color=colour, alpha=0.18, lw=0)
-
-
-def _on_one_grid(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Steps at which any run was seen, and each run's values there (runs x steps).
-
-    Between two calls a run's values are interpolated; after its end it keeps its last one, since
-    its network no longer changes.
-    """
-    known = np.isfinite(steps) & np.isfinite(values)
-    grid = np.unique(steps[known])
-    rows = [np.interp(grid, s[k], v[k]) for s, v, k in zip(steps, values, known, strict=True)]
-    return grid, np.array(rows)
 
 
 def dominance(curves: Mapping[float, Mapping[str, np.ndarray]], what: str):
@@ -275,10 +263,6 @@ def propositions(alphas, losses: Mapping[str, Any], gradients: Mapping[str, Any]
         f"{float(gradients['ratio'][0]):.2f} to {float(gradients['ratio'][-1]):.0f}."
     )
     return figure
-
-
-def _last(ds: xr.Dataset) -> float:
-    return float(np.nanmax(ds["dynamics_step"].values))
 
 
 def _value(name: str, value: float) -> str:

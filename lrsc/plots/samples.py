@@ -26,7 +26,11 @@ def examples(dataset, n: int = 10):
         marks = [f"{c} / {b}" for c, b in zip(y, bias, strict=True)]
         kinds = {"bias-aligned: bias b equals class y": y == bias}
         kinds["bias-conflicting: b differs from y"] = y != bias
-    chosen = {kind: _spread_over_classes(mask, y, n) for kind, mask in kinds.items()}
+    said = "class" if split.bias is None else "class / bias"
+    chosen = {}  # heading -> indices
+    for kind, mask in kinds.items():
+        index = _spread_over_classes(mask, y, n)
+        chosen[f"{kind} ({said})" if len(index) else f"{kind}: no sample"] = index
     if split.x.ndim not in (2, 4):
         raise ValueError(
             f"samples must be vectors (N x d) or images (N x C x H x W), found {split.x.ndim} axes"
@@ -36,7 +40,7 @@ def examples(dataset, n: int = 10):
     figure.set_label(
         f"Samples of {dataset.name} (source {dataset.source_id}). "
         + " ".join(
-            f"{kind.split(':')[0].capitalize()}: class{'/bias' if split.bias is not None else ''} "
+            f"{kind.split(':')[0].capitalize()}: {said.replace(' ', '')} "
             + ", ".join(marks[i].replace(" ", "") for i in index)
             + "."
             for kind, index in chosen.items()
@@ -62,8 +66,7 @@ def _image_rows(split, marks: Sequence[str], chosen: dict, n: int):
     rows = len(chosen)
     figure = Figure(figsize=(WIDTH, rows * (cell + 0.5)), layout="constrained", dpi=100)
     blocks: Any = figure.subfigures(rows, 1, squeeze=False)[:, 0]
-    for block, (kind, index) in zip(blocks, chosen.items(), strict=True):
-        heading = _heading(split, kind, index)
+    for block, (heading, index) in zip(blocks, chosen.items(), strict=True):
         block.suptitle(heading, fontsize=TEXT, ha="left", x=0.01)
         panels = block.subplots(1, n, squeeze=False)[0]
         for axes in panels:
@@ -72,12 +75,6 @@ def _image_rows(split, marks: Sequence[str], chosen: dict, n: int):
             axes.imshow(picture(split.x[i].cpu().numpy()))
             axes.set_xlabel(marks[i], fontsize=SMALL, labelpad=2)
     return figure
-
-
-def _heading(split, kind: str, index) -> str:
-    if not len(index):
-        return f"{kind}: no sample"
-    return f"{kind} (class)" if split.bias is None else f"{kind} (class / bias)"
 
 
 def _bit_rows(split, marks: Sequence[str], chosen: dict, n: int):
@@ -95,8 +92,8 @@ def _bit_rows(split, marks: Sequence[str], chosen: dict, n: int):
     base = np.array([to_rgb(REGIONS[name]) for name in region])
     figure = Figure(figsize=(WIDTH, len(chosen) * (0.17 * n + 0.5)), layout="constrained", dpi=100)
     panels = figure.subplots(len(chosen), 1, squeeze=False)[:, 0]
-    for axes, (kind, index) in zip(panels, chosen.items(), strict=True):
-        axes.set_title(_heading(split, kind, index), fontsize=TEXT, loc="left")
+    for axes, (heading, index) in zip(panels, chosen.items(), strict=True):
+        axes.set_title(heading, fontsize=TEXT, loc="left")
         axes.set_axis_off()
         if not len(index):
             continue
@@ -105,18 +102,17 @@ def _bit_rows(split, marks: Sequence[str], chosen: dict, n: int):
         axes.vlines(np.arange(0.5, bits - 1), -0.5, len(index) - 0.5, color="white", lw=20 / bits)
         axes.hlines(np.arange(0.5, len(index) - 1), -0.5, bits - 0.5, color="white", lw=1.5)
         for row, i in enumerate(index):
-            labels: Any = {"ha": "right", "va": "center", "fontsize": SMALL}
-            axes.text(-1, row, marks[i], **labels)
+            axes.text(-1, row, marks[i], ha="right", va="center", fontsize=SMALL)
     counts = {name: int((region == name).sum()) for name in REGIONS}
     handles = [
         Patch(color=colour, label=f"{name} ({counts[name]})")
         for name, colour in REGIONS.items()
         if counts[name]
     ]
-    legend: Any = {"ncols": 3, "frameon": False, "handlelength": 1.0, "columnspacing": 1.2}
     binary = bool((abs(x) == 1).all())
     title = "dark cell: bit +1, light cell: bit −1" if binary else "dark cell: positive value"
     figure.legend(
-        handles=handles, loc="outside lower center", title=title, fontsize=SMALL, **legend
-    ).get_title().set_fontsize(SMALL)
+        handles=handles, loc="outside lower center", title=title, fontsize=SMALL,
+        title_fontsize=SMALL, ncols=3, frameon=False, handlelength=1.0, columnspacing=1.2,
+    )  # fmt: skip
     return figure

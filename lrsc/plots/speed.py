@@ -23,12 +23,9 @@ def throughput(rows: Sequence[Mapping[str, Any]]):
     for axes, case in zip(panels, cases, strict=True):
         of_case = [row for row in rows if (row["dataset"], row["model"]) == case]
         loop = [row["steps_per_second"] for row in of_case if row["engine"] == "sequential"]
-        side = sorted(
-            (row["replicas"], row["steps_per_second"])
-            for row in of_case
-            if row["engine"] != "sequential"
-        )
-        counts, rates = [n for n, _ in side], [rate for _, rate in side]
+        side = [row for row in of_case if row["engine"] != "sequential"]
+        side.sort(key=lambda row: row["replicas"])
+        counts, rates = ([row[k] for row in side] for k in ("replicas", "steps_per_second"))
         floors = {
             "bound by arithmetic": (of_case[0]["floor_arithmetic"], "--"),
             "bound by bytes": (of_case[0]["floor_bytes"], ":"),

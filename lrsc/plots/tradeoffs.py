@@ -3,17 +3,8 @@
 import numpy as np
 import xarray as xr
 
+from lrsc.plots import words
 from lrsc.plots.frame import SMALL, TEXT, legend_above, new_figure, say_empty
-from lrsc.plots.words import (
-    check,
-    heading,
-    hyperparameter,
-    interventions_of,
-    is_percent,
-    mean_and_sd,
-    pair,
-    style,
-)  # fmt: skip
 
 
 def tradeoff(ds: xr.Dataset, x: str = "prunability", y: str = "unbiased_accuracy"):
@@ -24,16 +15,16 @@ def tradeoff(ds: xr.Dataset, x: str = "prunability", y: str = "unbiased_accuracy
     measures are left out. Accuracies are in percent. Raises ValueError as `normalised_curves`.
     Source: figures 6 and 20.
     """
-    check(ds, (x, y))
+    words.check(ds, (x, y))
     figure, (axes,) = new_figure(1, 3.8)
     said: list[str] = []
     ends: list[tuple] = []
-    for name in interventions_of(ds):
+    for name in words.interventions_of(ds):
         row = ds.isel(run=ds["hyperparameter"].values == name)
         values, mean, sd = _by_value(row, (x, y))
         if not len(values):
             continue
-        label, _, colour, marker = hyperparameter(name)
+        label, _, colour, marker = words.hyperparameter(name)
         span = f"{values[0]:.3g}" + (f" to {values[-1]:.3g}" if len(values) > 1 else "")
         axes.errorbar(
             mean[0], mean[1], xerr=sd[0], yerr=sd[1], color=colour, marker=marker, ms=7, lw=1.5,
@@ -47,25 +38,26 @@ def tradeoff(ds: xr.Dataset, x: str = "prunability", y: str = "unbiased_accuracy
     axes.margins(0.12)
     _label_ends(axes, ends)
     for name, which in ((x, axes.set_xlabel), (y, axes.set_ylabel)):
-        which(heading(name, ds), fontsize=TEXT)
+        which(words.heading(name, ds), fontsize=TEXT)
     if said:
         legend_above(figure, ncols=2, columnspacing=1.0)
     else:
         say_empty(axes)
+    drawn = " against ".join(words.style(ds, name)[0].lower() for name in (y, x))
     figure.set_label(
-        f"Scatter plot of {style(ds, y)[0].lower()} against {style(ds, x)[0].lower()}, {pair(ds)}, "
-        f"a line for each of {len(said)} interventions. " + (" ".join(said) or "No value.")
+        f"Scatter plot of {drawn}, {words.pair(ds)}, a line for each of {len(said)} "
+        "interventions. " + (" ".join(said) or "No value.")
     )
     return figure
 
 
 def _by_value(row: xr.Dataset, names) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Values that have both measures; means and deviations over seeds (measure x value)."""
-    measures = np.array([row[n].values * (100 if is_percent(n) else 1) for n in names])
+    measures = np.array([row[n].values * (100 if words.is_percent(n) else 1) for n in names])
     known = np.isfinite(measures).all(axis=0)
     values = np.unique(row["value"].values[known])
     groups = [measures[:, known & (row["value"].values == v)] for v in values]
-    both = np.array([mean_and_sd(group.T) for group in groups]).reshape(-1, 2, 2)
+    both = np.array([words.mean_and_sd(group.T) for group in groups]).reshape(-1, 2, 2)
     return values, *both.transpose(1, 2, 0)
 
 
@@ -86,5 +78,5 @@ def _label_ends(axes, ends) -> None:
 
 
 def _text(name: str, mean: np.ndarray) -> str:
-    unit = " %" if is_percent(name) else ""
+    unit = " %" if words.is_percent(name) else ""
     return f"{name.replace('_', ' ')} {mean[0]:.3g} to {mean[-1]:.3g}{unit}"

@@ -202,13 +202,6 @@ def number(name: str, value: float) -> str:
     return f"{100 * value:.1f} %" if is_percent(name) else f"{value:.3f}"
 
 
-def range_of(name: str, mean: np.ndarray) -> str:
-    low, high = np.nanmin(mean), np.nanmax(mean)
-    if high == low:
-        return number(name, low)
-    return f"{number(name, low).removesuffix(' %')} to {number(name, high)}"
-
-
 def pair(ds: xr.Dataset) -> str:
     return f"data set {ds['dataset'].values[0]}, model {ds['model'].values[0]}"
 

@@ -12,7 +12,6 @@ from PIL import Image
 
 from lrsc import results
 from lrsc.bookbuild import figures, made, sections
-from lrsc.bookbuild.contents import Contents
 
 PAGE = Path("notebooks/live.ipynb")
 OTHER = Path("book/deep/more.ipynb")
@@ -67,8 +66,7 @@ def shown(tmp_path) -> list[figures.Shown]:
     )  # fmt: skip
     write(tmp_path, OTHER, "# More", [display(text_markdown="no figure"), figure()])
     prose = Path("book/prose.md")
-    toc = Contents([prose, PAGE, OTHER], {prose: 0, PAGE: 3, OTHER: 4})
-    return figures.number(tmp_path, toc)
+    return figures.number(tmp_path, {prose: 0, PAGE: 3, OTHER: 4})
 
 
 def test_figures_are_numbered_by_chapter_with_their_heading_and_first_sentence(shown, tmp_path):

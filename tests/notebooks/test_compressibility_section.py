@@ -48,19 +48,19 @@ def test_rows_are_those_with_evidence(two_rows):
 
 
 def test_every_measured_row_has_its_curves(two_rows, displayed_texts):
-    pages.show_rows_pruning("synthetic")
+    pages.show_rows("pruning", "synthetic")
     text = "\n".join(displayed_texts)
     assert "**Parity, FCN**" in text and "**Parity, CNN**" in text and "ResNet" not in text
     assert text.count("<img ") == 4
     displayed_texts.clear()
-    pages.show_rows_compressibility("synthetic")
+    pages.show_rows("compressibility", "synthetic")
     assert "\n".join(displayed_texts).count("<img ") == 4
     assert "PQ-index" in displayed_texts[1]
 
 
 def test_nothing_measured_is_said(monkeypatch, displayed_texts, two_rows):
-    for show in (pages.show_rows_pruning, pages.show_rows_orders):
-        show("semi_synthetic")
+    for what in ("pruning", "orders"):
+        pages.show_rows(what, "semi_synthetic")
     assert all(text.startswith("*Not measured yet.*") for text in displayed_texts)
     assert "lrsc results export compressibility" in displayed_texts[-1]
 
@@ -79,9 +79,9 @@ def test_other_measures_are_those_of_the_rows_runs(two_rows, displayed_texts, mo
         return ds.assign(values).assign_coords(orders)
 
     monkeypatch.setattr(compressibilities, "of_runs", of_runs)
-    for show in (pages.show_rows_orders, pages.show_rows_filters):
+    for what in ("orders", "filters"):
         displayed_texts.clear()
-        show("synthetic")
+        pages.show_rows(what, "synthetic")
         heading, figure, caption = displayed_texts
         assert heading == "**Parity, FCN**" and figure.count("<img ") == 1
         assert "2 runs" in caption and "`lrsc results export compressibility`" in caption
