@@ -80,48 +80,46 @@ class _Ruled(nn.Module):
             module.__dict__["inplace"] = False  # the values before it are needed
 
     def forward(self, x: Tensor) -> Tensor:
-        rule = _MaxPool if isinstance(self.module, POOLS) else _Activation
-        return rule.apply(x, self.module)
+        return _Rule.apply(x, self.module)
 
 
-class _Activation(torch.autograd.Function):
+class _Rule(torch.autograd.Function):
+    """A module's outputs; backwards, its multipliers for the samples, none for the references."""
+
     @staticmethod
-    def forward(ctx, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-        y = function(x)
-        ctx.function = function
+    def forward(ctx, x: Tensor, module: nn.Module) -> Tensor:
+        y = module(x)
+        ctx.module = module
         ctx.save_for_backward(x, y)
         return y
 
     @staticmethod
     def backward(ctx, g: Tensor):
         x, y = ctx.saved_tensors
-        (at, away), (out, reference) = x.chunk(2), y.chunk(2)
+        at, away = x.chunk(2)
         difference = at - away
         near = difference.abs() < NEAR
-        multiplier = (out - reference) / torch.where(near, 1.0, difference)
-        multiplier = torch.where(near, _slope(ctx.function, at), multiplier)
-        return _first_half(g.chunk(2)[0] * multiplier), None
+        apart = torch.where(near, 1.0, difference)
+        g = (_of_pool if isinstance(ctx.module, POOLS) else _of_activation)(
+            ctx.module, x, y, g.chunk(2)[0], near, apart
+        )
+        return torch.cat([g, torch.zeros_like(g)]), None
 
 
-class _MaxPool(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x: Tensor, pool: Callable[[Tensor], Tensor]) -> Tensor:
-        y = pool(x)
-        ctx.pool = pool
-        ctx.save_for_backward(x, y)
-        return y
+def _of_activation(function, x: Tensor, y: Tensor, g: Tensor, near: Tensor, apart: Tensor):
+    """The rescale rule: out difference / in difference."""
+    out, reference = y.chunk(2)
+    multiplier = torch.where(near, _slope(function, x.chunk(2)[0]), (out - reference) / apart)
+    return g * multiplier
 
-    @staticmethod
-    def backward(ctx, g: Tensor):
-        x, y = ctx.saved_tensors
-        (at, away), (out, reference), g = x.chunk(2), y.chunk(2), g.chunk(2)[0]
-        larger = torch.maximum(out, reference)
-        given = torch.cat([g * (larger - reference), g * (out - larger)])
-        ours, theirs = _slope(ctx.pool, x, given).chunk(2)
-        difference = at - away
-        near = difference.abs() < NEAR
-        multiplier = (ours + theirs) / torch.where(near, 1.0, difference)
-        return _first_half(torch.where(near, 0.0, multiplier)), None
+
+def _of_pool(pool, x: Tensor, y: Tensor, g: Tensor, near: Tensor, apart: Tensor):
+    """A window's difference, to the largest place of the sample and that of the reference."""
+    out, reference = y.chunk(2)
+    larger = torch.maximum(out, reference)
+    given = torch.cat([g * (larger - reference), g * (out - larger)])
+    ours, theirs = _slope(pool, x, given).chunk(2)
+    return torch.where(near, 0.0, (ours + theirs) / apart)
 
 
 def _slope(function: Callable[[Tensor], Tensor], x: Tensor, given: Tensor | None = None) -> Tensor:
@@ -130,8 +128,3 @@ def _slope(function: Callable[[Tensor], Tensor], x: Tensor, given: Tensor | None
         x = x.detach().requires_grad_()
         y = function(x)
     return torch.autograd.grad(y, x, torch.ones_like(y) if given is None else given)[0]
-
-
-def _first_half(g: Tensor) -> Tensor:
-    """The gradient of both halves of a batch: references get none."""
-    return torch.cat([g, torch.zeros_like(g)])

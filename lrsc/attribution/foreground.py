@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from lrsc.attribution.regions import share
 from lrsc.errors import DataMissing, check_names
 from lrsc.metrics import checks
+from lrsc.models import weights as stored
 
 METHODS = ("auto", "deeplabv3", "grabcut")
 SIDE = 256  # pixels to which small images are enlarged for DeepLabV3
@@ -89,13 +90,9 @@ def _grabcut(images: Tensor) -> Tensor:
 def _deeplabv3(images: Tensor, path: Path) -> Tensor:
     from torchvision.models.segmentation import deeplabv3_resnet50
 
-    from lrsc.models.weights import read, verify_published
-
-    if path.name == Path(_published()).name:
-        verify_published(path)
     net = deeplabv3_resnet50(weights=None, weights_backbone=None, aux_loss=True).eval()
     try:
-        net.load_state_dict(read(path))
+        net.load_state_dict(stored.read(path, [_published()]))
     except RuntimeError as error:
         raise ValueError(f"weights file {path} is not of deeplabv3_resnet50: {error}") from error
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (_MEAN, _STD))
@@ -116,21 +113,15 @@ def _published() -> str:
 
 
 def _weights(given: str | Path | None) -> Path | None:
-    from lrsc.models.weights import folders
-
-    if given is not None:
-        if not Path(given).is_file():
-            raise DataMissing(f"weights={str(given)!r} is not a file: {_where()}")
-        return Path(given)
-    name = Path(_published()).name
-    return next((f / name for f in folders() if (f / name).is_file()), None)
+    if given is not None and not Path(given).is_file():
+        raise DataMissing(f"weights={str(given)!r} is not a file: {_where()}")
+    return stored.on_disk(_published()) if given is None else Path(given)
 
 
 def _where() -> str:
-    from lrsc.models.weights import folders
-
     address = _published()
     return (
         f"get {Path(address).name} from {address} and put it into "
-        f"{' or '.join(map(str, folders()))}; or use method='grabcut', which is another method"
+        f"{' or '.join(map(str, stored.folders()))}; "
+        "or use method='grabcut', which is another method"
     )

@@ -1,6 +1,7 @@
 """Pretrained weights: found on disk and verified, never downloaded here."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -21,14 +22,18 @@ def load(net: nn.Module, name: str, weights: str | Path) -> None:
     ValueError if it is damaged or holds anything but weights of this model.
     """
     path = _imagenet(name) if weights == "imagenet" else _given(weights)
-    if path.name in [Path(address).name for address in addresses(name)]:
-        verify_published(path)
-    _fill(net, read(path), path)
+    _fill(net, read(path, addresses(name)), path)
 
 
 def folders() -> list[Path]:
     """Where published weights are looked for: torch.hub's folder, `weights` in the data root."""
     return [Path(torch.hub.get_dir()) / "checkpoints", data_root() / "weights"]
+
+
+def on_disk(address: str) -> Path | None:
+    """The file of an address in one of the `folders`; None where there is none."""
+    paths = (folder / Path(address).name for folder in folders())
+    return next((path for path in paths if path.is_file()), None)
 
 
 def addresses(name: str) -> list[str]:
@@ -40,15 +45,14 @@ def addresses(name: str) -> list[str]:
 
 def _imagenet(name: str) -> Path:
     address = addresses(name)[0]
-    file = Path(address).name
-    found = [folder / file for folder in folders() if (folder / file).is_file()]
-    if not found:
+    found, file = on_disk(address), Path(address).name
+    if found is None:
         raise DataMissing(
             f"weights='imagenet' of {name!r} need {file} (SHA-256 {_published_hash(file)}...), "
             f"which is not in {' or '.join(map(str, folders()))}. Get it from {address} and put it "
             "into one of these folders; or use weights=None, which are random."
         )
-    return found[0]
+    return found
 
 
 def _given(weights: str | Path) -> Path:
@@ -64,7 +68,7 @@ def _given(weights: str | Path) -> Path:
     return Path(weights)
 
 
-def verify_published(path: Path) -> None:
+def _verify_published(path: Path) -> None:
     """Raise ValueError unless a published file has the SHA-256 that its name says."""
     expected, found = _published_hash(path.name), digest(path)
     if not found.startswith(expected):
@@ -82,8 +86,13 @@ def _published_hash(file: str) -> str:
     return found[1]
 
 
-def read(path: Path) -> dict[str, Tensor]:
-    """A state_dict from a file, of which only tensors are read; ValueError for anything else."""
+def read(path: Path, published: Sequence[str] = ()) -> dict[str, Tensor]:
+    """A state_dict from a file, of which only tensors are read; ValueError for anything else.
+
+    published: addresses; a file under the name of one must have the SHA-256 that its name says.
+    """
+    if path.name in [Path(address).name for address in published]:
+        _verify_published(path)
     try:
         state = files.load(path)
     except (ValueError, OSError) as error:
