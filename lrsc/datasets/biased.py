@@ -70,6 +70,11 @@ class Split:
         return (self.bias != self.y) & self.known
 
     @property
+    def aligned(self) -> Tensor:
+        """Bool, one a sample: its bias label is known and equals the class label."""
+        return (self.bias == self.y) & self.known
+
+    @property
     def known(self) -> Tensor:
         """Bool, one a sample: its bias label is known. ValueError without bias."""
         if self.bias is None:

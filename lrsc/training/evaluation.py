@@ -44,7 +44,8 @@ def _held_out(train: Split, share: float) -> tuple[Tensor, Tensor]:
     """Indices to train on and to hold out: round(share * n) of every group, at random."""
     group = train.y.cpu()
     if train.bias is not None:
-        group = group * (int(train.bias.max()) + 1) + train.bias.cpu()
+        # -1, unknown, is a group too
+        group = group * (int(train.bias.max()) + 2) + 1 + train.bias.cpu()
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(_SPLIT_SEED))
     order = order[group[order].argsort(stable=True)]
     held = torch.cat([
@@ -129,8 +130,8 @@ def validation_accuracy(
     right = distributed.total(right)
     if select_by != "worst_group" or split.bias is None:
         return float(right.double().mean())
-    predicted = torch.where(right > 0, split.y, -1)
-    return float(metrics.worst_group_accuracy(predicted, split.y, split.bias))
+    known, predicted = split.known, torch.where(right > 0, split.y, -1)
+    return float(metrics.worst_group_accuracy(predicted[known], split.y[known], split.bias[known]))
 
 
 def _mine(split: Split, first: int = 0) -> tuple[Tensor, ...]:

@@ -31,7 +31,8 @@ def fixed_loss_ratio(dataset: BiasedDataset, n: int = 1000) -> Callable[[nn.Modu
         nonlocal split
         split = split.to(_device(net))
         _, logits = _observe(net, split)
-        return loss_ratio(F.cross_entropy(logits, split.y, reduction="none"), split.conflicting)
+        losses = F.cross_entropy(logits, split.y, reduction="none")
+        return loss_ratio(torch.where(split.known, losses, 0.0), split.conflicting)
 
     return probe
 
@@ -54,16 +55,17 @@ def dynamics(dataset: BiasedDataset, n: int = 500) -> Callable[[nn.Module], dict
     split = _fixed(dataset.train, n)
     groups = {"csi": _groups("class", split.y, dataset)}
     if split.bias is not None:
-        groups["bsi"] = _groups("bias value", split.bias, dataset)
+        groups["bsi"] = _groups("bias value", split.bias, dataset, split.known)
 
     def probe(net: nn.Module) -> dict[str, Tensor]:
         nonlocal split, groups
         split = split.to(_device(net))
-        groups = {k: (i.to(split.y), sizes.to(split.y)) for k, (i, sizes) in groups.items()}
+        groups = {k: tuple(t.to(split.y) for t in each) for k, each in groups.items()}
         z, logits = _observe(net, split)
         found = {} if split.bias is None else _by_bias(logits, split)
         found["logit_norm"] = torch.linalg.vector_norm(logits, dim=1).mean()
-        found |= {n: selectivity_of_groups(z.abs(), *pair) for n, pair in groups.items()}
+        for name, (rows, *each) in groups.items():
+            found[name] = selectivity_of_groups(z[rows].abs(), *each)
         parameters = [p for _, p in net.named_parameters()]
         found |= _by_sample(logits, split.y)
         found["parameter_norm"] = _norms(parameters, split.y.device)
@@ -180,9 +182,9 @@ def _observe(net: nn.Module, split: Split) -> tuple[Tensor, Tensor]:
 def _by_bias(logits: Tensor, split: Split) -> dict[str, Tensor]:
     losses = F.cross_entropy(logits, split.y, reduction="none")
     right = (logits.argmax(1) == split.y).to(losses.dtype)
-    conflicting = split.conflicting
-    found = {"loss_ratio": loss_ratio(losses, conflicting)}
-    for name, some in (("ba", ~conflicting), ("bc", conflicting)):
+    of_known = torch.where(split.known, losses, 0.0)
+    found = {"loss_ratio": loss_ratio(of_known, split.conflicting)}
+    for name, some in (("ba", split.aligned), ("bc", split.conflicting)):
         # not losses[some]: a shape that depends on values waits for the device
         found[f"{name}_loss"] = torch.where(some, losses, 0.0).sum() / some.sum()
         found[f"{name}_accuracy"] = torch.where(some, right, 0.0).sum() / some.sum()
@@ -196,15 +198,18 @@ def _by_sample(logits: Tensor, y: Tensor) -> dict[str, Tensor]:
     return {"sample_loss": losses, "sample_margin": margin, "loss_entropy": loss_entropy(losses)}
 
 
-def _groups(kind: str, labels: Tensor, dataset: BiasedDataset) -> tuple[Tensor, Tensor]:
-    """Each sample's group, counted from 0, and the groups' sizes."""
-    _, of_sample, counts = labels.unique(return_inverse=True, return_counts=True)
+def _groups(
+    kind: str, labels: Tensor, dataset: BiasedDataset, known: Tensor | None = None
+) -> tuple[Tensor, ...]:
+    """Samples whose label is known, the group of each, counted from 0, and the groups' sizes."""
+    rows = torch.arange(len(labels)) if known is None else known.nonzero()[:, 0]
+    _, of_sample, counts = labels[rows].unique(return_inverse=True, return_counts=True)
     if len(counts) < 2:
         raise ValueError(
             f"the {len(labels)} fixed training samples of data set {dataset.name!r} show one "
             f"{kind} only, expected at least two for selectivity; give a larger n"
         )
-    return of_sample, counts
+    return rows, of_sample, counts
 
 
 def _norms(values: Iterable[Tensor | None], device: torch.device) -> Tensor:

@@ -20,10 +20,11 @@ def record(runs: Sequence[Run], logits: Tensor, chosen: Tensor) -> None:
     y = train.y[chosen]
     losses = F.cross_entropy(logits.flatten(0, 2), y.flatten(), reduction="none").view(y.shape)
     right = (logits.argmax(3) == y).sum((0, 2))
-    curves = {"loss": losses.mean(2)}
+    curves, finite = {"loss": losses.mean(2)}, losses.isfinite().all(0).all(1)
     if train.bias is not None:
-        curves["loss_ratio"] = loss_ratio(losses, (train.bias != train.y)[chosen])
-    finite = losses.isfinite().all(0).all(1)
+        if train.bias_unknown is not None:
+            losses = torch.where(train.known[chosen], losses, 0.0)
+        curves["loss_ratio"] = loss_ratio(losses, train.conflicting[chosen])
     for k, run in enumerate(runs):
         for name, curve in curves.items():
             run.curves.setdefault(name, []).append(curve[:, k].clone())

@@ -1,5 +1,6 @@
 """Probes against their definitions, written out in NumPy; what they must leave alone."""
 
+import copy
 import dataclasses
 import math
 
@@ -7,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import lrsc
 from lrsc import attribution, metrics
 from lrsc.datasets import Split
 from lrsc.datasets.images import Images
+from lrsc.training import evaluation
 from lrsc.training.probes import (
     attribution_shares,
     dynamics,
@@ -423,3 +426,43 @@ def test_the_gradient_is_that_of_the_iterations_batch(own_dataset):
         assert before == pytest.approx([float(p.norm()) for p in old], rel=1e-5)
         assert after == pytest.approx([float(p.norm()) for p in new], rel=1e-5)
     assert run.curves["p_gradient_norm"][0].tolist() == pytest.approx(steps, rel=1e-4)
+
+
+# -- samples of unknown bias --------------------------------------------------------------------
+
+
+def test_samples_of_unknown_bias_are_left_out_of_what_compares_groups(own_dataset):
+    """As if they were not there, in probes, curves, held-out groups and selection."""
+    train, hidden = own_dataset.train, torch.arange(60) % 3 == 0
+    bias = torch.where(hidden, -1, train.bias)
+    partly = dataclasses.replace(train, bias=bias, bias_unknown=-1)
+    data = dataclasses.replace(own_dataset, train=partly, val=partly)
+    shown = train.take((~hidden).nonzero()[:, 0])
+    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 12), nn.ReLU(), nn.Linear(12, 3))
+
+    (run,) = lrsc.fit(
+        lambda: copy.deepcopy(net), data, lrsc.TrainConfig(batch_size=60, max_steps=1),
+        probes={"all": dynamics(data, 60), "fixed": fixed_loss_ratio(data, 60)}, progress=False,
+    )  # fmt: skip
+
+    logits = net.eval()(shown.inputs(shown.x)).detach()
+    losses, wrong = F.cross_entropy(logits, shown.y, reduction="none"), shown.bias != shown.y
+    expected = float(losses[wrong].sum() / losses.sum())
+    for name in ("loss_ratio", "all_loss_ratio", "fixed"):
+        assert float(run.curves[name][0]) == pytest.approx(expected, rel=1e-5), name
+    assert float(run.curves["all_bc_loss"][0]) == pytest.approx(float(losses[wrong].mean()))
+    assert float(run.curves["all_ba_loss"][0]) == pytest.approx(float(losses[~wrong].mean()))
+    z = lrsc.models.representation(net, shown.inputs(shown.x))
+    bsi = lrsc.metrics.class_selectivity(z, shown.bias)
+    torch.testing.assert_close(run.curves["all_bsi"][0], bsi)
+    (worst,) = lrsc.fit(
+        lambda: copy.deepcopy(net), data, progress=False,
+        config=lrsc.TrainConfig(batch_size=60, max_steps=1, select_by="worst_group"),
+    )  # fmt: skip
+    predicted = worst.model(shown.inputs(shown.x)).argmax(1)
+    accuracy = lrsc.metrics.worst_group_accuracy(predicted, shown.y, shown.bias)
+    assert float(worst.curves["validation_accuracy"][0]) == pytest.approx(float(accuracy))
+    held = evaluation.splits(
+        dataclasses.replace(data, val=None), lrsc.TrainConfig(validation_share=0.5)
+    )
+    assert len(held[0]) + len(held[1]) == 60
