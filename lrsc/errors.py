@@ -53,10 +53,16 @@ def shown(value: object, most: int = 100) -> str:
 
 
 def path(name: str, value: object) -> Path:
-    """A path, or ValueError naming the argument."""
-    if isinstance(value, str | os.PathLike):
-        return Path(value)
-    raise ValueError(f"{name} must be a path, found {shown(value)}")
+    """A path, `~` and variables of the environment expanded; or ValueError naming the argument."""
+    if not isinstance(value, str | os.PathLike):
+        raise ValueError(f"{name} must be a path, found {shown(value)}")
+    given = os.fspath(value)
+    if os.path.lexists(given):
+        return Path(given)
+    found = os.path.expandvars(os.path.expanduser(given))
+    if found.startswith("~"):
+        raise ValueError(f"{name}={given!r}: no such home folder is known; give the whole path")
+    return Path(found)
 
 
 def check_names(kind: str, found: Iterable[str], valid: Iterable[str]) -> None:

@@ -196,8 +196,17 @@ def is_locked(path: Path) -> bool:
 
 
 def user_folder(kind: str) -> Path:
-    """The user's folder of lrsc for 'data' or 'cache': on Linux $XDG_DATA_HOME/lrsc or alike."""
+    """The user's folder of lrsc for 'data' or 'cache': on Linux $XDG_DATA_HOME/lrsc or alike.
+
+    Raises ValueError where there is no home folder, with the variables to set.
+    """
     import platformdirs
 
     found = {"data": platformdirs.user_data_path, "cache": platformdirs.user_cache_path}
-    return found[kind]("lrsc", appauthor=False)
+    try:
+        return found[kind]("lrsc", appauthor=False)
+    except RuntimeError as error:
+        raise ValueError(
+            f"no folder for {kind} is known, since this user has no home folder: set $HOME, or "
+            "$LRSC_DATA, $LRSC_CACHE and $LRSC_RESULTS, to folders for data, caches and results"
+        ) from error

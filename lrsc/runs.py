@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
-from lrsc import datasets, models
+from lrsc import datasets, errors, models
 from lrsc.config import RunConfig, run_id
 from lrsc.errors import check_names
 from lrsc.models.weights import read as read_weights
@@ -61,7 +61,7 @@ def load_checkpoint(
     options.pop("weights", None)  # all weights are in the checkpoint
     net = models.build(config.model, dataset.input_shape, dataset.n_classes, **options)
     try:
-        net.load_state_dict(read_weights(Path(path)))
+        net.load_state_dict(read_weights(errors.path("path", path)))
     except (ValueError, RuntimeError) as error:
         raise ValueError(
             f"{path} does not hold weights of {config.model!r} for {config.dataset!r}: {error}"

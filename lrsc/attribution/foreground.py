@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lrsc import errors
 from lrsc.attribution.regions import share
 from lrsc.errors import DataMissing, check_names
 from lrsc.metrics import checks
@@ -113,9 +114,11 @@ def _published() -> str:
 
 
 def _weights(given: str | Path | None) -> Path | None:
-    if given is not None and not Path(given).is_file():
+    if given is None:
+        return stored.on_disk(_published())
+    if not (found := errors.path("weights", given)).is_file():
         raise DataMissing(f"weights={str(given)!r} is not a file: {_where()}")
-    return stored.on_disk(_published()) if given is None else Path(given)
+    return found
 
 
 def _where() -> str:

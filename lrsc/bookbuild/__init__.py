@@ -8,7 +8,7 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
-from lrsc import experiments, results
+from lrsc import errors, experiments, results
 from lrsc.bookbuild import contents, execution, html, keys
 from lrsc.bookbuild.pdf import print_pdf
 from lrsc.bookbuild.release import archive, serve
@@ -45,11 +45,11 @@ def build(
     if jobs is not None and jobs < 1:
         raise ValueError(f"jobs must be >= 1, found {jobs}: give the number of notebooks at once")
     _check_packages()
-    root = results.project_root() if root is None else Path(root).resolve()
+    root = results.project_root() if root is None else errors.path("root", root).resolve()
     chapters = contents.read(root)
     if output is None:
         output = (root if (root / "pyproject.toml").is_file() else Path.cwd()) / "_build"
-    output = Path(output).resolve()
+    output = errors.path("output", output).resolve()
     data = find_data_root(data_root).expanduser().resolve()
 
     state = keys.read_state(output)

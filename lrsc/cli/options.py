@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from lrsc import errors
+
 EPILOG = "Exit codes: 0 done, 1 failed, 2 wrong use. Real data are looked for under $LRSC_DATA."
 Option = tuple[str, dict[str, Any]]
 
@@ -29,11 +31,16 @@ def numbers(text: str) -> list:
         ) from None
 
 
+def path(text: str) -> Path:
+    """A path, expanded where no shell has done so, as in --results='~/results'."""
+    return errors.path("path", text)
+
+
 JSON = flag("--json", "the same rows for programs")
 RAW = flag("--raw", "train shipped runs too, for raw material")
 PROFILE = option("--profile", "quick, desk or paper (quick)", default="quick")
-DATA_ROOT = option("--data-root", "data root (default $LRSC_DATA)", type=Path)
-RESULTS = option("--results", "results folder (default results/)", type=Path)
+DATA_ROOT = option("--data-root", "data root (default $LRSC_DATA)", type=path)
+RESULTS = option("--results", "results folder (default $LRSC_RESULTS, else results/)", type=path)
 DEVICE = option("--device", "cpu, cuda, ... (default a GPU where there is one)")
 THREADS = option("--threads", "CPU threads (default all)", type=int)
 COMMON = (PROFILE, DATA_ROOT, RESULTS, DEVICE, THREADS)  # of what trains or measures in a profile

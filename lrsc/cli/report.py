@@ -2,7 +2,6 @@
 
 import json
 import sys
-from pathlib import Path
 
 from lrsc.cli import options
 from lrsc.cli.options import flag, hours, option, table
@@ -35,7 +34,7 @@ def add(commands) -> None:
     options.add_command(
         commands, "book", _book, "execute the notebooks and build the book",
         option("--profile", "of the live parts (default quick)", default="quick"),
-        option("--output", "folder to build in (default _build)", type=Path),
+        option("--output", "folder to build in (default _build)", type=options.path),
         flag("--force", "execute and build even if unchanged"),
         option("--only", "execute no other notebooks", nargs="+", metavar="NAME"),
         option("--jobs", "notebooks at once (default what fits, at most 4)", type=int),

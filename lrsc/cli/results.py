@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable
-from pathlib import Path
 
 from lrsc.cli import options
 from lrsc.cli.options import flag, option
@@ -32,8 +31,10 @@ def add(commands) -> None:
             option("--lrs", lrs, type=options.numbers, required=of_row),
             options.DATA_ROOT, options.RESULTS, study=study,
         )  # fmt: skip
-    source = option("sources", "results folder, or pack of a campaign", nargs="+", type=Path,
-                    metavar="SOURCE")  # fmt: skip
+    source = option(
+        "sources", "results folder, or pack of a campaign", nargs="+", type=options.path,
+        metavar="SOURCE",
+    )  # fmt: skip
     weights = flag("--weights", "weights of runs that are not here too")
     for name, run, text, *own in (
         ("merge", _merge, "bring the runs of other results folders; what is here stays", source),

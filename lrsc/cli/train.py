@@ -5,7 +5,6 @@ import contextlib
 import json
 import logging
 import sys
-from pathlib import Path
 
 from lrsc.cli import options
 from lrsc.cli.options import flag, hours, option
@@ -18,8 +17,8 @@ def add(commands) -> None:
     options.add_command(
         commands, "campaign", _campaign, text,
         option("--minutes", "until all is packed", type=float, required=True),
-        option("--out", "for the packs (campaign/)", type=Path, default="campaign"),
-        option("--plan", "CSV file of rows (default the one that ships)", type=Path),
+        option("--out", "for the packs (campaign/)", type=options.path, default="campaign"),
+        option("--plan", "CSV file of rows (default the one that ships)", type=options.path),
         options.RAW,
         flag("--light", "pack no raw material"),
         option("--engine", "as of lrsc sweep", default="auto"),
@@ -32,7 +31,7 @@ def add(commands) -> None:
         option("--dataset", "data set that the checkpoint is measured on"),
         option("--model", "name of the checkpoint's model"),
         flag("--again", "recompute all stored local results"),
-        option("--output", "netCDF file to write the measures to", type=Path),
+        option("--output", "netCDF file to write the measures to", type=options.path),
         option("--statistics", "of batch normalisation", default="running"),
         *options.COMMON,
     )  # fmt: skip

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lrsc import files
+from lrsc import errors, files
 from lrsc.datasets.raw.download import digest
 from lrsc.datasets.raw.sources import data_root
 from lrsc.errors import DataMissing
@@ -60,12 +60,12 @@ def _given(weights: str | Path) -> Path:
         raise ValueError(
             f"weights must be None, 'imagenet' or the path of a state_dict file, found {weights!r}"
         )
-    if not Path(weights).is_file():
+    if not (found := errors.path("weights", weights)).is_file():
         raise DataMissing(
             f"weights={str(weights)!r} is not a file: expected None, 'imagenet' or the path of a "
             "state_dict file, as in torch.save(model.state_dict(), path)"
         )
-    return Path(weights)
+    return found
 
 
 def _verify_published(path: Path) -> None:

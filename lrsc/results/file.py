@@ -47,7 +47,7 @@ def load(path: str | Path) -> xr.Dataset:
     It is compared with its digests, where it has some. A file that cannot be opened now (too many
     are open, no permission) is errors.Unreadable, a ValueError too.
     """
-    path = Path(path)
+    path = errors.path("path", path)
     if not path.is_file():
         raise ValueError(f"result file {path} does not exist")
     try:

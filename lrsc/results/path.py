@@ -1,5 +1,6 @@
 """Where results stand: the results folder, files of runs, and what ships with the book."""
 
+import os
 from pathlib import Path
 
 from lrsc import errors, files
@@ -13,12 +14,14 @@ def project_root() -> Path:
 
 
 def results_root(root: str | Path | None = None) -> Path:
-    """Folder of local results: the argument, else the checkout's results/, else the user's."""
+    """Folder of local results: the argument, else as `default_root`."""
     return default_root() if root is None else errors.path("root", root)
 
 
 def default_root() -> Path:
-    """Folder of local results where none is named."""
+    """Folder of local results: $LRSC_RESULTS, else the checkout's results/, else the user's."""
+    if "LRSC_RESULTS" in os.environ:
+        return errors.path("LRSC_RESULTS", os.environ["LRSC_RESULTS"])
     if (project_root() / "pyproject.toml").is_file():
         return project_root() / "results"
     return files.user_folder("data") / "results"

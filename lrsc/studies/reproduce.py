@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from lrsc import datasets, experiments, results, sweep
+from lrsc import datasets, errors, experiments, results, sweep
 from lrsc.config import RunConfig
 from lrsc.training import arguments
 
@@ -121,7 +121,7 @@ def _apart(run: xr.Dataset) -> xr.Dataset:
 
 
 def _stored(result: str | Path, root: str | Path | None) -> xr.Dataset:
-    path = Path(result)
+    path = errors.path("result", result)
     if not path.is_file():
         path = results.run_path(str(result), root)
     if path.is_file():

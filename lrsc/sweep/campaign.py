@@ -11,7 +11,7 @@ import os
 import time
 from pathlib import Path
 
-from lrsc import results
+from lrsc import errors, results
 from lrsc.errors import DataMissing, check_names, shown
 from lrsc.runs import identify
 from lrsc.sweep import packs
@@ -76,9 +76,9 @@ def run(
     items = read_plan(plan)
     folder = packs.prepare(out)
     base = results.results_root(root)
+    absolute = lambda name, path: path and errors.path(name, path).resolve()  # noqa: E731
     options = Options(
-        None if plan is None else Path(plan).resolve(), base,
-        None if data_root is None else Path(data_root).resolve(), device, engine, raw,
+        absolute("plan", plan), base, absolute("data_root", data_root), device, engine, raw,
         max(1, (cores or 1) // workers), started + 60 * minutes - GRACE,
     )  # fmt: skip
     named = [names for item in items if (names := _names(item, options.data_root))]

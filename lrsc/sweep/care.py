@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 
-from lrsc import datasets, files, models, results
+from lrsc import datasets, errors, files, models, results
 from lrsc.config import run_id
 from lrsc.errors import shown
 from lrsc.experiments import shipped_ids
@@ -67,7 +67,7 @@ def merge(sources: Iterable[str | Path], root: str | Path | None = None) -> Iter
     source that is no results folder or pack, or this one.
     """
     folder = results.results_root(root)
-    given = [Path(source) for source in sources]
+    given = [errors.path("sources", source) for source in sources]
     archives = [source for source in given if source.is_file()]
     given = [source for source in given if source not in archives]
     for source in given:

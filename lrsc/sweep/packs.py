@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from lrsc import results
+from lrsc import errors, results
 from lrsc.errors import shown
 from lrsc.files import atomic
 
@@ -31,7 +31,7 @@ _CHECKPOINT = re.compile(r"checkpoints/[0-9a-f]{16}/[\w.+-]+\.pt/\d{3}-of-\d{3}-
 
 def prepare(out: str | Path) -> Path:
     """The folder for packs, made and tried; ValueError where nothing can be written."""
-    folder = Path(out)
+    folder = errors.path("out", out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lrsc import experiments, results
+from lrsc import errors, experiments, results
 from lrsc.config import RunConfig
 from lrsc.errors import shown
 
@@ -34,7 +34,7 @@ def read_plan(path: str | Path | None = None) -> list[Item]:
     between, then the further seeds. Raises ValueError for a file that cannot be read, has no rows
     or lacks a column, and for rows that do not exist; the text names the line.
     """
-    path = Path(PLAN if path is None else path)
+    path = PLAN if path is None else errors.path("plan", path)
     try:
         with open(path, newline="") as file:
             table = csv.DictReader(file)

@@ -13,7 +13,7 @@ from typing import Any
 
 import xarray as xr
 
-from lrsc import datasets, experiments, files, results
+from lrsc import datasets, errors, experiments, files, results
 from lrsc.config import RunConfig
 from lrsc.errors import check_names, shown
 from lrsc.experiments.status import shipped_ids
@@ -126,7 +126,7 @@ def run(
         failed = dask.train(
             _on_worker, _groups(to_do), ledger, scheduler, write, retries, raw=raw,
             time_limit=time_limit,
-            data_root=None if data_root is None else str(Path(data_root).resolve()), **options,
+            data_root=data_root and str(errors.path("data_root", data_root).resolve()), **options,
         )  # fmt: skip
     else:
         _train(ledger, to_do, data_root, progress, wanted, **options)

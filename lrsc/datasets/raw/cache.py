@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
+from lrsc import errors
 from lrsc.files import locked, making, user_folder
 
 _log = logging.getLogger(__name__)
@@ -23,7 +24,7 @@ _FILES = "files.json"  # written last: name -> bytes and CRC-32 of every file
 def folder() -> Path:
     """The cache folder: $LRSC_CACHE, else the user's, on Linux ~/.cache/lrsc."""
     if "LRSC_CACHE" in os.environ:
-        return Path(os.environ["LRSC_CACHE"])
+        return errors.path("LRSC_CACHE", os.environ["LRSC_CACHE"])
     return user_folder("cache")
 
 

@@ -44,7 +44,7 @@ def data_root(root: str | Path | None = None) -> Path:
     if root is not None:
         return path("root", root)
     if "LRSC_DATA" in os.environ:
-        return Path(os.environ["LRSC_DATA"])
+        return path("LRSC_DATA", os.environ["LRSC_DATA"])
     return user_folder("data") / "data"
 
 
