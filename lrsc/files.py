@@ -157,22 +157,22 @@ def locked(path: Path, wait: bool = False, remove: bool = False) -> Iterator[boo
     import filelock
 
     lock = filelock.FileLock(path, thread_local=False, fallback_to_soft=False)
-    with contextlib.ExitStack() as held:
-        try:
-            held.enter_context(lock.acquire(timeout=-1 if wait else 0))
-        except filelock.Timeout:
-            pass
-        except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
-                raise
-            said = f"{error.strerror}: the folder needs file locks"
-            raise OSError(error.errno, said, str(path)) from error
-        try:
-            yield lock.is_locked
-        finally:
-            if remove and lock.is_locked:
-                with contextlib.suppress(PermissionError):  # on Windows, while it is open
-                    path.unlink(missing_ok=True)
+    try:
+        lock.acquire(timeout=-1 if wait else 0)
+    except filelock.Timeout:
+        pass
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+            raise
+        said = f"{error.strerror}: the folder needs file locks"
+        raise OSError(error.errno, said, str(path)) from error
+    try:
+        yield lock.is_locked
+    finally:
+        if remove and lock.is_locked:
+            with contextlib.suppress(PermissionError):  # on Windows, while it is open
+                path.unlink(missing_ok=True)
+        lock.release()
 
 
 def is_locked(path: Path) -> bool:
@@ -202,9 +202,8 @@ def user_folder(kind: str) -> Path:
     """
     import platformdirs
 
-    found = {"data": platformdirs.user_data_path, "cache": platformdirs.user_cache_path}
     try:
-        return found[kind]("lrsc", appauthor=False)
+        return getattr(platformdirs, f"user_{kind}_path")("lrsc", appauthor=False)
     except RuntimeError as error:
         raise ValueError(
             f"no folder for {kind} is known, since this user has no home folder: set $HOME, or "

@@ -6,7 +6,6 @@ import numpy as np
 
 from lrsc.datasets import natural
 from lrsc.datasets.biased import BiasedDataset
-from lrsc.datasets.natural import Part
 from lrsc.datasets.raw import files
 from lrsc.datasets.raw.sources import Source
 from lrsc.errors import check_names
@@ -64,11 +63,11 @@ def build(
     if (target, spurious) == (TARGET, SPURIOUS) or np.mean(y[train] == bias[train]) < 0.5:
         bias = 1 - bias
     masks = masks if target == TARGET else None  # they are the hair's
-    parts = Part(chosen, y, bias, masks).split(split)
+    whole = natural.streamed(chosen, y, bias, masks, size=size, short=size)
     shown = target.lower().replace("_", " ")
     return natural.dataset(
-        "celeba", source, parts, (f"not {shown}", shown), version=VERSION, size=size, short=size,
-        seed=seed, n_train=n_train, cache=cache,
+        "celeba", source, natural.by_name(whole, split), (f"not {shown}", shown),
+        version=VERSION, seed=seed, n_train=n_train, cache=cache,
         augment=natural.crop_flip if augment else None,
     )  # fmt: skip
 

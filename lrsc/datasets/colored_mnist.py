@@ -4,7 +4,6 @@ import numpy as np
 
 from lrsc.datasets.biased import BiasedDataset, compose
 from lrsc.datasets.raw import sources
-from lrsc.datasets.raw.sources import Source
 
 VERSION = 1
 find = sources.mnist
@@ -17,7 +16,7 @@ COLOURS = np.array([
 
 
 def build(
-    source: Source,
+    source: sources.Source,
     rho: float = 0.025,
     seed: int = 0,
     n_train: int | None = None,

@@ -4,7 +4,6 @@ import numpy as np
 
 from lrsc.datasets.biased import BiasedDataset, compose, partners
 from lrsc.datasets.raw import sources
-from lrsc.datasets.raw.sources import Source
 
 VERSION = 1
 find = sources.mnist
@@ -12,7 +11,7 @@ WIDTH = 28  # pixels of a digit
 
 
 def build(
-    source: Source,
+    source: sources.Source,
     rho: float = 0.025,
     seed: int = 0,
     n_train: int | None = None,

@@ -8,7 +8,6 @@ import numpy as np
 from lrsc.datasets import natural
 from lrsc.datasets.augment import random_resized_crop_flip
 from lrsc.datasets.biased import BiasedDataset
-from lrsc.datasets.natural import Part
 from lrsc.datasets.raw import files
 from lrsc.datasets.raw.files import Files
 from lrsc.datasets.raw.sources import Source
@@ -17,6 +16,7 @@ from lrsc.errors import DataMissing
 VERSION = 1
 N = 1_281_167 + 50_000  # images published
 TRUTH, META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
+Labelled = tuple[Files, np.ndarray]  # the images of a split, their classes
 DEVKIT = ("ILSVRC2012_devkit_t12/data", "", "val")  # where these two are looked for
 
 
@@ -45,7 +45,7 @@ def find(root: Path, source: str) -> Source:
         parts["test"] = _flat(place / "val", wnids, truth, synsets(_devkit(place, META)))
         lists = [truth]
     content = parts, _class_names(place, wnids)
-    images = [part.files for part in parts.values()]
+    images = [found for found, _ in parts.values()]
     return natural.found("imagenet", place, N, lists, images, content)
 
 
@@ -63,9 +63,10 @@ def build(
     224). augment: training images are cropped (8 to 100 % of the area) and mirrored at random.
     """
     parts, class_names = source.content
+    splits = {name: natural.streamed(*part, size=size) for name, part in parts.items()}
     return natural.dataset(
-        "imagenet", source, parts, class_names, version=VERSION, size=size, seed=seed,
-        n_train=n_train, cache=cache,
+        "imagenet", source, splits, class_names, version=VERSION, seed=seed, n_train=n_train,
+        cache=cache,
         augment=random_resized_crop_flip if augment else None,
     )  # fmt: skip
 
@@ -95,7 +96,7 @@ def _class_folders(place: Path) -> list[str]:
         return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
 
 
-def _by_folder(place: Path, wnids: list[str]) -> Part:
+def _by_folder(place: Path, wnids: list[str]) -> Labelled:
     found = files.listed(place, depth=2)
     classes = [name.rpartition(b"/")[0] for name in found.names.tolist()]
     known = {os.fsencode(wnid): k for k, wnid in enumerate(wnids)}
@@ -110,10 +111,10 @@ def _by_folder(place: Path, wnids: list[str]) -> Part:
             f"{place / os.fsdecode(empty[0])} holds no image: each class needs some. Unpack the "
             "set again, or take the class's folder out of train and val."
         )
-    return Part(found, np.array([known[name] for name in classes], np.int64))
+    return found, np.array([known[name] for name in classes], np.int64)
 
 
-def _flat(place: Path, wnids: list[str], truth: Path, meta: dict[int, tuple[str, str]]) -> Part:
+def _flat(place: Path, wnids: list[str], truth: Path, meta: dict[int, tuple[str, str]]) -> Labelled:
     known = {wnid: k for k, wnid in enumerate(wnids)}
     y = []
     for line, text in enumerate(natural.rows(truth), 1):
@@ -125,7 +126,7 @@ def _flat(place: Path, wnids: list[str], truth: Path, meta: dict[int, tuple[str,
     if len(found) > len(y):
         raise ValueError(f"{truth} has {len(y)} labels for the {len(found)} images in {place}")
     names = np.array([b"ILSVRC2012_val_%08d.JPEG" % (i + 1) for i in range(len(y))], np.bytes_)
-    return Part(found.select(names, truth), np.array(y, np.int64))
+    return found.select(names, truth), np.array(y, np.int64)
 
 
 def _devkit(place: Path, name: str) -> Path:

@@ -7,14 +7,13 @@ import numpy as np
 from lrsc.datasets import cifar
 from lrsc.datasets.biased import BiasedDataset, compose, partners
 from lrsc.datasets.raw import sources
-from lrsc.datasets.raw.sources import Source
 from lrsc.errors import DataMissing
 
 VERSION = 1
 SIDE = 32
 
 
-def find(root: Path, source: str) -> Source:
+def find(root: Path, source: str) -> sources.Source:
     """MNIST and CIFAR-10 under the data root; stand-ins for both where one is absent."""
     if source != "embedded":
         try:
@@ -25,14 +24,14 @@ def find(root: Path, source: str) -> Source:
     return _both(sources.digits(), cifar.miniature("cifar10"))
 
 
-def _both(digits: Source, images: Source) -> Source:
+def _both(digits: sources.Source, images: sources.Source) -> sources.Source:
     name = f"{digits.source_id}+{images.source_id}"
     checksum = f"{digits.checksum}+{images.checksum}"
-    return Source(name, checksum, (digits.content, images.content))
+    return sources.Source(name, checksum, (digits.content, images.content))
 
 
 def build(
-    source: Source,
+    source: sources.Source,
     rho: float = 0.1,
     seed: int = 0,
     n_train: int | None = None,

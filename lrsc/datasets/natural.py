@@ -5,6 +5,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -25,26 +26,6 @@ _log = logging.getLogger(__name__)
 
 
 SPLITS = ("train", "val", "test")  # 0, 1, 2 in the lists of CelebA and Waterbirds
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Part:
-    """One split: its image files, labels and bias labels (N int64, or None), masks of the core."""
-
-    files: Files
-    y: np.ndarray
-    bias: np.ndarray | None = None
-    masks: Files | None = None
-
-    def take(self, rows: np.ndarray) -> "Part":
-        """These rows, in their order."""
-        bias = None if self.bias is None else self.bias[rows]
-        masks = None if self.masks is None else self.masks.take(rows)
-        return Part(self.files.take(rows), self.y[rows], bias, masks)
-
-    def split(self, of: np.ndarray) -> dict[str, "Part"]:
-        """The splits by name, where the one that each row is of is given as 0, 1, 2."""
-        return {name: self.take(np.flatnonzero(of == k)) for k, name in enumerate(SPLITS)}
 
 
 def folder(name: str, root: Path, source: str, needs: Sequence[Sequence[str]]) -> Path:
@@ -115,49 +96,68 @@ def masks(place: Path, names: np.ndarray, listed_in: Path) -> Files | None:
     return files.listed(place / "masks", depth=2).select(pngs, listed_in)
 
 
+def streamed(
+    found: Files, y: np.ndarray, bias: np.ndarray | None = None, masks: Files | None = None, *,
+    size: int, short: int | None = None,
+) -> Split:  # fmt: skip
+    """A split whose images stay on disk, with its labels and the masks of the core.
+
+    size, short: as in `decode`.
+    """
+    if not isinstance(size, int) or size < 1:
+        raise ValueError(f"size must be a whole number of pixels >= 1, found {size!r}")
+    return Split(
+        Images(found, size, short),
+        torch.from_numpy(y),
+        None if bias is None else torch.from_numpy(bias),
+        core_mask=None if masks is None else _masks(Images(masks, size, short)),
+        mean=torch.tensor(MEAN),
+        std=torch.tensor(STD),
+    )
+
+
+def by_name(whole: Split, of: np.ndarray) -> dict[str, Split]:
+    """The splits, where the one that each row is of is given as 0, 1, 2."""
+    rows = (torch.from_numpy(np.flatnonzero(of == k)) for k in range(len(SPLITS)))
+    return dict(zip(SPLITS, map(whole.take, rows), strict=True))
+
+
 def dataset(
     name: str,
     source: Source,
-    parts: Mapping[str, Part],
+    parts: Mapping[str, Split],
     class_names: tuple[str, ...],
     *,
     version: int,
-    size: int,
-    short: int | None = None,
     seed: int = 0,
     n_train: int | None = None,
     cache: bool = False,
     augment: Augment | None = None,
-    rest_is_spurious: bool = False,
 ) -> BiasedDataset:
     """A data set of streamed images from its parts 'train', 'test' and perhaps 'val'.
 
-    n_train: a subset, (class, bias) groups in proportion. size, short: as in `decode`. cache: each
-    split is resized once into a memory-mapped file of the cache folder. augment: of the training
-    split, on the device. rest_is_spurious: all that is outside the masks of the core. Raises
+    n_train: a subset, (class, bias) groups in proportion. cache: each split is resized once into
+    a memory-mapped file of the cache folder. augment: of the training split, on the device. Raises
     ValueError for a class without images in the training or test split.
     """
-    if not isinstance(size, int) or size < 1:
-        raise ValueError(f"size must be a whole number of pixels >= 1, found {size!r}")
     for split in ("train", "test"):
-        empty = np.flatnonzero(np.bincount(parts[split].y, minlength=len(class_names)) == 0)
-        if len(empty):
+        empty = torch.bincount(parts[split].y, minlength=len(class_names)) == 0
+        if empty.any():
+            k, images = int(empty.nonzero()[0]), cast(Images, parts[split].x)
             raise ValueError(
-                f"class {empty[0]} ({class_names[empty[0]]}) of {name} has no image in the "
-                f"{split} split ({parts[split].files.place})"
+                f"class {k} ({class_names[k]}) of {name} has no image in the {split} split "
+                f"({cast(Files, images.source).place})"
             )
-    parts = dict(parts)
+    splits = {split: part for split, part in parts.items() if len(part)}
     if n_train is not None:
-        train = parts["train"]
+        train = splits["train"]
         groups = train.y if train.bias is None else train.y * (train.bias.max() + 1) + train.bias
-        rng = np.random.default_rng([version, seed])
-        parts["train"] = train.take(stratified(groups, n_train, rng))
-    key = f"{name}-{{}}-{version}-{size}-{source.checksum[:16]}"
-    splits = {
-        split: _split(part, size, short, key.format(split) if cache else "", rest_is_spurious)
-        for split, part in parts.items()
-        if len(part.files)
-    }
+        chosen = stratified(groups.numpy(), n_train, np.random.default_rng([version, seed]))
+        splits["train"] = train.take(torch.from_numpy(chosen))
+    if cache:
+        size = splits["train"].x.shape[-1]
+        key = f"{name}-{{}}-{version}-{size}-{source.checksum[:16]}"
+        splits = {split: _cached(part, key.format(split)) for split, part in splits.items()}
     training = dataclasses.replace(splits["train"], augment=augment)
     return BiasedDataset(
         name, training, splits["test"], len(class_names), source.source_id,
@@ -170,25 +170,14 @@ def crop_flip(x: Tensor, generator: torch.Generator) -> Tensor:
     return random_resized_crop_flip(x, generator, scale=(0.7, 1.0))
 
 
-def _split(part: Part, size: int, short: int | None, key: str, rest_is_spurious: bool) -> Split:
-    x = Images(part.files, size, short)
-    if key:  # a subset has an entry of its own
-        names = hashlib.sha256(part.files.names.tobytes() + f"{x.short}".encode()).hexdigest()
-        x = Images(x.cached(f"{key}-{names[:16]}"))
-    core = None if part.masks is None else _masks(part.masks, size, short)
-    return Split(
-        x,
-        torch.from_numpy(part.y),
-        None if part.bias is None else torch.from_numpy(part.bias),
-        core_mask=core,
-        spurious_mask=~core if rest_is_spurious and core is not None else None,
-        mean=torch.tensor(MEAN),
-        std=torch.tensor(STD),
-    )
+def _cached(split: Split, key: str) -> Split:
+    x = cast(Images, split.x)  # a subset has an entry of its own
+    names = cast(Files, x.source).names[x.rows.numpy()].tobytes()
+    own = hashlib.sha256(names + f"{x.short}".encode()).hexdigest()
+    return dataclasses.replace(split, x=Images(x.cached(f"{key}-{own[:16]}")))
 
 
-def _masks(found: Files, size: int, short: int | None) -> Tensor:
+def _masks(images: Images) -> Tensor:
     """N x 1 x S x S bool, resized and cropped as the images are: at least half inside."""
-    images = Images(found, size, short)
     parts = images.batches(torch.arange(len(images)).split(64), workers=0)  # few and small
     return torch.cat([batch[:, :1] >= 128 for batch in parts])

@@ -1,13 +1,13 @@
 """Waterbirds (Sagawa et al. 2020): the kind of bird is the class, the background the bias."""
 
 import csv
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 
 from lrsc.datasets import natural
 from lrsc.datasets.biased import BiasedDataset
-from lrsc.datasets.natural import Part
 from lrsc.datasets.raw import files
 from lrsc.datasets.raw.sources import Source
 from lrsc.errors import DataMissing
@@ -28,9 +28,8 @@ def find(root: Path, source: str) -> Source:
     path = place / FOLDER / LIST
     names, table = _metadata(path)
     chosen = files.listed(place / FOLDER, depth=2).select(names, path)
-    whole = Part(chosen, table["y"], table["place"], natural.masks(place, names, path))
-    parts = whole.split(table["split"])
-    return natural.found("waterbirds", place, N, [path], [chosen], parts)
+    content = chosen, table, natural.masks(place, names, path)
+    return natural.found("waterbirds", place, N, [path], [chosen], content)
 
 
 def build(
@@ -48,9 +47,13 @@ def build(
     resized once into the cache folder. augment: training images are cropped (70 to 100 % of the
     area) and mirrored at random.
     """
+    chosen, table, masks = source.content
+    whole = natural.streamed(chosen, table["y"], table["place"], masks, size=size)
+    if whole.core_mask is not None:
+        whole = dataclasses.replace(whole, spurious_mask=~whole.core_mask)
     return natural.dataset(
-        "waterbirds", source, source.content, ("landbird", "waterbird"), version=VERSION,
-        size=size, seed=seed, n_train=n_train, cache=cache, rest_is_spurious=True,
+        "waterbirds", source, natural.by_name(whole, table["split"]), ("landbird", "waterbird"),
+        version=VERSION, seed=seed, n_train=n_train, cache=cache,
         augment=natural.crop_flip if augment else None,
     )  # fmt: skip
 

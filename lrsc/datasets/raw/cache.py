@@ -38,26 +38,27 @@ def arrays(key: str, make: Callable[[Path], object]) -> Mapping[str, np.ndarray]
     """
     entry = folder() / key
     found = _open(entry)
-    if found is not None:
-        return found
-    entry.parent.mkdir(parents=True, exist_ok=True)
-    with locked(entry.with_name(f".{entry.name}.lock"), wait=True):
-        found = _open(entry)  # made while we waited
-        if found is not None:
-            return found
-        for left in entry.parent.glob(f".{glob.escape(entry.name)}.????????.part"):
-            shutil.rmtree(left, ignore_errors=True)  # of a process that was killed
-        with making(entry) as part:
-            make(part)
-            files = {
-                path.relative_to(part).as_posix(): [path.stat().st_size, _crc(path)]
-                for path in sorted(part.rglob("*")) if path.is_file()
-            }  # fmt: skip
-            (part / _FILES).write_text(json.dumps(files))
-    found = _open(entry)
+    if found is None:
+        with locked(entry.with_name(f".{entry.name}.lock"), wait=True):
+            found = _open(entry)  # made while we waited
+            if found is None:
+                _make(entry, make)
+                found = _open(entry)
     if found is None:
         raise OSError(f"the cache entry {entry} could not be written")
     return found
+
+
+def _make(entry: Path, make: Callable[[Path], object]) -> None:
+    for left in entry.parent.glob(f".{glob.escape(entry.name)}.????????.part"):
+        shutil.rmtree(left, ignore_errors=True)  # of a process that was killed
+    with making(entry) as part:
+        make(part)
+        files = {
+            path.relative_to(part).as_posix(): [path.stat().st_size, _crc(path)]
+            for path in sorted(part.rglob("*")) if path.is_file()
+        }  # fmt: skip
+        (part / _FILES).write_text(json.dumps(files))
 
 
 def new_array(path: Path, shape: tuple[int, ...], dtype: DTypeLike) -> np.memmap:

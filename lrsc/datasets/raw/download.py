@@ -68,7 +68,6 @@ def fetch(file: File, root: Path) -> Path:
     target = root / file.path
     if not file.urls:
         raise DataMissing(_by_hand(file, root, "has to be fetched by hand"))
-    target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
     answers = []
     with locked(part, remove=True) as mine:
