@@ -1,6 +1,7 @@
 """The state of one run: what its steps need, and what a checkpoint holds."""
 
 import dataclasses
+import functools
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from lrsc import models, optimizers
 from lrsc.config import TrainConfig
 from lrsc.datasets import BiasedDataset, Split
 from lrsc.training import checkpoint, distributed
+from lrsc.training.noise import noise, set_noise
 
 Probe = Callable[[nn.Module], Tensor | Mapping[str, Tensor]]
 PER_STEP = ("loss", "loss_ratio")  # curves that come in pieces of many steps
@@ -57,7 +59,6 @@ class Request:
     seed: int
     checkpoint: Path | None = None
     name: Any = None
-    expected_steps: float | None = None  # for the time left; None is the cap
 
 
 class Run:
@@ -142,9 +143,10 @@ class Run:
         """No more steps in this epoch: its end is to be decided."""
         self.seen = (self.done % self.job.epoch or self.job.epoch) * self.job.batch
 
-    def probes_due(self, step: int) -> list[str]:
-        """Names of the probes that look at the network before this step's update."""
-        return [name for name, every in self.job.every.items() if step % every == 0]
+    def due(self, step: int) -> Callable[[], None] | None:
+        """What calls the probes that look at the network before this step's update, if any do."""
+        names = [name for name, every in self.job.every.items() if step % every == 0]
+        return functools.partial(self.look, names, step) if names else None
 
     def look(self, names: list[str], step: int) -> None:
         """Call probes in eval mode."""
@@ -182,13 +184,12 @@ class Run:
 
     def state(self) -> dict:
         """All that a checkpoint holds: tensors and plain values."""
-        cuda = torch.cuda.get_rng_state(self.job.device) if self.job.device.type == "cuda" else None
         return {name: getattr(self, name) for name in self._PLAIN} | {
             "seconds": self.seconds,
             "model": _own(self.net.state_dict()),
             "optimizer": _own(self.optimizer.state_dict()),
             "order": self.order.get_state(),
-            "noise": distributed.everyones((torch.get_rng_state(), cuda)),
+            "noise": distributed.everyones(noise(self.job.device)),
             "right": self.right,
             "finite": self.finite,
             "curves": {name: joined(name, parts) for name, parts in self.curves.items()},
@@ -202,10 +203,7 @@ class Run:
         self.net.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.order.set_state(state["order"])
-        noise, cuda = state["noise"][distributed.rank()]
-        torch.set_rng_state(noise)
-        if cuda is not None:
-            torch.cuda.set_rng_state(cuda, self.job.device)
+        set_noise(state["noise"][distributed.rank()], self.job.device)
         self.right = state["right"].to(self.job.device)
         self.finite = state["finite"].to(self.job.device)
         self.curves = {
