@@ -39,7 +39,7 @@ import lrsc
 from lrsc.datasets import BiasedDataset, Split
 from lrsc.training import Request
 from lrsc.training.engines import choose
-from lrsc.training.fit import _job
+from lrsc.training.fit import make_job
 from lrsc.training.run import Run
 
 BATCH, N, LR = 100, 10_000, 1e-3
@@ -154,7 +154,7 @@ def engine(
     replicas: side by side, None as the engine's plan has it.
     """
     config = lrsc.TrainConfig(lr=LR, batch_size=BATCH, precision=precision)
-    job = _job(model, ds, [config], {}, {}, 200, None, None, device)
+    job = make_job(model, ds, [config], {}, {}, 200, None, None, device)
     plan = choose.plan(job, [config] * runs, name, replicas)
     lanes = []
     for k in range(plan.lanes):

@@ -4,12 +4,4 @@ from lrsc.sweep.again import measure_again
 from lrsc.sweep.estimate import estimate, step_seconds
 from lrsc.sweep.run import EXECUTORS, WRITERS, Report, run
 
-__all__ = [
-    "EXECUTORS",
-    "WRITERS",
-    "Report",
-    "estimate",
-    "measure_again",
-    "run",
-    "step_seconds",
-]
+__all__ = ["EXECUTORS", "WRITERS", "Report", "estimate", "measure_again", "run", "step_seconds"]

@@ -49,7 +49,7 @@ def verify(root: str | Path | None = None, shipped: bool = True) -> Iterator[Fin
     """
     folder = results.results_root(root)
     for path in _files(folder / "runs", "*.nc"):
-        yield _verified_run(path)
+        yield _verified(path)
     yield from _beside(folder)
     if shipped:
         for path in _files(results.path.shipped_folder(), "*.nc"):
@@ -121,21 +121,6 @@ def _files(folder: Path, pattern: str) -> list[Path]:
     return sorted(p for p in folder.glob(pattern) if p.is_file())
 
 
-def _verified(path: Path, look: Callable[[xr.Dataset], Iterable[str]]) -> Finding:
-    try:
-        found = results.load(path)
-        wrong = list(look(found))
-    except KeyError as error:
-        return Finding(path, "wrong", f"it has no {error}")
-    except (ValueError, TypeError) as error:
-        return Finding(path, "wrong", str(error))
-    return Finding(path, "wrong" if wrong else "ok", "; ".join(wrong))
-
-
-def _verified_run(path: Path) -> Finding:
-    return _verified(path, lambda found: _of_run(found, path))
-
-
 def _of_run(found: xr.Dataset, path: Path) -> Iterator[str]:
     """What is wrong with a run's result."""
     results.check_run(found.attrs, path)
@@ -151,7 +136,18 @@ def _of_run(found: xr.Dataset, path: Path) -> Iterator[str]:
                 yield f"{name} is missing or not finite"
 
 
-def _of_experiment(found: xr.Dataset) -> Iterator[str]:
+def _verified(path: Path, look: Callable[[xr.Dataset, Path], Iterable[str]] = _of_run) -> Finding:
+    """A file of results, looked at; a run's, unless said otherwise."""
+    try:
+        wrong = list(look(results.load(path), path))
+    except KeyError as error:
+        return Finding(path, "wrong", f"it has no {error}")
+    except (ValueError, TypeError) as error:
+        return Finding(path, "wrong", str(error))
+    return Finding(path, "wrong" if wrong else "ok", "; ".join(wrong))
+
+
+def _of_experiment(found: xr.Dataset, path: Path) -> Iterator[str]:
     """What is wrong with a file of many runs; those without configurations are only read."""
     if "config" not in found.coords:
         return
@@ -191,7 +187,7 @@ def _name(name: str, text: str, source_id: str, checksum: str) -> Iterator[str]:
 
 
 def _merged(path: Path, source: Path, folder: Path) -> Finding:
-    looked_at = _verified_run(path)
+    looked_at = _verified(path)
     if looked_at.state != "ok":
         return looked_at
     name = path.stem
@@ -207,9 +203,8 @@ def _merged(path: Path, source: Path, folder: Path) -> Finding:
         weights = _bring_weights(name, source, folder)
         with files.atomic(target, replace=False) as part:
             shutil.copyfile(path, part)
-            results.check_run(
-                results.load(part).attrs, target
-            )  # what was copied, not what was read
+            # what was copied, not what was read
+            results.check_run(results.load(part).attrs, target)
     except FileExistsError:  # another process was quicker
         return _merged(path, source, folder)
     except ValueError as error:
@@ -222,13 +217,10 @@ def _bring_weights(name: str, source: Path, folder: Path) -> bool:
     path, target = results.weights_path(name, source), results.weights_path(name, folder)
     if target.is_file() or not _is_whole(path):
         return target.is_file()
-    try:
-        with files.atomic(target, replace=False) as part:
-            shutil.copyfile(path, part)
-            if not _is_whole(part):
-                raise ValueError(f"the copy of {path} is damaged")
-    except FileExistsError:
-        pass
+    with contextlib.suppress(FileExistsError), files.atomic(target, replace=False) as part:
+        shutil.copyfile(path, part)
+        if not _is_whole(part):
+            raise ValueError(f"the copy of {path} is damaged")
     return True
 
 
@@ -274,7 +266,7 @@ def _beside(folder: Path) -> Iterator[Finding]:
     for path in sorted((folder / "checkpoints").glob("*")):
         file = results.run_path(path.name, folder)
         held = files.is_locked(locks.lock_path(path.name, folder))
-        over = not held and _verified_run(file).state == "ok"
+        over = not held and _verified(file).state == "ok"
         detail = "the run is done" if over else "its run goes on from here"
         yield Finding(path, "left over" if over else "kept", detail)
 

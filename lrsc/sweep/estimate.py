@@ -1,38 +1,48 @@
 """What a sweep will take, before it starts: from steps measured here and epochs of done runs."""
 
 import dataclasses
+import statistics
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from lrsc import datasets, experiments, measures
-from lrsc.config import RunConfig
+import torch
+
+from lrsc import datasets, experiments, measures, models
+from lrsc.config import RunConfig, TrainConfig
 from lrsc.experiments.status import is_done, shipped_ids
 from lrsc.runs import identify, load
 from lrsc.training import PROBES, Probe, fixed_loss_ratio
-from lrsc.training import step_seconds as seconds_of_a_step
+from lrsc.training.engines import choose
+from lrsc.training.fit import make_job
+from lrsc.training.progress import Progress
+from lrsc.training.run import Request, Run
+
+PROBED = 8  # runs side by side of which a step is timed
 
 
-def expected_steps(
+def display(
     named: dict[str, RunConfig], root: str | Path | None, data_root: str | Path | None
-) -> tuple[dict[str, tuple[float, int]], bool]:
-    """Steps that each run is likely to need, and its batch size; whether some are the run's cap.
+) -> Progress:
+    """A display of a sweep, with the time left by the steps that its runs are likely to need.
 
-    For the time left: looked up only where someone sees it.
+    Looked up only where someone sees it.
     """
     if not sys.stderr.isatty():
-        return {}, True
-    known, bound = experiments.known_runs(root), False
-    found: dict[str, tuple[float, int]] = {}
+        return Progress(len(named), 0, bound=True)
+    known, bound, images = experiments.known_runs(root), False, 0.0
+    steps: dict[Any, float] = {}
     of = lambda name: str((named[name].dataset, named[name].data))  # noqa: E731
     for name in sorted(named, key=of):  # one data set after the other: the last one is kept
         config = named[name]
         dataset = load(config, data_root)
         epochs = experiments.estimate_epochs(config, known)
         bound |= epochs == config.train.max_epochs
-        batch = min(config.train.batch_size, len(dataset.train))
-        found[name] = epochs * steps_of_epoch(config, dataset), batch
-    return found, bound
+        steps[name] = epochs * steps_of_epoch(config, dataset)
+        images += steps[name] * min(config.train.batch_size, len(dataset.train))
+    return Progress(len(named), images, bound, steps=steps)
 
 
 def steps_of_epoch(config: RunConfig, dataset: datasets.BiasedDataset) -> int:
@@ -74,15 +84,53 @@ def estimate(
     return list(rows.values())
 
 
+@models.with_gradients()
 def step_seconds(
     config: RunConfig, dataset: datasets.BiasedDataset, device: str | None, runs: int = 1
 ) -> float:
-    """Median seconds of a training step of so many runs side by side, as far as they go so."""
+    """Seconds of a step of one lane's runs, `runs` in all: median of three times half an epoch.
+
+    Of more runs than are tried, PROBED, the time is that of these for each so many. Probes add what
+    a call of each takes, over the iterations between two calls.
+    """
     few = dataclasses.replace(dataset, train=measures.fixed_samples(dataset.train, 2000))
-    return seconds_of_a_step(
-        config.model, few, config.train, runs, dict(config.model_options), device,
-        *probes_of(config, few),
-    )  # fmt: skip
+    usual, ends = TrainConfig(), ("max_steps", "stop_at_accuracy", "stop_at_loss")
+    schedule = ("schedule", "step_at", "step_factor", "switch_at", "switch_lr", "warmup", "decay")
+    plain = {name: getattr(usual, name) for name in schedule} | dict.fromkeys(ends)
+    train, options = dataclasses.replace(config.train, **plain), dict(config.model_options)
+    probes, every = probes_of(config, few)
+    job = make_job(config.model, few, [train], options, probes, every, None, None, device)
+    job.every.clear()  # without probes first
+    plan = choose.plan(job, [train] * min(runs, PROBED))
+    threads = torch.get_num_threads()
+    if plan.single:
+        torch.set_num_threads(1)
+    try:
+        made, group = plan.make(job), []
+        for seed in range(plan.width):
+            group.append(Run(job, Request(train, seed)))
+        half = max(1, job.epoch // 2)
+
+        def timed(n: int) -> float:
+            started = time.perf_counter()
+            logits, _ = made.advance(group, n, lambda done: False)
+            logits.sum().item()  # waits for the device
+            for run in group:
+                run.done = (run.done + n) % half
+            return (time.perf_counter() - started) / n
+
+        with models.matmul_precision(train.precision, job.device):
+            timed(half)  # graphs are captured, memory is taken
+            step = together = statistics.median(timed(half) for _ in range(3))
+            for name, between in every.items():
+                job.every.clear()
+                job.every[name] = 1
+                timed(1)
+                together += max(0.0, timed(1) - step) / between
+        beside = plan.width * plan.lanes
+        return together * max(1.0, min(runs, choose.MOST) / beside if beside >= PROBED else 1.0)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def probes_of(

@@ -21,16 +21,9 @@ from lrsc.measures.result import prune_samples, result_each
 from lrsc.results import locks
 from lrsc.runs import identify, load
 from lrsc.sweep import dask, on_worker
-from lrsc.sweep.estimate import expected_steps, probes_of
+from lrsc.sweep.estimate import display, probes_of
 from lrsc.sweep.ledger import Ledger, OnResult, done
-from lrsc.training import (
-    ENGINES,
-    Request,
-    Trained,
-    arguments,
-    distributed,
-    fit_each,
-)
+from lrsc.training import ENGINES, Request, Trained, arguments, distributed, fit_each
 from lrsc.training.checkpoint import Refused
 from lrsc.training.progress import Progress
 
@@ -146,15 +139,11 @@ def _train(
     progress: Progress | None, wanted: Callable[[RunConfig], bool] | None = None, **options: Any,
 ) -> None:  # fmt: skip
     """Train runs in this process; progress: a display of the caller's."""
-    expected: dict[str, tuple[float, int]] = {}
-    if progress is None:
-        expected, bound = expected_steps(named, ledger.root, data_root)
-        images = sum(steps * batch for steps, batch in expected.values())
-        progress = Progress(len(named), images, bound)
+    progress = progress or display(named, ledger.root, data_root)
     with contextlib.closing(progress), contextlib.closing(ledger):
-        sweep = _Sweep(ledger, data_root, expected, progress, wanted)
-        for group in _groups(named):
-            sweep.train(group, **options)
+        for configs in _groups(named):
+            dataset = load(next(iter(configs.values())), data_root)
+            _Group(ledger, configs, dataset, progress, wanted).train(**options)
 
 
 def _check_limits(executor: str, scheduler: Any, retries: int, time_limit: float | None) -> None:
@@ -183,37 +172,37 @@ def _groups(named: dict[str, RunConfig]) -> list[dict[str, RunConfig]]:
 
 
 @dataclasses.dataclass
-class _Sweep:
-    """Runs that are claimed, trained and written; lanes may finish some at the same time."""
+class _Group:
+    """Runs that are claimed, trained side by side and written; lanes may finish some at once."""
 
     ledger: Ledger
-    data_root: str | Path | None
-    expected: dict[str, tuple[float, int]]
+    configs: dict[str, RunConfig]
+    dataset: datasets.BiasedDataset
     progress: Progress
     wanted: Callable[[RunConfig], bool] | None
     started: dict[str, tuple[float, str]] = dataclasses.field(default_factory=dict)
 
-    def train(self, group: dict[str, RunConfig], **options: Any) -> None:
-        """All runs of a group."""
-        first = next(iter(group.values()))
-        dataset = load(first, self.data_root)
-        probes, every = probes_of(first, dataset)
+    def train(self, **options: Any) -> None:
+        """All of them."""
+        first = next(iter(self.configs.values()))
+        probes, every = probes_of(first, self.dataset)
         try:
             fit_each(
-                first.model, dataset, [config.train for config in group.values()],
-                self._requests(group),
-                lambda ended: self._finish(ended, group, dataset),
-                model_options=dict(first.model_options), probes=probes, probe_every=every,
-                refused=self._start_over, progress=self.progress, **options,
+                first.model, self.dataset, [config.train for config in self.configs.values()],
+                self._requests(), self._finish, model_options=dict(first.model_options),
+                probes=probes, probe_every=every, refused=self._start_over,
+                progress=self.progress, **options,
             )  # fmt: skip
         except Exception as error:
             for name in self.ledger.held:  # those that were under way
-                locks.note_failure(name, group[name], dask.reason(error), root=self.ledger.root)
+                locks.note_failure(
+                    name, self.configs[name], dask.reason(error), root=self.ledger.root
+                )
             raise
 
-    def _requests(self, group: dict[str, RunConfig]) -> Iterator[Request]:
-        """The group's runs as this process may train them, each claimed when it is asked for."""
-        for name, config in group.items():
+    def _requests(self) -> Iterator[Request]:
+        """The runs as this process may train them, each claimed when it is asked for."""
+        for name, config in self.configs.items():
             wanted = self.wanted is None or self.wanted(config)
             if not wanted or not self.ledger.claim(name, config):
                 self.progress.left_out()
@@ -224,8 +213,7 @@ class _Sweep:
             )
             path = results.checkpoints_path(name, self.ledger.root)
             file = path / f"lr-{config.train.lr!r}-seed-{config.seed}.pt"
-            steps = self.expected[name][0] if name in self.expected else None
-            yield Request(config.train, config.seed, file, name, steps)
+            yield Request(config.train, config.seed, file, name)
 
     def _start_over(self, request: Request, error: Refused) -> None:
         """A checkpoint of an older version of the code, or damaged."""
@@ -236,29 +224,24 @@ class _Sweep:
             )
         distributed.everyones(None)
 
-    def _finish(
-        self, ended: list[tuple[Request, Trained]], group: dict[str, RunConfig],
-        dataset: datasets.BiasedDataset,
-    ) -> None:  # fmt: skip
+    def _finish(self, ended: list[tuple[Request, Trained]]) -> None:
         """Measure and write runs that have ended together; of several processes the first does."""
         if distributed.rank() == 0:
-            trained = [run for _, run in ended]
-            pruned_on = prune_samples(next(iter(group.values())), dataset)
-            for (request, run), found in zip(
-                ended, result_each(trained, dataset, pruned_on), strict=True
-            ):
-                found.attrs = self._attributes(request, run, group, dataset, pruned_on)
+            pruned_on = prune_samples(self.configs[ended[0][0].name], self.dataset)
+            measured = result_each([run for _, run in ended], self.dataset, pruned_on)
+            for (request, run), found in zip(ended, measured, strict=True):
+                found.attrs = self._attributes(request.name, run, pruned_on)
                 self._write(request.name, run, found)
         for request, _ in ended:
             self.ledger.release(request.name, "trained")
         distributed.everyones(None)  # wait for the one that measures
 
-    def _attributes(self, request: Request, run: Trained, group, dataset, pruned_on: int) -> dict:
-        started, when = self.started[request.name]
+    def _attributes(self, name: str, run: Trained, pruned_on: int) -> dict:
+        (started, when), dataset = self.started[name], self.dataset
         where = next(run.model.parameters()).device
         found = {
-            "run_id": request.name,
-            "config": group[request.name].to_json(),
+            "run_id": name,
+            "config": self.configs[name].to_json(),
             "status": run.status,
             "source_id": dataset.source_id,
             "checksum": dataset.checksum,

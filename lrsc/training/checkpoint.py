@@ -18,8 +18,8 @@ from lrsc import __version__, files
 from lrsc.errors import TimeLimit
 from lrsc.training import distributed
 
-AGREE_STEPS = 16  # most steps between two agreements of several processes
-AGREE_SECONDS = 4.0  # and about the most seconds
+# steps between two agreements of several processes: on a GPU the host waits for it then
+AGREE_EVERY = {"cpu": 1, "cuda": 8}
 TIME_IS_OVER = -1  # in the place of a signal
 LEAST_SHARE = 50  # times as long as the last one took, at least, pass between two checkpoints
 
@@ -172,8 +172,7 @@ class Keeper:
         self.beside = 1  # runs that are trained at the same time, and written one after the other
         self.took = 0.0
         self.last = time.monotonic()
-        self.began: tuple[int, float] | None = None
-        self.agree_every, self.agreed = 1, (-1, False)
+        self.every, self.agreed = AGREE_EVERY[run.job.device.type], (-1, False)
         self.made_by = run.identity() if path else {}
 
     def resume(self) -> None:
@@ -198,8 +197,7 @@ class Keeper:
         if planned or distributed.world() == 1:
             return planned or self._wanted()
         if self.agreed[0] != step:
-            self._pace(step)
-            together = step % self.agree_every == 0 and any(distributed.everyones(self._wanted()))
+            together = step % self.every == 0 and any(distributed.everyones(self._wanted()))
             self.agreed = (step, together)
         return self.agreed[1]
 
@@ -210,15 +208,6 @@ class Keeper:
             return False
         passed = time.monotonic() - self.last
         return passed >= self.seconds and passed >= LEAST_SHARE * self.took * self.beside
-
-    def _pace(self, step: int) -> None:
-        """After some steps: agree as often as their time asks for, in all processes alike."""
-        now = time.monotonic()
-        self.began = self.began or (step, now)
-        if step == self.began[0] + 4:
-            a_step = (now - self.began[1]) / 4
-            every = max(1, min(AGREE_STEPS, int(AGREE_SECONDS / max(a_step, 1e-6))))
-            self.agree_every = distributed.first_says(every)
 
     def save(self) -> None:
         """Write now."""

@@ -69,15 +69,6 @@ def total(x: Tensor) -> Tensor:
     return x
 
 
-def first_says(value: Any) -> Any:
-    """The first process' value, in every process."""
-    if world() == 1:
-        return value
-    held = [value]
-    dist.broadcast_object_list(held)
-    return held[0]
-
-
 def everyones(value: Any) -> list:
     """The values of all processes, in every process."""
     if world() == 1:
@@ -85,6 +76,11 @@ def everyones(value: Any) -> list:
     values = [None] * world()
     dist.all_gather_object(values, value)
     return values
+
+
+def first_says(value: Any) -> Any:
+    """The first process' value, in every process."""
+    return everyones(value)[0]
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """What a run is judged by at the end of an epoch: training and validation samples, eval mode."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -89,10 +89,8 @@ def training_accuracies(
     n, wrong = len(split), torch.zeros(len(enough), dtype=torch.int64, device=split.y.device)
     left = list(range(len(enough)))
     forward = forward_of(left)
-    order = _mine(split, first=FIRST)
-    for part, x in zip(order, split.batches(order), strict=True):
-        poll()
-        wrong[left] += (forward(x).argmax(2) != split.y[part.to(split.y.device)]).sum(1)
+    for _, x, y in _passes(split, poll, first=FIRST):
+        wrong[left] += (forward(x).argmax(2) != y).sum(1)
         counts = wrong.tolist()
         staying = [k for k in left if (n - counts[k]) / n >= enough[k]]
         if not staying:
@@ -106,11 +104,8 @@ def training_accuracies(
 def training_loss(net: nn.Module, split: Split, poll: Callable[[], None] = lambda: None) -> float:
     """Mean cross-entropy (nat) on all samples, eval mode, summed in double precision."""
     forward = forward_all([net])
-    order = _mine(split)
     summed = torch.zeros((), dtype=torch.float64, device=split.y.device)
-    for part, x in zip(order, split.batches(order), strict=True):
-        poll()
-        y = split.y[part.to(split.y.device)]
+    for _, x, y in _passes(split, poll):
         summed += F.cross_entropy(forward(x)[0].double(), y, reduction="sum")
     return float(distributed.total(summed)) / len(split)
 
@@ -121,12 +116,9 @@ def validation_accuracy(
 ) -> float:
     """Accuracy on a validation split: of the worst (class, bias) group, else of all samples."""
     forward = forward_all([net])
-    order = _mine(split)
     right = torch.zeros(len(split), device=split.y.device)
-    for part, x in zip(order, split.batches(order), strict=True):
-        poll()
-        part = part.to(split.y.device)
-        right[part] = (forward(x)[0].argmax(1) == split.y[part]).float()
+    for part, x, y in _passes(split, poll):
+        right[part] = (forward(x)[0].argmax(1) == y).float()
     right = distributed.total(right)
     if select_by != "worst_group" or split.bias is None:
         return float(right.double().mean())
@@ -134,11 +126,17 @@ def validation_accuracy(
     return float(metrics.worst_group_accuracy(predicted[known], split.y[known], split.bias[known]))
 
 
-def _mine(split: Split, first: int = 0) -> tuple[Tensor, ...]:
-    """Indices of the samples that this process looks at, a forward pass each.
+def _passes(
+    split: Split, poll: Callable[[], None], first: int = 0
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Indices, inputs and labels of the samples that this process looks at, a pass each.
 
-    first: samples of the first pass, where it is to be a short one.
+    first: samples of the first pass, where it is to be a short one; poll is called before each.
     """
     indices = torch.arange(distributed.rank(), len(split), distributed.world())
     size = models.pass_size(split.x.shape[1:], 1000)
-    return (*indices[:first].split(size), *indices[first:].split(size))
+    order = (*indices[:first].split(size), *indices[first:].split(size))
+    for part, x in zip(order, split.batches(order), strict=True):
+        poll()
+        part = part.to(split.y.device)
+        yield part, x, split.y[part]

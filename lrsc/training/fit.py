@@ -2,8 +2,6 @@
 
 import contextlib
 import dataclasses
-import statistics
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -52,7 +50,6 @@ class Trained:
     replicas: int = 1
 
 
-PROBED = 8  # runs side by side of which a step is timed
 Finish = Callable[[list[tuple[Request, Trained]]], None]
 
 
@@ -156,7 +153,7 @@ def fit_each(
     raises. keep: whether the requests name checkpoints, so that SIGTERM and Ctrl-C wait until they
     are written. time_limit: seconds after which checkpoints are written and TimeLimit is raised.
     """
-    job = _job(
+    job = make_job(
         model, dataset, configs, {} if model_options is None else model_options,
         {} if probes is None else probes, probe_every,
         checkpoint_seconds, checkpoint_steps, device,
@@ -182,64 +179,7 @@ def fit_each(
         Trainer(job, plan, requests, ended, display, refused).train()
 
 
-@models.with_gradients()
-def step_seconds(
-    model: str | nn.Module | Callable[[], nn.Module],
-    dataset: BiasedDataset,
-    config: TrainConfig,
-    runs: int = 1,
-    model_options: Mapping | None = None,
-    device: torch.device | str | None = None,
-    probes: Mapping[str, Probe] | None = None,
-    probe_every: int | Mapping[str, int] = 200,
-) -> float:
-    """Seconds of a step of one lane's runs, `runs` in all: median of three times half an epoch.
-
-    Of more runs than are tried, PROBED, the time is that of these for each so many. Probes add what
-    a call of each takes, over the iterations between two calls.
-    """
-    usual, ends = TrainConfig(), ("max_steps", "stop_at_accuracy", "stop_at_loss")
-    schedule = ("schedule", "step_at", "step_factor", "switch_at", "switch_lr", "warmup", "decay")
-    plain = {name: getattr(usual, name) for name in schedule} | dict.fromkeys(ends)
-    config = dataclasses.replace(config, **plain)
-    job = _job(
-        model, dataset, [config], model_options or {}, probes or {}, probe_every, None, None, device
-    )
-    every = dict(job.every)
-    job.every.clear()  # without probes first
-    plan = choose.plan(job, [config] * min(runs, PROBED))
-    threads = torch.get_num_threads()
-    if plan.single:
-        torch.set_num_threads(1)
-    try:
-        made, group = plan.make(job), []
-        for seed in range(plan.width):
-            group.append(Run(job, Request(config, seed)))
-        half = max(1, job.epoch // 2)
-
-        def timed(n: int) -> float:
-            started = time.perf_counter()
-            logits, _ = made.advance(group, n, lambda done: False)
-            logits.sum().item()  # waits for the device
-            for run in group:
-                run.done = (run.done + n) % half
-            return (time.perf_counter() - started) / n
-
-        with models.matmul_precision(config.precision, job.device):
-            timed(half)  # graphs are captured, memory is taken
-            step = together = statistics.median(timed(half) for _ in range(3))
-            for name, between in every.items():
-                job.every.clear()
-                job.every[name] = 1
-                timed(1)
-                together += max(0.0, timed(1) - step) / between
-        beside = plan.width * plan.lanes
-        return together * max(1.0, min(runs, choose.MOST) / beside if beside >= PROBED else 1.0)
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _job(
+def make_job(
     model, dataset: BiasedDataset, configs: Sequence[TrainConfig], model_options: Mapping,
     probes: Mapping[str, Probe], probe_every: int | Mapping[str, int], checkpoint_seconds,
     checkpoint_steps, device,
@@ -268,10 +208,10 @@ def _job(
     device = arguments.device(device)
     if first.precision == "tf32" and device.type != "cuda":
         raise ValueError(f"precision='tf32' does nothing on device={str(device)!r}: use 'fp32'")
-    if not isinstance(model, nn.Module):
-        with Draws(0, device), _memory_advice(first):
-            models.check(build(), dataset)
     with _memory_advice(first):
+        if not isinstance(model, nn.Module):
+            with Draws(0, device):
+                models.check(build(), dataset)
         train, val = train.to(device), None if val is None else val.to(device)
     job = Job(
         build, isinstance(model, nn.Module), dataset, train, val, batch, dict(probes), every,

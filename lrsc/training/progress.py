@@ -3,7 +3,8 @@
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from lrsc.training import distributed
 from lrsc.training.run import Run
@@ -15,14 +16,16 @@ class Progress:
     """Runs that are trained now, done and diverged, images a second, and the time left.
 
     of: number of runs; images: samples that all are expected to see, of which the time left is an
-    estimate, and an upper bound where they are the runs' caps (`bound`). Shown on stderr where that
-    is a terminal and show is set. Lanes may call it at the same time.
+    estimate, and an upper bound where they are the runs' caps (`bound`); steps: those expected of a
+    run by its request's name, where it is not the cap. Shown on stderr where that is a terminal and
+    show is set. Lanes may call it at the same time.
     """
 
     def __init__(
         self, of: int, images: float, bound: bool, show: bool = True,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.monotonic, steps: Mapping[Any, float] | None = None,
     ) -> None:  # fmt: skip
+        self.steps = steps or {}
         self.of, self.expected, self.bound, self.clock = of, images, bound, clock
         self.running = self.done = self.diverged = self.images = 0
         self.began = self.shown = clock()
@@ -55,8 +58,8 @@ class Progress:
             self.done += len(runs)
             self.diverged += sum(run.status == "diverged" for run in runs)
             for run in runs:
-                steps = expected(run.request.expected_steps, run.total) - run.done
-                self.expected -= steps * run.job.batch
+                steps = min(self.steps.get(run.request.name, run.total), run.total)
+                self.expected -= (steps - run.done) * run.job.batch
             self._show()
 
     def left_out(self) -> None:
@@ -99,11 +102,6 @@ class Progress:
         if self.bar is not None:
             self.bar.n = self.share
             self.bar.set_description_str(self.text, refresh=True)
-
-
-def expected(steps: float | None, cap: int) -> float:
-    """Steps a run is expected to take: the caller's estimate, else its cap."""
-    return cap if steps is None else min(steps, cap)
 
 
 def duration(seconds: float) -> str:

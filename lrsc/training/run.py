@@ -1,6 +1,7 @@
 """The state of one run: what its steps need, and what a checkpoint holds."""
 
 import dataclasses
+import functools
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -58,7 +59,6 @@ class Request:
     seed: int
     checkpoint: Path | None = None
     name: Any = None
-    expected_steps: float | None = None  # for the time left; None is the cap
 
 
 class Run:
@@ -144,9 +144,10 @@ class Run:
         """No more steps in this epoch: its end is to be decided."""
         self.seen = (self.done % self.job.epoch or self.job.epoch) * self.job.batch
 
-    def probes_due(self, step: int) -> list[str]:
-        """Names of the probes that look at the network before this step's update."""
-        return [name for name, every in self.job.every.items() if step % every == 0]
+    def due(self, step: int) -> Callable[[], None] | None:
+        """What calls the probes that look at the network before this step's update, if any do."""
+        names = [name for name, every in self.job.every.items() if step % every == 0]
+        return functools.partial(self.look, names, step) if names else None
 
     def look(self, names: list[str], step: int) -> None:
         """Call probes in eval mode."""

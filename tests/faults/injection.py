@@ -122,8 +122,8 @@ def runs(n: int, steps: int = 400) -> list[RunConfig]:
 def sweeping(root: Path, configs: list[RunConfig], engine: str, often: float = 0.02) -> None:
     """In a child: the sweep, with a checkpoint every so many seconds; notes what happens when."""
     fit = sys.modules["lrsc.training.fit"]  # lrsc.training.fit is the function
-    make_job = fit._job
-    fit._job = lambda *a: dataclasses.replace(make_job(*a), checkpoint_seconds=often)
+    original = fit.make_job
+    fit.make_job = lambda *a: dataclasses.replace(original(*a), checkpoint_seconds=often)
     checkpoint.LEAST_SHARE = 1
     step = Progress.step
 

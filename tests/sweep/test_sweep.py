@@ -305,8 +305,8 @@ runs = [RunConfig("parity", "fcn", TrainConfig(lr=1e-3, max_epochs=n, stop_at_ac
                   data=data)
         for n in (2, 4000) for s in range(3)]
 loop = __import__("importlib").import_module("lrsc.training.fit")
-job = loop._job
-loop._job = lambda *a: __import__("dataclasses").replace(job(*a), checkpoint_seconds=0.05)
+job = loop.make_job
+loop.make_job = lambda *a: __import__("dataclasses").replace(job(*a), checkpoint_seconds=0.05)
 print(sweep.run(runs, root=sys.argv[1], on_result=lambda *a: print("one", flush=True)))
 """
 

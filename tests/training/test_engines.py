@@ -22,7 +22,7 @@ from lrsc.training import Request, fixed_loss_ratio
 from lrsc.training.engines import choose, stacked
 from lrsc.training.engines.graphs import Graphs
 from lrsc.training.engines.static import Static
-from lrsc.training.fit import _job
+from lrsc.training.fit import make_job
 from lrsc.training.progress import Progress
 from lrsc.training.run import Run
 
@@ -560,7 +560,7 @@ def test_models_that_come_back_own_their_weights(own_dataset):
 def test_what_auto_chooses(own_dataset):
     def chosen(model=chain, engine="auto", replicas=None, dataset=own_dataset, n=4, **settings):
         config = dataclasses.replace(LONG, **settings)
-        job = _job(model, dataset, [config], {}, {}, 200, None, None, "cpu")
+        job = make_job(model, dataset, [config], {}, {}, 200, None, None, "cpu")
         return choose.plan(job, [config] * n, engine, replicas)
 
     threads = torch.get_num_threads()
@@ -583,7 +583,7 @@ def test_what_auto_chooses(own_dataset):
 
 def test_fewer_replicas_where_memory_is_short(own_dataset, monkeypatch):
     monkeypatch.setattr(choose, "free_memory", lambda device: 10_000)
-    job = _job(chain, own_dataset, [LONG], {}, {}, 200, None, None, "cpu")
+    job = make_job(chain, own_dataset, [LONG], {}, {}, 200, None, None, "cpu")
     assert choose.plan(job, [LONG] * 8) == choose.Plan("stacked", 1, 1, False)
 
 

@@ -65,7 +65,8 @@ def plan(
     model = _look_at(job)
     reasons = {name: _unfit(name, job, configs, model) for name in ENGINES[2:]}
     if engine == "auto":
-        fit = [name for name in _preferred(job.device) if reasons[name] is None]
+        preferred = ("stacked", "graphs" if job.device.type == "cuda" else "threads")
+        fit = [name for name in preferred if reasons[name] is None]
         engine = fit[0] if fit else "reference"
     elif reasons[engine] is not None:
         raise ValueError(
@@ -152,10 +153,6 @@ def _unfit(name: str, job: Job, configs: Sequence[TrainConfig], model: _Model) -
         if any(c.accumulation > 1 for c in configs):
             return "it takes each batch whole (accumulation=1)"
     return None
-
-
-def _preferred(device: torch.device) -> tuple[str, ...]:
-    return ("stacked", "graphs") if device.type == "cuda" else ("stacked", "threads")
 
 
 def _sized(engine: str, job: Job, runs: int, replicas: int | None, model: _Model) -> Plan:

@@ -4,12 +4,12 @@ A small network on a large GPU waits for kernel launches; a replay is one launch
 of different runs fill the device together.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from lrsc import optimizers
 from lrsc.training import step
 from lrsc.training.engines.reference import Reference
 from lrsc.training.engines.static import Static
@@ -44,10 +44,8 @@ class Graphs(Reference):
         done = 0
         while done < n:
             for run, static in zip(runs, statics, strict=True):
-                names = run.probes_due(run.done + done)
-                look = functools.partial(run.look, names, run.done + done) if names else None
                 with torch.cuda.stream(static.stream):
-                    static.step(look)
+                    static.step(run.due(run.done + done))
             done += 1
             if done % QUEUED == 0:  # a signal is not to find an epoch of queued work
                 for stream in streams:
@@ -63,8 +61,7 @@ class Graphs(Reference):
         """Free the runs' graphs."""
         for run in runs:
             self.statics.pop(run, None)
-            for group in run.optimizer.param_groups:
-                group["lr"] = run.config.lr
+            optimizers.set_lr(run.optimizer, run.config.lr)
 
 
 def _static(run: Run) -> Static:

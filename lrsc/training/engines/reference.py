@@ -40,12 +40,13 @@ class Reference:
         done = 0
         for x in _samples(run, parts):
             number = run.done + done
-            _set_lr(run, number)
-            names = run.probes_due(number)
-            look = (lambda n=names, s=number: run.look(n, s)) if names else None
+            lr = schedules.learning_rate(run.config, number, run.total)
+            if lr != run.optimizer.param_groups[0]["lr"]:
+                optimizers.set_lr(run.optimizer, lr)
+            y = self.job.train.y[parts[done]]
             # most networks draw nothing, and to look at each operation takes time
             with contextlib.nullcontext() if done and not run.draws.drawn else run.draws:
-                logits[done] = step(self.job.train.inputs(x), self.job.train.y[parts[done]], look)
+                logits[done] = step(self.job.train.inputs(x), y, run.due(number))
             done += 1
             if due(done):
                 break
@@ -80,11 +81,3 @@ def _samples(run: Run, parts: Tensor) -> Iterator[Tensor]:
         key = run.seed * 0x9E3779B1 + number * 0x85EBCA6B + distributed.rank() * 0xC2B2AE35
         generator.manual_seed(key & 0x7FFFFFFF)
         yield train.augment(x, generator)
-
-
-def _set_lr(run: Run, step: int) -> None:
-    if run.config.schedule == "constant":
-        return
-    lr = schedules.learning_rate(run.config, step, run.total)
-    if lr != run.optimizer.param_groups[0]["lr"]:
-        optimizers.set_lr(run.optimizer, lr)

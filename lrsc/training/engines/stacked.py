@@ -34,9 +34,8 @@ class Stacked(Reference):
         self.static.load(parts, n)
         done = 0
         while done < n:
-            due_now = {k: run.probes_due(run.done + done) for k, run in enumerate(runs)}
-            looking = {k: names for k, names in due_now.items() if names}
-            self.static.step(functools.partial(self._look, looking, done) if looking else None)
+            looks = {k: look for k, run in enumerate(runs) if (look := run.due(run.done + done))}
+            self.static.step(functools.partial(self._look, looks) if looks else None)
             done += 1
             if due(done):
                 break
@@ -68,21 +67,16 @@ class Stacked(Reference):
         self.weights = [w for w in [*self.stack.weights, *self.stack.biases] if w is not None]
         weight = self.weights[0]
 
-        def of_runs(values: list[float]) -> Tensor:
-            return torch.tensor(values, dtype=weight.dtype, device=weight.device)[:, None, None]
+        def of_runs(name: str) -> Tensor | None:  # None where it is 0 in all of them
+            values = [getattr(run.config, name) for run in runs]
+            found = torch.tensor(values, dtype=weight.dtype, device=weight.device)[:, None, None]
+            return found if any(values) else None
 
-        configs = [run.config for run in runs]
-        self.decay = of_runs([c.weight_decay for c in configs])
-        self.l2 = of_runs([c.l2 for c in configs])
-        self.l1 = of_runs([c.l1 for c in configs])
-        self.momentum = of_runs([c.momentum for c in configs])
-        self.gamma = of_runs([c.focal_gamma for c in configs])[:, :, 0]
-        self.with_decay, self.with_l1, self.with_l2, self.with_momentum, self.focal = (
-            bool(t.any()) for t in (self.decay, self.l1, self.l2, self.momentum, self.gamma)
-        )
-        self.plain = not (self.with_decay or self.with_l1 or self.with_l2 or self.with_momentum)
-        self.half = configs[0].precision == "bf16"
-        self.velocities = self._velocities() if self.with_momentum else []
+        self.decay, self.l1, self.l2 = of_runs("weight_decay"), of_runs("l1"), of_runs("l2")
+        self.momentum, self.gamma = of_runs("momentum"), of_runs("focal_gamma")
+        self.plain = self.decay is self.l1 is self.l2 is self.momentum is None
+        self.half = runs[0].config.precision == "bf16"
+        self.velocities = [] if self.momentum is None else self._velocities()
         self.gradients: list[Tensor] = []
         widths = [layer[0].out_features for layer in self.stack.layers]
         rows = (len(runs), self.job.batch)
@@ -141,9 +135,9 @@ class Stacked(Reference):
         log_p = torch.log_softmax(logits, 2)
         p = log_p.exp()
         g = (p - self.eye[y]).mul_(1 / self.job.batch)
-        if self.focal:
-            entropy = -log_p.gather(2, y[:, :, None])[:, :, 0]
-            g.mul_(_focal_slope(entropy, self.gamma)[:, :, None])
+        if self.gamma is not None:
+            entropy = -log_p.gather(2, y[:, :, None])
+            g.mul_(_focal_slope(entropy, self.gamma))
         return g
 
     def _descend(self, g: Tensor, inputs: list[Tensor]) -> None:
@@ -169,17 +163,17 @@ class Stacked(Reference):
             if i:
                 g = self._back(g, i, inputs)
         for weight, gradient in zip(self.weights, self.gradients, strict=True):
-            if self.with_l2:
+            if self.l2 is not None:
                 gradient.addcmul_(weight, self.l2)
-            if self.with_l1:
+            if self.l1 is not None:
                 gradient.addcmul_(weight.sign(), self.l1)
 
     def _update(self, lrs: Tensor) -> None:
-        if self.with_decay:
+        if self.decay is not None:
             for weight, gradient in zip(self.weights, self.gradients, strict=True):
                 gradient.addcmul_(weight, self.decay)
         moves = self.gradients
-        if self.with_momentum:
+        if self.momentum is not None:
             for velocity, gradient in zip(self.velocities, self.gradients, strict=True):
                 velocity.mul_(self.momentum).add_(gradient)
             moves = self.velocities
@@ -197,14 +191,14 @@ class Stacked(Reference):
             return out.copy_(found if bias is None else found + bias.bfloat16())
         return torch.bmm(a, b, out=out) if bias is None else torch.baddbmm(bias, a, b, out=out)
 
-    def _look(self, due: dict[int, list[str]], done: int) -> None:
+    def _look(self, looks: dict[int, Callable[[], None]]) -> None:
         """Call probes; every parameter of their runs has its gradient meanwhile."""
-        for k, names in due.items():
+        for k, look in looks.items():
             parameters = self._parameters(k)
             for parameter, gradient in zip(parameters, self.gradients, strict=True):
                 parameter.grad = gradient[k].view(parameter.shape)
             with torch.enable_grad():
-                self.runs[k].look(names, self.runs[k].done + done)
+                look()
             for parameter in parameters:
                 parameter.grad = None
 
