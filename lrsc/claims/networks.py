@@ -130,7 +130,7 @@ def _background(dataset: str, model: str) -> np.ndarray | None:
     if found.attrs["profile"] not in PROFILES:
         return None
     # runs that diverged are not compared
-    fine = found.assign(status=("run", np.full(found.sizes["run"], "converged", object)))
+    fine = results.all_with(found, status="converged")
     table = grid(fine, contrast.over_test_set(found, BACKGROUND)).values
     return table if table.shape[1] == 2 else None
 

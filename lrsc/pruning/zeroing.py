@@ -89,10 +89,9 @@ def prunability(
     Arguments and errors: as in `pruning_curve`.
     """
     _check(kappas, method, scope)
-    curve = pruning_curve(
-        model, split, (0.0, *kappas), method, scope, statistics, recalibrate
-    ).tolist()
-    before, *after = curve
+    asked = (0.0, *kappas)
+    curve = pruning_curve(model, split, asked, method, scope, statistics, recalibrate)
+    before, *after = curve.tolist()
     return sum(after) / len(after) / before if before else float("nan")
 
 
