@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from lrsc import experiments
@@ -52,17 +53,22 @@ def rows(
 
     needs: variables without which there is nothing to see.
     """
-    found = []
-    for name in names:
-        for key in keys(name, hyperparameters):
-            for profile in PROFILES:
-                ds = opened(name, profile, key)
-                if ds is None or any(variable not in ds for variable in needs):
-                    continue
-                if (row := look(ds)) is not None:
-                    found.append(label(key, profile) | row)
-                    break
-    return found
+
+    def look_at(name: str, profile: str, key: Key) -> dict | None:
+        ds = opened(name, profile, key)
+        return look(ds) if ds is not None and all(variable in ds for variable in needs) else None
+
+    return [
+        row for name in names for key in keys(name, hyperparameters)
+        for row in in_largest(key, functools.partial(look_at, name, key=key))
+    ]  # fmt: skip
+
+
+def in_largest(key: Key, look: Callable[[str], dict | None]) -> list[dict]:
+    """What `look` sees in the larger profile in which it sees anything, as a row; else nothing."""
+    seen = ((profile, look(profile)) for profile in PROFILES)
+    rows = [label(key, profile) | row for profile, row in seen if row is not None]
+    return rows[:1]
 
 
 def of_seeds(effects: Iterable[float], **about: str) -> dict | None:
@@ -81,27 +87,12 @@ def good(found: xr.Dataset) -> np.ndarray:
     return found["status"].values != "diverged"
 
 
-def grid(found: xr.Dataset, variable: str) -> np.ndarray:
-    """Seeds x LRs in ascending order; diverged runs are NaN, LRs without any run left out."""
-    lr, seed, values = (found[n].values for n in ("lr", "seed", variable))
-    known = good(found) & np.isfinite(values)
-    lrs, seeds = np.unique(lr[known]), np.unique(seed[known])
-    table = np.full((len(seeds), len(lrs)), np.nan)
-    at = np.searchsorted(seeds, seed[known]), np.searchsorted(lrs, lr[known])
-    table[at] = values[known]
-    return table
+def grid(found: xr.Dataset, of: str | np.ndarray, by: str = "lr") -> pd.DataFrame:
+    """A variable, or a value a run: seeds x LRs, or another setting, in ascending order.
 
-
-def by_value_and_seed(found: xr.Dataset, values: np.ndarray) -> dict[float, dict[int, float]]:
-    """Value of the knob -> seed -> what a run has; diverged runs and NaN are left out."""
-    table: dict[float, dict[int, float]] = {}
-    known = good(found) & np.isfinite(values)
-    for i in np.flatnonzero(known):
-        at = float(f"{float(found['value'].values[i]):.4g}")
-        table.setdefault(at, {})[int(found["seed"].values[i])] = float(values[i])
-    return table
-
-
-def paired(a: dict[int, float], b: dict[int, float]) -> list[float]:
-    """a - b of each seed that both have."""
-    return [a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())]
+    Diverged runs and unknown values are NaN; seeds and settings with nothing else are left out.
+    """
+    values = found[of].values if isinstance(of, str) else of
+    table = pd.DataFrame({"seed": found["seed"].values, by: found[by].values, "has": values})
+    known = table[good(found) & np.isfinite(values)]
+    return known.groupby(["seed", by])["has"].last().unstack()

@@ -1,5 +1,6 @@
 """Claims on what happens over LRs: trends, loss ratios, the size of the network, the order."""
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -9,7 +10,7 @@ import xarray as xr
 
 from lrsc import experiments, metrics, significance
 from lrsc.claims.decisions import over_rows
-from lrsc.claims.evidence import LRS, PROFILES, Open, grid, label, rows
+from lrsc.claims.evidence import LRS, Open, grid, in_largest, rows
 
 GRID = ("synthetic", "semi_synthetic", "naturalistic")
 OTHERS = ("step", "adam", "longer", "psgd_kron_wsd", "adamw_cosine")
@@ -77,22 +78,8 @@ def size(opened: Open) -> dict:
     for dataset in dict.fromkeys(r.dataset for r in plans):
         usual = next(r.data for r in plans if (r.dataset, r.model) == (dataset, "resnet18"))
         same = [r.model for r in plans if r.dataset == dataset and r.data == usual]
-        for profile in PROFILES:
-            apart = []
-            for name in ("running", experiments.PAPER_STATISTICS):
-                opens = (opened("semi_synthetic", profile, (dataset, m, "lr"), name)
-                         for m in SIZES if m in same)  # fmt: skip
-                apart.append([
-                    g for ds in opens if ds is not None and (g := _gain(ds)) is not None
-                ])  # fmt: skip
-            gains = max(reversed(apart), key=len)  # the paper's, where no network is lost with them
-            if len(gains) > 1:
-                row = {
-                    "trend": significance.trend(np.array([gains])),
-                    "effect": gains[-1] - gains[0],
-                }
-                found.append(label((dataset, f"{len(gains)} networks", "lr"), profile) | row)
-                break
+        look = functools.partial(_gains, opened, dataset, [m for m in SIZES if m in same])
+        found += in_largest((dataset, "", "lr"), look)
     return over_rows(found)
 
 
@@ -123,8 +110,7 @@ def half_risen(found: xr.Dataset, variable: str) -> float:
     if table.shape[1] < LRS or not significance.trend(table) > 0:
         return math.nan
     means = np.nanmean(table, axis=0)
-    known = (found["status"].values != "diverged") & np.isfinite(found[variable].values)
-    lrs = np.log10(np.unique(found["lr"].values[known]))
+    lrs = np.log10(table.columns.values)
     half = (means[0] + means.max()) / 2
     after = int(np.argmax(means >= half))
     if not after:  # it falls from the smallest LR on
@@ -133,9 +119,16 @@ def half_risen(found: xr.Dataset, variable: str) -> float:
     return float(lrs[after - 1] + part * (lrs[after] - lrs[after - 1]))
 
 
-def _gain(found: xr.Dataset) -> float | None:
-    table = grid(found, "unbiased_accuracy")
-    if table.shape[1] < LRS:
+def _gains(opened: Open, dataset: str, models: Sequence[str], profile: str) -> dict | None:
+    """How the gain in accuracy grows from network to network; None for fewer than two."""
+    apart = []
+    for name in (experiments.PAPER_STATISTICS, "running"):
+        runs = [opened("semi_synthetic", profile, (dataset, m, "lr"), name) for m in models]
+        tables = [grid(ds, "unbiased_accuracy") for ds in runs if ds is not None]
+        means = [np.nanmean(table, axis=0) for table in tables if table.shape[1] >= LRS]
+        apart.append([float(mean.max() - mean[0]) for mean in means])
+    gains = max(apart, key=len)  # the paper's, where no network is lost with them
+    if len(gains) < 2:
         return None
-    means = np.nanmean(table, axis=0)
-    return float(means.max() - means[0])
+    rises = significance.trend(np.array([gains]))
+    return {"model": f"{len(gains)} networks", "trend": rises, "effect": gains[-1] - gains[0]}

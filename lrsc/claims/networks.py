@@ -29,7 +29,7 @@ def closeness(opened: Open) -> dict:
         losses = np.stack([found[name].values.astype(float) for name in names])
         with np.errstate(invalid="ignore"):
             quotient = losses.min(0) / losses.max(0)
-        table = grid(found.assign(closeness=("run", _mean(quotient))), "closeness")
+        table = grid(found, _mean(quotient)).values
         return of_seeds(table[:, 0] - table[:, -1]) if table.shape[1] > 1 else None
 
     return over_seeds(rows(opened, CURVES, look, names))
@@ -67,7 +67,8 @@ def attribution(opened: Open) -> dict:
 
     def look(found: xr.Dataset) -> dict | None:
         both = np.isfinite(found["csi"].values) & np.isfinite(found["attribution_core"].values)
-        csi, core = (grid(found.isel(run=both), name) for name in names)
+        here = found.isel(run=both)
+        csi, core = (grid(here, name).values for name in names)
         if csi.shape[1] < LRS:
             return None
         # the shares in the order of CSI: what permutes is as in a trend
@@ -101,7 +102,7 @@ def concentration(opened: Open) -> dict:
     def entropy(found: xr.Dataset) -> dict | None:
         if "attribution_entropy" not in found:
             return None
-        table = grid(found, "attribution_entropy")
+        table = grid(found, "attribution_entropy").values
         return _falls("entropy", table[:, [0, -1]]) if table.shape[1] > 1 else None
 
     def background(found: xr.Dataset) -> dict | None:
@@ -128,9 +129,9 @@ def _background(dataset: str, model: str) -> np.ndarray | None:
         return None
     if found.attrs["profile"] not in PROFILES:
         return None
-    status = ("run", np.full(found.sizes["run"], "converged", object))  # no others are compared
-    share = ("run", contrast.over_test_set(found, BACKGROUND))
-    table = grid(found.assign(status=status, share=share), "share")
+    # runs that diverged are not compared
+    fine = results.all_with(found, status="converged")
+    table = grid(fine, contrast.over_test_set(found, BACKGROUND)).values
     return table if table.shape[1] == 2 else None
 
 

@@ -1,6 +1,5 @@
 """The paper's tables S1 and S2 beside our results: the 48 rows of the scorecard."""
 
-import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -204,14 +203,13 @@ def _row(
     }  # fmt: skip
     wanted = [statistics] if statistics else [experiments.PAPER_STATISTICS, "running"]
     for profile in ("paper", "desk"):
-        measured = []
-        for name in wanted:
-            with contextlib.suppress(ValueError):  # nothing is measured of it
-                found = experiments.open_experiment(
-                    experiment, profile, dataset=key[0], model=key[1], hyperparameter=key[2],
-                    read=read[experiment], statistics=name,
-                )  # fmt: skip
-                measured.append(_measured(found, profile, paper))
+        runs = (
+            experiments.measured(
+                experiment, profile, None, *key, read=read[experiment], statistics=name
+            )
+            for name in wanted
+        )
+        measured = [_measured(found, profile, paper) for found in runs if found is not None]
         known = [m for m in measured if m is not None]
         # the paper's statistics, where no part of the range is lost with them
         covered = [m for m in known if m["ours"]["value"] == known[-1]["ours"]["value"]]

@@ -1,22 +1,15 @@
 """Claims that compare training settings with one another, run by run of the same seed."""
 
+import functools
 import math
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from lrsc import datasets, significance
 from lrsc.claims.decisions import every, over_rows, over_seeds
-from lrsc.claims.evidence import (
-    PROFILES,
-    Key,
-    Open,
-    by_value_and_seed,
-    keys,
-    label,
-    of_seeds,
-    paired,
-)
+from lrsc.claims.evidence import PROFILES, Open, grid, in_largest, keys, label, of_seeds
 from lrsc.experiments import paper
 from lrsc.studies.soups import gains, shipped
 
@@ -26,8 +19,6 @@ OTHERS = tuple(n for n, _ in paper.INTERVENTIONS.values() if n not in ("lr", "hi
 SWITCH_AT = 1000  # iterations that count as early: in the plans of both profiles
 # changes that count as little: the limits within which a row of the tables counts as met
 MARGINS = {"unbiased_accuracy": 0.03, "prunability": 0.1, "activation_compressibility": 0.1}
-
-Table = dict[float, dict[int, float]]  # value -> seed -> what is compared
 
 
 def against_others(opened: Open) -> dict:
@@ -59,12 +50,12 @@ def switched(opened: Open) -> dict:
             _accuracy(opened("optimizers_schedules", profile, (*key[:2], name)))
             for name in ("lr", "switch")
         )
-        if len(throughout) < 2 or SWITCH_AT not in after:
+        if throughout.shape[1] < 2 or SWITCH_AT not in after:
             continue
-        low, high = throughout[min(throughout)], throughout[max(throughout)]
-        middle = {s: (low[s] + high[s]) / 2 for s in low.keys() & high.keys()}
-        kept = over_seeds([label(key, profile) | {"effects": paired(after[SWITCH_AT], middle)}])
-        gain = significance.mean_over_seeds([paired(high, low)])
+        low, high = throughout.iloc[:, 0], throughout.iloc[:, -1]
+        effects = (after[SWITCH_AT] - (low + high) / 2).dropna().tolist()
+        kept = over_seeds([label(key, profile) | {"effects": effects}])
+        gain = significance.mean_over_seeds([(high - low).dropna().tolist()])
         if math.isfinite(kept["effect"]):
             return kept | {p: max(kept[p], gain[3]) for p in ("up", "down")}
     return over_rows([])
@@ -114,9 +105,8 @@ def soups(_: Open) -> dict:
 
 def _within(found: xr.Dataset, usual: xr.Dataset, measure: str, row: dict) -> dict:
     """Two one-sided tests that a measure's change is smaller than its margin."""
-    scaled = (ds[measure].values / MARGINS[measure] for ds in (found, usual))
-    a, b = map(by_value_and_seed, (found, usual), scaled)
-    strata = [paired(a[v], b[v]) for v in a if v in b]
+    a, b = (grid(ds, ds[measure].values / MARGINS[measure], "value") for ds in (found, usual))
+    strata = [changes.dropna().tolist() for _, changes in (a - b).items()]
     mean, low, high, _, _ = significance.mean_over_seeds(strata)
     shifts = [significance.mean_over_seeds([[d + s for d in each] for each in strata])
               for s in (1, -1)]  # fmt: skip
@@ -131,30 +121,30 @@ def _within(found: xr.Dataset, usual: xr.Dataset, measure: str, row: dict) -> di
 
 def _best_against(opened: Open, one: str, other: str) -> list[dict]:
     """Rows (data sets) with the differences by seed of two interventions' joint measure."""
-    found = []
-    for dataset, model, _ in keys("hyperparameters"):
-        for profile in PROFILES:
-            both: list[Key] = [(dataset, model, one), (dataset, model, other)]
-            tables = [_joint(opened("hyperparameters", profile, key)) for key in both]
-            if any(len(table) < 2 for table in tables):
-                continue
-            effects = paired(*(_best(table) for table in tables))
-            if row := of_seeds(effects, name=f"{one} against {other}"):
-                found.append(label(both[0], profile) | row)
-                break
-    return found
+
+    def look(dataset: str, model: str, profile: str) -> dict | None:
+        runs = (opened("hyperparameters", profile, (dataset, model, name)) for name in (one, other))
+        tables = [_joint(found) for found in runs]
+        if any(table.shape[1] < 2 for table in tables):
+            return None
+        best, others = (table[table.mean().idxmax()] for table in tables)
+        return of_seeds(best - others, name=f"{one} against {other}")
+
+    return [
+        row for dataset, model, _ in keys("hyperparameters")
+        for row in in_largest((dataset, model, one), functools.partial(look, dataset, model))
+    ]  # fmt: skip
 
 
-def _joint(found: xr.Dataset | None) -> Table:
+def _joint(found: xr.Dataset | None) -> pd.DataFrame:
+    """JOINT, mean, by seed and value; values of one seed alone are left out."""
     if found is None or any(m not in found for m in JOINT):
-        return {}
-    table = by_value_and_seed(found, np.mean([found[m].values for m in JOINT], axis=0))
-    return {value: seeds for value, seeds in table.items() if len(seeds) > 1}
+        return pd.DataFrame()
+    table = grid(found, np.mean([found[m].values for m in JOINT], axis=0), "value")
+    return table.loc[:, table.count() > 1]
 
 
-def _best(table: Table) -> dict[int, float]:
-    return max(table.values(), key=lambda seeds: float(np.mean(list(seeds.values()))))
-
-
-def _accuracy(found: xr.Dataset | None) -> Table:
-    return {} if found is None else by_value_and_seed(found, found["unbiased_accuracy"].values)
+def _accuracy(found: xr.Dataset | None) -> pd.DataFrame:
+    if found is None:
+        return pd.DataFrame()
+    return grid(found, "unbiased_accuracy", "value")

@@ -134,10 +134,7 @@ def _warn_once(text: str) -> None:
 
 
 def _with_origin(found: xr.Dataset, origin: str, file: str = "") -> xr.Dataset:
-    columns = {"origin": origin, "file": file}
-    n = found.sizes["run"]
-    found = found.assign_coords({k: ("run", np.full(n, v, object)) for k, v in columns.items()})
-    return _indexed(found)
+    return _indexed(results.all_with(found, origin=origin, file=file))
 
 
 _INDEX = ("key", "held", "stand_in")  # by which `find_places` finds runs
@@ -185,8 +182,7 @@ def select_runs(
     ]
     if not chosen:
         return None
-    found = results.concat(chosen)
-    return found.assign_coords(profile=("run", np.full(found.sizes["run"], profile, object)))
+    return results.all_with(results.concat(chosen), profile=profile)
 
 
 def _held(source: xr.Dataset) -> np.ndarray:

@@ -190,8 +190,7 @@ def _labelled(found: xr.Dataset, name: str, key: tuple[str, str, str]) -> xr.Dat
     knob = rows_of(name, key)[0].knob
     configs = [results.parsed(text) for text in found["config"].values]
     values = np.array([results.value_of(config, knob) for config in configs])
-    label = np.full(found.sizes["run"], key[2], object)
-    return found.assign_coords(hyperparameter=("run", label), value=("run", values))
+    return results.all_with(found, hyperparameter=key[2]).assign_coords(value=("run", values))
 
 
 def _finish(found: xr.Dataset, name: str) -> xr.Dataset:

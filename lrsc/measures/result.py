@@ -75,30 +75,22 @@ def raw_material(model: nn.Module, seen: measures.Observed) -> xr.Dataset:
     """What a changed metric needs: representation, logits, labels, norms of the filters."""
     chosen = seen.chosen
     weights = [(n, p) for n, p in model.named_parameters() if p.dim() >= 2]
+    norms = [p.detach().flatten(1).norm(dim=1) for _, p in weights]
+    numbers = [torch.full((len(p),), i) for i, (_, p) in enumerate(weights)]
+    # in half the space, where its numbers reach so far
+    z = seen.z.half() if float(seen.z.abs().max()) < 65504 else seen.z
     variables = {
-        "representation": (
-            ("sample", "unit"),
-            # in half the space, where its numbers reach so far
-            seen.z.half() if float(seen.z.abs().max()) < 65504 else seen.z,
-            "representation of fixed test inputs",
-        ),
+        "representation": (("sample", "unit"), z, "representation of fixed test inputs"),
         "sample_label": (("sample",), chosen.y, "class label of the fixed test inputs"),
-        "logits": (
-            ("test_sample", "logit"),
-            seen.logits,
-            "logits of the test set",
-        ),
+        "logits": (("test_sample", "logit"), seen.logits, "logits of the test set"),
         "filter_norm": (
-            ("filter",),
-            torch.cat([p.detach().flatten(1).norm(dim=1) for _, p in weights]),
-            "L2 norm of each filter or neuron of each weight",
+            ("filter",), torch.cat(norms), "L2 norm of each filter or neuron of each weight"
         ),
         "filter_weight": (
-            ("filter",),
-            torch.cat([torch.full((len(p),), i) for i, (_, p) in enumerate(weights)]),
+            ("filter",), torch.cat(numbers),
             "number of the weight, of: " + " ".join(n for n, _ in weights),
         ),
-    }
+    }  # fmt: skip
     if chosen.bias is not None:
         variables["sample_bias"] = (("sample",), chosen.bias, "bias label of the fixed test inputs")
     return xr.Dataset({
@@ -142,28 +134,28 @@ def sampled_curves(trained: Trained) -> xr.Dataset:
     parts = np.split(np.arange(steps), marks[:-1])
     about = {"units": "1", "long_name": "steps done"}
     found = xr.Dataset(coords={"iteration": ("iteration", marks, about)})
+
+    def put(name: str, dims: str | list[str], values: np.ndarray, text: str, units: str = "1"):
+        found[f"curve_{name}"] = dims, values, {"units": units, "long_name": text}
+
     for name, units in (("loss", "nat"), ("loss_ratio", "1")):
         if name in curves:
-            values = curves[name].numpy()
+            values = np.array([curves[name].numpy()[p].mean() for p in parts], np.float32)
             text = f"mean mini-batch {name.replace('_', ' ')} since the iteration before"
-            found[f"curve_{name}"] = (
-                "iteration", np.array([values[p].mean() for p in parts], np.float32),
-                {"units": units, "long_name": text},
-            )  # fmt: skip
-    accuracy = {"units": "1", "long_name": "running training accuracy of each epoch"}
-    found["curve_accuracy"] = ("epoch", curves["accuracy"].numpy(), accuracy)
-    if "validation_accuracy" in curves:
-        about_val = {"units": "1", "long_name": "accuracy on the validation split"}
-        found["curve_validation_accuracy"] = (
-            "epoch", curves["validation_accuracy"].numpy(), about_val)  # fmt: skip
+            put(name, "iteration", values, text, units)
+    for name, text in (
+        ("accuracy", "running training accuracy of each epoch"),
+        ("validation_accuracy", "accuracy on the validation split"),
+    ):
+        if name in curves:
+            put(name, "epoch", curves[name].numpy(), text)
     for probe in [name.removesuffix("_step") for name in curves if name.endswith("_step")]:
         found[f"{probe}_step"] = (f"{probe}_call", curves[f"{probe}_step"].numpy(), about)
         for name in curves:
             if name == probe or (name.startswith(f"{probe}_") and name != f"{probe}_step"):
                 values = curves[name].numpy()
                 dims = [f"{probe}_call", *(f"{name}_{i}" for i in range(1, values.ndim))]
-                text = f"{name.replace('_', ' ')} at the probe's iterations"
-                found[f"curve_{name}"] = (dims, values, {"units": "1", "long_name": text})
+                put(name, dims, values, f"{name.replace('_', ' ')} at the probe's iterations")
     return found
 
 

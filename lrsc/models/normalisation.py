@@ -133,7 +133,7 @@ def recalibration(
 def _estimate(net: nn.Module, chosen: Split, batch: int) -> nn.Module:
     own = batch_norms(net)
     momenta = [layer.momentum for layer in own]
-    before = copy.deepcopy([dict(layer.named_buffers()) for layer in own])
+    before = copy.deepcopy([layer.state_dict() for layer in own])
     with modes_kept(net), matmul_precision("fp32", chosen.y.device):
         net.eval()
         for layer in own:
@@ -145,9 +145,8 @@ def _estimate(net: nn.Module, chosen: Split, batch: int) -> nn.Module:
                 with input_errors(x):
                     net(as_taken(net, x))
         except BaseException:  # nothing is changed where it cannot be finished
-            for layer, buffers in zip(own, before, strict=True):
-                for name, value in buffers.items():
-                    layer.get_buffer(name).copy_(value)
+            for layer, state in zip(own, before, strict=True):
+                layer.load_state_dict(state)
             raise
         finally:
             for layer, momentum in zip(own, momenta, strict=True):

@@ -89,10 +89,9 @@ def prunability(
     Arguments and errors: as in `pruning_curve`.
     """
     _check(kappas, method, scope)
-    curve = pruning_curve(
-        model, split, (0.0, *kappas), method, scope, statistics, recalibrate
-    ).tolist()
-    before, *after = curve
+    asked = (0.0, *kappas)
+    curve = pruning_curve(model, split, asked, method, scope, statistics, recalibrate)
+    before, *after = curve.tolist()
     return sum(after) / len(after) / before if before else float("nan")
 
 
@@ -149,7 +148,7 @@ def pruning_curves(
         used = places[: len(some)]
         for place, (k, kappa) in zip(used, some, strict=True):
             with torch.no_grad():
-                _copy(networks[k], place)
+                place.load_state_dict(networks[k].state_dict())
                 _set_to_zero(place, networks[k], kappa, method, rankings[k])
             if renew is not None:
                 renew(place)
@@ -179,14 +178,6 @@ def _in_fast_layout(net: nn.Module, x: Tensor) -> nn.Module:
     except RuntimeError:  # also what is wrong with any layout, which is then said of the plain one
         return plain
     return plain.to(memory_format=torch.channels_last)
-
-
-def _copy(source: nn.Module, target: nn.Module) -> None:
-    """Give the target all parameters and buffers of the source."""
-    for one, other in ((source.parameters(), target.parameters()),
-                       (source.buffers(), target.buffers())):  # fmt: skip
-        for value, place in zip(one, other, strict=True):
-            place.copy_(value)
 
 
 @torch.no_grad()

@@ -16,6 +16,7 @@ from lrsc.results.table import (
     LABELS,
     LOW_LR,
     Record,
+    all_with,
     combine,
     concat,
     coordinates,

@@ -97,6 +97,12 @@ def once(found: xr.Dataset) -> xr.Dataset:
     return found.isel(run=~pd.Index(found["run_id"].values).duplicated())
 
 
+def all_with(found: xr.Dataset, **values: object) -> xr.Dataset:
+    """Long form with coordinates that are the same for all runs."""
+    n = found.sizes["run"]
+    return found.assign_coords({name: ("run", _column([v] * n)) for name, v in values.items()})
+
+
 def running(run: xr.Dataset) -> xr.Dataset:
     """One run's result with its measures in running statistics of batch normalisation alone."""
     return run.sel(statistics="running", drop=True) if "statistics" in run.dims else run
@@ -196,7 +202,7 @@ COORDINATES = (*_TOLD, *FROM_ATTRS)  # of every run in long form
 
 def _column(values: list) -> np.ndarray:
     """Texts as objects: netCDF's own strings, of any length."""
-    return np.array(values, dtype=object if isinstance(values[0], str) else None)
+    return np.array(values, object if values and isinstance(values[0], str) else None)
 
 
 def to_grid(dataset: xr.Dataset, *dims: str) -> xr.Dataset:

@@ -19,6 +19,10 @@ QS = (1.0, 2.0)
 KEPT = (0.05, 0.1, 0.2, 0.5)  # the shares kappa of entries that are kept
 # those of filters are of L2 norms, once a layer (mean) and once over all layers
 VARIABLES = {n: about.long_name for n, about in measures.VARIABLES.items() if about.of == "filters"}
+_LABELS = {
+    "q": ("q", list(QS), {"units": "1", "long_name": "order of the norm"}),
+    "kept": ("kept", list(KEPT), {"units": "1", "long_name": "share of the entries kept"}),
+}
 _NEEDS = ("representation", "filter_norm", "filter_weight")
 
 
@@ -53,7 +57,7 @@ def of_run(run: xr.Dataset) -> xr.Dataset:
         name: (("q", "kept") if np.ndim(value) else (), value, {"units": "1", "long_name": text})
         for (name, text), value in zip(VARIABLES.items(), found.values(), strict=True)
     }
-    return xr.Dataset(variables, {"q": list(QS), "kept": list(KEPT)}, run.attrs)
+    return xr.Dataset(variables, _LABELS, run.attrs)
 
 
 def spread(norms: Tensor) -> Tensor:
@@ -117,11 +121,7 @@ def _has_raw(run: xr.Dataset) -> bool:
 
 
 def _combined(runs: list[xr.Dataset]) -> xr.Dataset:
-    found = results.combine([of_run(run) for run in runs])
-    return found.assign_coords(
-        q=("q", list(QS), {"units": "1", "long_name": "order of the norm"}),
-        kept=("kept", list(KEPT), {"units": "1", "long_name": "share of the entries kept"}),
-    )
+    return results.combine([of_run(run) for run in runs]).assign_coords(_LABELS)
 
 
 def _grid(vectors: list[Tensor]) -> np.ndarray:

@@ -61,13 +61,10 @@ def compare(
                   for run, lr in zip(runs, lrs, strict=True)]  # fmt: skip
         parts.append(_labelled(measured, "soup", np.nan, seed, ""))
     found = xr.concat(parts, "run", join="outer", combine_attrs="override")
-    same = {
-        "dataset": dataset, "model": model, "profile": profile, "source_id": data.source_id,
-        "status": "converged", "device": runs[0].attrs["device"],
-    }  # fmt: skip
-    n = found.sizes["run"]
-    columns = {name: ("run", np.full(n, text, object)) for name, text in same.items()}
-    found = found.assign_coords(columns | {"n_train": ("run", np.full(n, len(data.train)))})
+    found = results.all_with(
+        found, dataset=dataset, model=model, profile=profile, source_id=data.source_id,
+        status="converged", device=runs[0].attrs["device"], n_train=len(data.train),
+    )  # fmt: skip
     listed = ",".join(f"{lr:g}" for lr in lrs)
     found.attrs = {
         "n_test": len(data.test), "lrs": lrs, "lrsc_version": runs[0].attrs["lrsc_version"],
