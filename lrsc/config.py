@@ -4,17 +4,15 @@ import dataclasses
 import functools
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
-from lrsc.errors import check_names, shown
+from lrsc.errors import check_names, is_number, is_whole, plain, shown
 
 SOURCES = ("auto", "real", "embedded")
 # of batch normalisation, by which a network is evaluated (lrsc.models.normalisation)
 STATISTICS = ("running", "batch", "recalibrated")
 LARGE_IMAGES = ("celeba", "waterbirds", "imagenet")  # data sets trained in batches of 16
-LARGEST = 2**53  # whole number: what JSON and float64 hold exactly
 CHOICES = {  # valid names of TrainConfig's fields
     "optimizer": ("sgd", "adam", "adamw", "psgd_kron"),
     "schedule": ("constant", "step", "cosine", "wsd", "switch"),
@@ -93,20 +91,20 @@ class TrainConfig:
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
-        for name in ("lr", "step_factor"):
-            _number(self, name, "a finite number > 0", lambda v: v > 0)
+        _number(self, "lr", "a finite number > 0", lambda v: v > 0)
         _number(self, "momentum", "a number in [0, 1)", lambda v: 0 <= v < 1)
         for name in ("weight_decay", "l1", "l2", "focal_gamma", "sam_rho", "asam_rho"):
             _number(self, name, "a finite number >= 0", lambda v: v >= 0)
+        _number(self, "step_factor", "a finite number > 0", lambda v: v > 0)
         for name in ("warmup", "decay", "validation_share"):
             _number(self, name, "a share in [0, 1)", lambda v: 0 <= v < 1)
         for name in ("batch_size", "max_epochs", "accumulation"):
             _whole(self, name, 1)
         for name in ("max_steps", "step_at", "switch_at"):
-            _whole(self, name, 1)
-        _number(self, "stop_at_accuracy", "None or in (0, 1]", lambda v: 0 < v <= 1)
+            _whole(self, name, 1, or_none=True)
+        _number(self, "stop_at_accuracy", "None or in (0, 1]", lambda v: 0 < v <= 1, or_none=True)
         for name in ("stop_at_loss", "switch_lr"):
-            _number(self, name, "None or a finite number > 0", lambda v: v > 0)
+            _number(self, name, "None or a finite number > 0", lambda v: v > 0, or_none=True)
         _betas(self)
         for name, valid in CHOICES.items():
             if not (name == "select_by" and self.select_by is None):
@@ -252,43 +250,37 @@ def _named(name: str, options) -> dict:
 def _plain(name: str, value):
     if isinstance(value, list | tuple):
         return tuple(_plain(name, v) for v in value)
-    is_number = isinstance(value, int | float) and (isinstance(value, bool) or _is_finite(value))
-    if value is None or is_number or isinstance(value, str):
-        return value
+    found = plain(value)
+    if found is None or isinstance(found, bool | str) or is_number(found):
+        return found
     raise ValueError(
         f"{name} must be a finite number, a string or a list of these, found {shown(value)}"
     )
 
 
-def _is_finite(value: float) -> bool:
-    if isinstance(value, int):
-        return abs(value) <= LARGEST
-    return math.isfinite(value)
-
-
-def _number(config, name: str, expected: str, valid) -> None:
+def _number(config, name: str, expected: str, valid, or_none: bool = False) -> None:
     value = getattr(config, name)
-    if value is None and getattr(type(config), name) is None:  # where it is the default
+    if value is None and or_none:
         return
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not _is_finite(value) or not valid(value):
+    if not is_number(value) or not valid(plain(value)):
         raise ValueError(f"{name} must be {expected}, found {shown(value)}")
-    object.__setattr__(config, name, float(value))
+    object.__setattr__(config, name, float(plain(value)))
 
 
-def _whole(config, name: str, least: int) -> None:
+def _whole(config, name: str, least: int, or_none: bool = False) -> None:
     value = getattr(config, name)
-    if value is None and getattr(type(config), name) is None:
+    if value is None and or_none:
         return
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= LARGEST:
+    if not is_whole(value, least):
         raise ValueError(
             f"{name} must be a whole number >= {least} and at most 2^53, found {shown(value)}"
         )
+    object.__setattr__(config, name, plain(value))
 
 
 def _betas(config) -> None:
     given = config.betas if isinstance(config.betas, list | tuple) else ()
-    numbers = [b for b in given if isinstance(b, int | float) and not isinstance(b, bool)]
+    numbers = [plain(b) for b in given if is_number(b)]
     if len(given) != 2 or len(numbers) != 2 or not all(0 <= b < 1 for b in numbers):
         raise ValueError(f"betas must be two numbers in [0, 1), found {shown(config.betas)}")
     pair = tuple(float(b) for b in numbers)

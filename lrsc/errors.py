@@ -1,9 +1,14 @@
 """Errors that name what was found, what was expected, and what to do."""
 
 import difflib
+import math
+import numbers
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
+
+LARGEST = 2**53  # whole number: what JSON and float64 hold exactly
 
 
 class DataMissing(ValueError, FileNotFoundError):
@@ -50,6 +55,38 @@ def shown(value: object, most: int = 100) -> str:
     except Exception as error:  # a number of more digits than Python prints, a foreign class
         return f"a {type(value).__name__} that cannot be shown ({error})"
     return text if len(text) <= most else f"{text[:most]}..."
+
+
+def plain(value: Any) -> Any:
+    """Numbers of NumPy, torch and others as Python's int, float or bool; other values as they are.
+
+    Of fewer than 64 bits: the shortest number that means the same, 0.1 for float32's 0.1.
+    """
+    if type(value) in (int, float, bool, str):
+        return value
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        item = value.item()
+        short = isinstance(item, float) and value.dtype.itemsize < 8
+        if short:
+            import numpy as np
+
+            item = float(str(value if isinstance(value, np.generic) else np.float32(item)))
+        return item
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    return float(value) if isinstance(value, numbers.Real) else value
+
+
+def is_whole(value: object, least: int = 0) -> bool:
+    """Whether it is a whole number in [least, 2^53], and neither True nor False."""
+    value = plain(value)
+    return type(value) is int and least <= value <= LARGEST
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a finite real number, and neither True nor False."""
+    value = plain(value)
+    return is_whole(value, -LARGEST) or (type(value) is float and math.isfinite(value))
 
 
 def path(name: str, value: object) -> Path:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from lrsc.errors import is_whole
 from lrsc.metrics import checks
 from lrsc.models import input_errors, modes_kept
 
@@ -16,7 +17,7 @@ def inputs(x: Tensor, baseline: Tensor | None, **counts: int) -> None:
             "the network sees, N x C x H x W or N x d; use split.inputs(split.x[:n])"
         )
     for name, value in counts.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        if not is_whole(value, 1):
             raise ValueError(f"{name} must be a whole number >= 1, found {value!r}")
     if baseline is not None:
         broadcasts("baseline", checks.tensor("baseline", baseline), x, "x")

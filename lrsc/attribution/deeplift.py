@@ -42,6 +42,7 @@ def deeplift(
     mode; the model is left as it was. Raises ValueError as `integrated_gradients`.
     """
     inputs(x, baseline, batch=batch)
+    batch = int(batch)
     net = _with_rules(model)
     y = labels(net, x, y)
     parts = []

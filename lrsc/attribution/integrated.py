@@ -39,6 +39,7 @@ def integrated_gradients(
     Sundararajan et al. 2017.
     """
     inputs(x, baseline, steps=steps, **({} if batch is None else {"batch": batch}))
+    steps, batch = int(steps), None if batch is None else int(batch)
     y = labels(model, x, y)
     return path_integral(model, x, y, steps, batch, baseline)
 

@@ -1,6 +1,7 @@
 """lrsc run, sweep, campaign and measure: what trains networks, and measures them."""
 
 import argparse
+import ast
 import contextlib
 import json
 import logging
@@ -75,14 +76,14 @@ def _add_runs(commands) -> None:
 
 
 def _setting(text: str) -> tuple:
-    """'name=value' -> (name, value as JSON where it is, else as text)."""
+    """'name=value' -> (name, value as JSON or Python has it, else as text)."""
     name, found, value = text.partition("=")
     if not name or not found:
         raise argparse.ArgumentTypeError(f"expected NAME=VALUE, found {text!r}")
-    try:
-        return name, json.loads(value)
-    except json.JSONDecodeError:
-        return name, value
+    for read in (json.loads, ast.literal_eval):
+        with contextlib.suppress(ValueError, SyntaxError):
+            return name, read(value)
+    return name, value
 
 
 def _threads(args) -> None:

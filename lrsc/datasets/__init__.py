@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from lrsc.config import LARGEST, SOURCES
+from lrsc.config import SOURCES
 from lrsc.datasets import (
     celeba,
     cifar10,
@@ -22,7 +22,7 @@ from lrsc.datasets import (
 )
 from lrsc.datasets.biased import BiasedDataset, Split
 from lrsc.datasets.raw.sources import Source, data_root, is_stand_in
-from lrsc.errors import check_names, shown
+from lrsc.errors import LARGEST, check_names, is_number, is_whole, plain, shown
 
 __all__ = [
     "BiasedDataset", "Split", "check_options", "data_root", "is_stand_in", "load", "names",
@@ -77,8 +77,9 @@ def load(
     """
     builder = _builder(name)
     given = {k: v for k, v in zip(_COMMON, (rho, seed, n_train), strict=True) if v is not None}
-    check_options(name, given | other)
-    return builder(resolve(name, root, source), **given, **other)
+    given = {k: plain(v) for k, v in (given | other).items()}
+    check_options(name, given)
+    return builder(resolve(name, root, source), **given)
 
 
 def check_options(name: str, given: Mapping) -> None:
@@ -90,10 +91,9 @@ def check_options(name: str, given: Mapping) -> None:
     check_names(f"option of data set {name!r}", given, known)
     for key, value in given.items():
         usual = known[key]
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        whole = isinstance(value, int) and number and abs(value) <= LARGEST
+        whole = is_whole(value, -LARGEST)
         if key == "rho":
-            fits, expected = number and 0 <= value <= 1, "a share in [0, 1]"
+            fits, expected = is_number(value) and 0 <= value <= 1, "a share in [0, 1]"
         elif key in ("seed", "n_train"):
             least = 0 if key == "seed" else 1
             fits = (whole and value >= least) or (key == "n_train" and value is None)
@@ -103,7 +103,7 @@ def check_options(name: str, given: Mapping) -> None:
         elif isinstance(usual, int):
             fits, expected = whole, "a whole number"
         elif isinstance(usual, float):
-            fits, expected = number and abs(value) <= LARGEST, "a finite number"
+            fits, expected = is_number(value), "a finite number"
         else:
             fits = isinstance(value, str) or (usual is None and value is None)
             expected = "a name"

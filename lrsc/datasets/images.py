@@ -15,6 +15,7 @@ from torch import Tensor
 from lrsc.datasets.raw import cache, decoding
 from lrsc.datasets.raw.decoding import decode
 from lrsc.datasets.raw.files import Files
+from lrsc.errors import is_whole
 
 PIECE = 8  # images a thread is asked for at a time
 AHEAD = 256  # images decoded ahead
@@ -74,7 +75,7 @@ class Images:
         ValueError naming it when its batch is due.
         """
         workers = _cores() if workers is None else workers
-        if not isinstance(workers, int) or workers < 0:
+        if not is_whole(workers):
             raise ValueError(f"workers must be a whole number >= 0, found {workers!r}")
         if isinstance(self.source, Tensor) or workers == 0:
             for index in indices:

@@ -18,7 +18,7 @@ from lrsc.datasets.raw import files
 from lrsc.datasets.raw.files import Files
 from lrsc.datasets.raw.sources import Source, located
 from lrsc.datasets.standins import miniatures
-from lrsc.errors import DataMissing
+from lrsc.errors import DataMissing, is_whole
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, in units of 0..1
 Augment = Callable[[Tensor, torch.Generator], Tensor]
@@ -104,7 +104,7 @@ def streamed(
 
     size, short: as in `decode`.
     """
-    if not isinstance(size, int) or size < 1:
+    if not is_whole(size, 1):
         raise ValueError(f"size must be a whole number of pixels >= 1, found {size!r}")
     return Split(
         Images(found, size, short),

@@ -5,6 +5,7 @@ import torch
 
 from lrsc.datasets.biased import BiasedDataset, Split, biased_labels, stratified, unbiased_labels
 from lrsc.datasets.raw.sources import Source, generated
+from lrsc.errors import is_whole
 
 VERSION = 1
 find = generated
@@ -29,7 +30,7 @@ def build(
     for name, value, least in (
         ("n_core", n_core, 1), ("n_spurious", n_spurious, 1), ("n_noise", n_noise, 0),
     ):  # fmt: skip
-        if not isinstance(value, int) or not least <= value <= MOST_BITS:
+        if not is_whole(value, least) or value > MOST_BITS:
             raise ValueError(
                 f"{name} must be a whole number >= {least} and at most {MOST_BITS}, found {value!r}"
             )

@@ -9,18 +9,19 @@ import xarray as xr
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lrsc import attribution, metrics, models, pruning
+from lrsc import attribution, metrics, models, pruning, training
 from lrsc.datasets import BiasedDataset, Split
+from lrsc.errors import is_whole, shown
 from lrsc.measures.variables import OF_NETWORK, PRUNABILITY, SINGLE, VARIABLES
 
 SAMPLES = 1000  # random test inputs on which representations are measured (paper, supplement C)
 
 
 def measure(
-    model: nn.Module,
+    model: "nn.Module | training.Trained",
     dataset: BiasedDataset,
     *,
-    methods: Iterable[str] = pruning.METHODS,
+    methods: str | Iterable[str] = pruning.METHODS,
     prune_samples: int | None = None,
     samples: int = SAMPLES,
     device: torch.device | str | None = None,
@@ -29,18 +30,28 @@ def measure(
 ) -> xr.Dataset:
     """All measures of a trained model on a data set's unbiased test split.
 
-    methods: pruning methods; an empty list skips pruning. prune_samples: prune on this many fixed
-    random test samples, None on all. samples: fixed random test samples for the representation.
-    device: where to compute, default where the model is; the model is moved there, not changed
-    otherwise. layer: dotted module name of the linear layer whose input is the representation,
-    default the last one; pruning does not look at it. statistics: of batch normalisation: 'running'
-    (eval mode), 'batch' (those of fixed batches of 100 test samples), 'recalibrated' (running ones,
-    estimated anew from 2000 training samples, after pruning too), or several of these, which are
-    then a dimension of the result; a network without batch normalisation is measured once.
+    model: a network, or what `fit` returned. methods: pruning methods; an empty list skips pruning.
+    prune_samples: prune on this many fixed random test samples, None on all. samples: fixed random
+    test samples for the representation. device: where to compute, default where the model is; the
+    model is moved there, not changed otherwise. layer: dotted module name of the linear layer whose
+    input is the representation, default the last one; pruning does not look at it. statistics: of
+    batch normalisation: 'running' (eval mode), 'batch' (those of fixed batches of 100 test
+    samples), 'recalibrated' (running ones, estimated anew from 2000 training samples, after pruning
+    too), or several of these, which are then a dimension of the result; a network without batch
+    normalisation is measured once.
     Accuracies are fractions; bias measures are left out where the data set has no bias labels.
     Raises ValueError if the model does not take the data set's inputs or has no such layer, and
     for 'running' and 'recalibrated' where a layer keeps no running statistics.
     """
+    if isinstance(model, training.Trained):
+        model = model.model
+    if isinstance(methods, str):
+        methods = [methods]
+    for name, value in (("samples", samples), ("prune_samples", prune_samples)):
+        if value is not None and not is_whole(value, 1):
+            raise ValueError(f"{name} must be a whole number >= 1, found {shown(value)}")
+    if device is not None:
+        device = training.arguments.device(device)
     names = [statistics] if isinstance(statistics, str) else list(statistics)
     if not names:
         raise ValueError("statistics is empty: give at least one of running, batch, recalibrated")
@@ -160,7 +171,7 @@ def observe(
 def fixed_samples(split: Split, n: int) -> Split:
     """The same n random samples of a split every time (all of them where there are fewer)."""
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
-    return split.take(order[:n])
+    return split.take(order[: int(n)])
 
 
 def accuracy_measures(logits: Tensor, test: Split, train: Split) -> dict[str, Tensor]:

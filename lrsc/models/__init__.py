@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lrsc.config import STATISTICS
 from lrsc.datasets import BiasedDataset, Split
-from lrsc.errors import check_names, shown, unknown
+from lrsc.errors import check_names, is_whole, shown, unknown
 from lrsc.models.architectures import BUILDERS, MOST
 from lrsc.models.convolution import SmallMapConv2d
 from lrsc.models.normalisation import (
@@ -63,13 +63,13 @@ def build(name: str, input_shape: tuple[int, ...], n_classes: int, **options) ->
     builder, defaults = BUILDERS[name]
     check_names(f"option of model {name!r}", options, defaults)
     sizes = list(input_shape) if isinstance(input_shape, list | tuple) else []
-    if not sizes or any(not isinstance(n, int) or not 1 <= n <= MOST for n in sizes):
+    if not sizes or any(not is_whole(n, 1) or n > MOST for n in sizes):
         raise ValueError(f"input_shape must hold sizes >= 1, found {shown(input_shape)}")
-    if not isinstance(n_classes, int) or not 2 <= n_classes <= MOST:
+    if not is_whole(n_classes, 2) or n_classes > MOST:
         raise ValueError(
             f"n_classes must be >= 2, a whole number at most {MOST}, found {shown(n_classes)}"
         )
-    return builder(tuple(input_shape), n_classes, **(defaults | options))
+    return builder(tuple(map(int, sizes)), int(n_classes), **(defaults | options))
 
 
 def options_for(name: str, dataset: str) -> dict:

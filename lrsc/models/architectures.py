@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
-from lrsc.errors import check_names, shown
+from lrsc.errors import check_names, is_whole, plain, shown
 from lrsc.models.convolution import SmallMapConv2d
 from lrsc.models.weights import load
 
@@ -20,13 +20,13 @@ STAGES = ((64,), (128,), (256, 256), (512, 512), (512, 512))  # VGG11's filters,
 def fcn(input_shape: tuple[int, ...], n_classes: int, hidden) -> nn.Module:
     """ReLU layers of the widths `hidden`, no biases, torch's default initialisation."""
     listed = hidden if isinstance(hidden, list | tuple) else ()
-    widths = [n for n in listed if isinstance(n, int) and not isinstance(n, bool)]
-    if not widths or len(widths) < len(listed) or not all(1 <= n <= MOST for n in widths):
+    widths = [plain(n) for n in listed if is_whole(n, 1) and n <= MOST]
+    if not widths or len(widths) < len(listed):
         raise ValueError(
             f"hidden must list widths >= 1 and at most {MOST}, as in (1024, 1024), found "
             f"{shown(hidden)}"
         )
-    widths = [math.prod(input_shape), *hidden]
+    widths = [math.prod(input_shape), *widths]
     layers: list[nn.Module] = [nn.Flatten()]
     for wide, narrow in itertools.pairwise(widths):
         layers += [nn.Linear(wide, narrow, bias=False), nn.ReLU()]

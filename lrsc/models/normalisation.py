@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from lrsc.config import STATISTICS
 from lrsc.datasets import Split
-from lrsc.errors import check_names, shown
+from lrsc.errors import check_names, is_whole, shown
 from lrsc.models.precision import matmul_precision
 
 BATCH = 100  # samples whose statistics are taken together, as in training
@@ -116,7 +116,7 @@ def recalibration(
     net: nn.Module, split: Split, samples: int = SAMPLES, batch: int = BATCH
 ) -> Callable[[nn.Module], nn.Module]:
     """What `recalibrate` does to a network of this architecture, its samples read once for many."""
-    if not isinstance(samples, int) or isinstance(samples, bool) or samples < 2:
+    if not is_whole(samples, 2):
         raise ValueError(f"samples must be a whole number >= 2, found {shown(samples)}")
     own = batch_norms(net)
     _check_running(own)

@@ -1,8 +1,9 @@
 """The parameters of a section, checked before anything runs."""
 
+import contextlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -49,8 +50,7 @@ def parameters(
     given["seeds"] = _numbers("seeds", given["seeds"])
     for name in shares:
         value = given[name]
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not 0 <= value <= 1:
+        if not errors.is_number(value) or not 0 <= value <= 1:
             raise ValueError(f"{name} must be a share, a number in [0, 1]; found {value!r}")
     return SimpleNamespace(**given, command=command_of(section or experiment, given))
 
@@ -66,7 +66,7 @@ def command_of(section: str, given: Mapping[str, Any]) -> str:
 
 _LISTS = {  # parameter -> what its values must be, an example, and the check of a value
     "lrs": ("learning rates, finite and > 0", "[0.05, 0.5]", lambda v: 0 < v < math.inf),
-    "seeds": ("whole numbers >= 0", "[0, 1, 2]", lambda v: isinstance(v, int) and v >= 0),
+    "seeds": ("whole numbers >= 0", "[0, 1, 2]", errors.is_whole),
 }
 
 
@@ -77,22 +77,31 @@ def _numbers(name: str, value: Any) -> tuple | None:
     found = value
     if isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = json.loads(value)  # 1e-3 too
         except json.JSONDecodeError as error:
             raise ValueError(
                 f"{name} is a string that holds no JSON list: {found!r}; {advice}"
             ) from error
     if value is None:
         return None
-    values = list(value) if isinstance(value, list | tuple) else [value]
+    several = isinstance(value, Iterable) and getattr(value, "ndim", None) != 0
+    values = [_number(each) for each in (value if several else [value])]
     if not values:
         raise ValueError(f"{name} is empty; {advice}")
     for each in values:
-        if isinstance(each, bool) or not isinstance(each, int | float) or not valid(each):
+        if not errors.is_number(each) or not valid(each):
             raise ValueError(f"{name} must be {expected}; found {each!r} in {found!r}; {advice}")
     if len(set(values)) < len(values):
         raise ValueError(f"{name} names a value twice: {found!r}; {advice}")
     return tuple(values)
+
+
+def _number(value: Any) -> Any:
+    """As Python's; also of the text that YAML makes of 1e-3."""
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return json.loads(value) if value.isdigit() else float(value)
+    return errors.plain(value)
 
 
 def _is_literal(value: Any) -> bool:

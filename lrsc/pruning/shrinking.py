@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from lrsc.datasets import Split
+from lrsc.errors import is_whole
 from lrsc.models import evaluate
 from lrsc.pruning.channels import Norm, channels
 from lrsc.pruning.cost import Cost, costs
@@ -68,7 +69,7 @@ def shrink(
     Raises ValueError as `prune` does, for weights that are not finite, and for models that
     cannot be traced or whose outputs change.
     """
-    if not isinstance(runs, int) or runs < 1:
+    if not is_whole(runs, 1):
         raise ValueError(f"runs must be a whole number >= 1, found {runs!r}")
     _check_finite(model)
     pruned = prune(model, kappa, method, recalibrate=recalibrate).eval()

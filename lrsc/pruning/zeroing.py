@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lrsc.datasets import Split
-from lrsc.errors import check_names
+from lrsc.errors import check_names, is_number, plain
 from lrsc.models import (
     Stack,
     as_taken,
@@ -62,7 +62,7 @@ def prune(
     two cores); None leaves them. Raises ValueError for unknown methods and scopes, kappa out of
     range, and a model without prunable weights.
     """
-    _check([kappa], method, scope)
+    (kappa,) = _check([kappa], method, scope)
     pruned = copy.deepcopy(model)
     with torch.no_grad():
         _set_to_zero(pruned, model, kappa, method, _rankings(model, method, scope))
@@ -88,7 +88,7 @@ def prunability(
 
     Arguments and errors: as in `pruning_curve`.
     """
-    _check(kappas, method, scope)
+    kappas = _check(kappas, method, scope)
     asked = (0.0, *kappas)
     curve = pruning_curve(model, split, asked, method, scope, statistics, recalibrate)
     before, *after = curve.tolist()
@@ -129,7 +129,7 @@ def pruning_curves(
     Small fully connected networks are computed together, over networks and kappas, in batched
     products. Nothing is copied to the host. Errors: as `pruning_curve`.
     """
-    _check(kappas, method, scope)
+    kappas = _check(kappas, method, scope)
     if len(split) == 0:
         raise ValueError("split holds 0 samples, expected at least 1")
     check_statistics(statistics, recalibrate)
@@ -192,14 +192,16 @@ def _accuracies(networks: list[nn.Module], split: Split, statistics: str) -> Ten
     return (torch.cat(predicted, 1) == split.y).double().mean(1)
 
 
-def _check(kappas: Sequence[float], method: str, scope: str = "global") -> None:
+def _check(kappas: Sequence[float], method: str, scope: str = "global") -> list[float]:
+    """The shares as Python's numbers; ValueError for what is none."""
     check_names("pruning method", [method], METHODS)
     check_names("pruning scope", [scope], SCOPES)
     if len(kappas) == 0:
         raise ValueError("kappas is empty: give at least one share in [0, 1]")
     for kappa in kappas:
-        if not 0 <= kappa <= 1:
+        if not is_number(kappa) or not 0 <= kappa <= 1:
             raise ValueError(f"kappa must be a share in [0, 1], found {kappa!r}")
+    return [plain(kappa) for kappa in kappas]
 
 
 def _layers(model: nn.Module) -> dict[str, Layer]:

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from lrsc import errors, results
-from lrsc.errors import DataMissing, check_names, shown
+from lrsc.errors import DataMissing, check_names, is_number, is_whole, shown
 from lrsc.runs import identify
 from lrsc.sweep import packs
 from lrsc.sweep.crew import Crew, Options, stands
@@ -62,13 +62,13 @@ def run(
     folder that cannot be written, and too little time for any run, with what the cheapest takes.
     """
     started = time.monotonic()
-    if not isinstance(minutes, int | float) or not 60 * minutes >= 1.5 * GRACE:
+    if not is_number(minutes) or not 60 * minutes >= 1.5 * GRACE:
         raise ValueError(
             f"minutes must be a number >= {1.5 * GRACE / 60:g}, found {shown(minutes)}: training "
             f"ends {GRACE:g} s before the time does"
         )
     check_names("engine", [engine], ENGINES)
-    if workers is not None and not arguments.is_whole(workers, 1):
+    if workers is not None and not is_whole(workers, 1):
         raise ValueError(f"workers must be a whole number >= 1 or None, found {shown(workers)}")
     where = arguments.device(device)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -15,7 +15,7 @@ import xarray as xr
 
 from lrsc import datasets, errors, experiments, files, results
 from lrsc.config import RunConfig
-from lrsc.errors import check_names, shown
+from lrsc.errors import check_names, is_number, is_whole, shown
 from lrsc.experiments.status import shipped_ids
 from lrsc.measures.result import prune_samples, result_each
 from lrsc.results import locks
@@ -150,10 +150,9 @@ def _check_limits(executor: str, scheduler: Any, retries: int, time_limit: float
     if executor != "dask" and (scheduler is not None or time_limit is not None):
         name = "scheduler" if scheduler is not None else "time_limit"
         raise ValueError(f"{name} is for executor='dask', found executor={executor!r}")
-    if not arguments.is_whole(retries, 0):
+    if not is_whole(retries, 0):
         raise ValueError(f"retries must be a whole number >= 0, found {shown(retries)}")
-    is_number = isinstance(time_limit, int | float) and not isinstance(time_limit, bool)
-    if time_limit is not None and not (is_number and time_limit > 0):
+    if time_limit is not None and not (is_number(time_limit) and time_limit > 0):
         raise ValueError(f"time_limit must be > 0 seconds or None, found {shown(time_limit)}")
 
 

@@ -6,9 +6,8 @@ import torch
 from torch import nn
 
 from lrsc import models
-from lrsc.config import LARGEST
 from lrsc.datasets import BiasedDataset
-from lrsc.errors import shown
+from lrsc.errors import is_number, is_whole, plain, shown
 from lrsc.training.run import Probe
 
 
@@ -61,7 +60,7 @@ def device(given: torch.device | str | None) -> torch.device:
 def some(name: str, values: Iterable | None, default) -> list:
     if isinstance(values, str) or not isinstance(values, Iterable | None):
         raise ValueError(f"{name} must be a list of numbers, found {shown(values)}")
-    found = [default] if values is None else list(values)
+    found = [default] if values is None else [plain(value) for value in values]
     if not found:
         raise ValueError(f"{name} is empty: give at least one value")
     if name == "seeds" and not all(is_whole(s, 0) for s in found):
@@ -69,15 +68,8 @@ def some(name: str, values: Iterable | None, default) -> list:
     return found
 
 
-def is_whole(value: object, least: int) -> bool:
-    """Whether it is a whole number in [least, 2^53], and neither True nor False."""
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return whole and least <= value <= LARGEST  # type: ignore[operator]
-
-
 def intervals_of_checkpoints(seconds: float | None, steps: int | None) -> None:
-    number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    if seconds is not None and not (number and seconds > 0):
+    if seconds is not None and not (is_number(seconds) and seconds > 0):
         raise ValueError(f"checkpoint_seconds must be > 0 or None, found {shown(seconds)}")
     if steps is not None and not is_whole(steps, 1):
         raise ValueError(

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from lrsc import attribution, models
 from lrsc.datasets import BiasedDataset, Split
 from lrsc.datasets.images import batches
+from lrsc.errors import is_whole
 from lrsc.metrics import loss_entropy, loss_ratio
 from lrsc.metrics.representation import selectivity_of_groups
 
@@ -155,7 +156,7 @@ def _no_masks(name: str, kind: str) -> str:
 
 def _fixed(split: Split, n: int) -> Split:
     """n fixed random samples of a split, in memory (all of them where there are fewer)."""
-    if not isinstance(n, int) or n < 1:
+    if not is_whole(n, 1):
         raise ValueError(f"n must be a whole number of samples >= 1, found {n!r}")
     split = split.take(fixed_indices(len(split), n))
     (x,) = batches(split.x, [torch.arange(len(split))])

@@ -14,7 +14,7 @@ import numpy as np
 from lrsc.datasets.biased import biased_labels, unbiased_labels
 from lrsc.datasets.raw import cache
 from lrsc.datasets.standins import drawing
-from lrsc.errors import check_names
+from lrsc.errors import check_names, is_whole
 
 VERSION = 1
 SIDE, CIFAR_SIDE = 64, 32  # pixels
@@ -59,7 +59,7 @@ def make(
     top, usual_n, usual_rho = SETS[name]
     n, rho = usual_n if n is None else n, usual_rho if rho is None else rho
     least = 100 if name == "cifar100" else 20
-    if not isinstance(n, int) or n < least:
+    if not is_whole(n, least):
         raise ValueError(f"n must be a whole number of images >= {least}, found {n!r}")
     if rho is not None and (usual_rho is None or not 0 <= rho <= 1):
         raise ValueError(f"rho must be a share in [0, 1], and None for {name}; found {rho!r}")

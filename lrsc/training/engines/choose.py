@@ -14,9 +14,9 @@ from torch import Tensor
 
 from lrsc import models
 from lrsc.config import TrainConfig
-from lrsc.errors import check_names, shown
+from lrsc.errors import check_names, is_whole, shown
 from lrsc.models.draws import Draws
-from lrsc.training import arguments, distributed
+from lrsc.training import distributed
 from lrsc.training.engines.graphs import Graphs
 from lrsc.training.engines.reference import Reference
 from lrsc.training.engines.stacked import Stacked
@@ -55,7 +55,7 @@ def plan(
     reason, and for replicas < 1.
     """
     check_names("engine", [engine], ENGINES)
-    if replicas is not None and not arguments.is_whole(replicas, 1):
+    if replicas is not None and not is_whole(replicas, 1):
         raise ValueError(f"replicas must be a whole number >= 1 or None, found {shown(replicas)}")
     # on a GPU a graph is worth it for a single run too
     one = (len(configs) == 1 or replicas == 1) and job.device.type != "cuda"
