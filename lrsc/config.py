@@ -93,20 +93,20 @@ class TrainConfig:
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
-        for name in ("lr", "step_factor"):
-            _number(self, name, "a finite number > 0", lambda v: v > 0)
+        _number(self, "lr", "a finite number > 0", lambda v: v > 0)
         _number(self, "momentum", "a number in [0, 1)", lambda v: 0 <= v < 1)
         for name in ("weight_decay", "l1", "l2", "focal_gamma", "sam_rho", "asam_rho"):
             _number(self, name, "a finite number >= 0", lambda v: v >= 0)
+        _number(self, "step_factor", "a finite number > 0", lambda v: v > 0)
         for name in ("warmup", "decay", "validation_share"):
             _number(self, name, "a share in [0, 1)", lambda v: 0 <= v < 1)
         for name in ("batch_size", "max_epochs", "accumulation"):
             _whole(self, name, 1)
         for name in ("max_steps", "step_at", "switch_at"):
-            _whole(self, name, 1)
-        _number(self, "stop_at_accuracy", "None or in (0, 1]", lambda v: 0 < v <= 1)
+            _whole(self, name, 1, or_none=True)
+        _number(self, "stop_at_accuracy", "None or in (0, 1]", lambda v: 0 < v <= 1, or_none=True)
         for name in ("stop_at_loss", "switch_lr"):
-            _number(self, name, "None or a finite number > 0", lambda v: v > 0)
+            _number(self, name, "None or a finite number > 0", lambda v: v > 0, or_none=True)
         _betas(self)
         for name, valid in CHOICES.items():
             if not (name == "select_by" and self.select_by is None):
@@ -266,9 +266,9 @@ def _is_finite(value: float) -> bool:
     return math.isfinite(value)
 
 
-def _number(config, name: str, expected: str, valid) -> None:
+def _number(config, name: str, expected: str, valid, or_none: bool = False) -> None:
     value = getattr(config, name)
-    if value is None and getattr(type(config), name) is None:  # where it is the default
+    if value is None and or_none:
         return
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not _is_finite(value) or not valid(value):
@@ -276,9 +276,9 @@ def _number(config, name: str, expected: str, valid) -> None:
     object.__setattr__(config, name, float(value))
 
 
-def _whole(config, name: str, least: int) -> None:
+def _whole(config, name: str, least: int, or_none: bool = False) -> None:
     value = getattr(config, name)
-    if value is None and getattr(type(config), name) is None:
+    if value is None and or_none:
         return
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= LARGEST:
         raise ValueError(
