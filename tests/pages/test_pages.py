@@ -69,7 +69,7 @@ def test_seeds_may_be_a_string_too():
         ({"lrs": [float("inf")]}, r"found inf"),
         ({"lrs": "[NaN]"}, r"found nan"),
         ({"lrs": [True]}, r"found True"),
-        ({"lrs": ["0.1"]}, r"found '0.1'"),
+        ({"lrs": ["high"]}, r"found 'high'"),
         ({"lrs": [0.1, 0.1]}, r"lrs names a value twice"),
         ({"lrs": {"a": 1}}, r"lrs must be"),
         ({"seeds": [0.5]}, r"seeds must be whole numbers >= 0; found 0.5"),
