@@ -92,7 +92,7 @@ def grid(found: xr.Dataset, of: str | np.ndarray, by: str = "lr") -> pd.DataFram
 
     Diverged runs and unknown values are NaN; seeds and settings with nothing else are left out.
     """
-    values = found[of].values if isinstance(of, str) else of
+    values = np.asarray(found[of] if isinstance(of, str) else of, float)
     table = pd.DataFrame({"seed": found["seed"].values, by: found[by].values, "has": values})
     known = table[good(found) & np.isfinite(values)]
     return known.groupby(["seed", by])["has"].last().unstack()

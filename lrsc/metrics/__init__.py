@@ -13,11 +13,3 @@ from lrsc.metrics.robustness import (
     group_accuracies,
     worst_group_accuracy,
 )
-
-__all__ = [
-    "accuracy", "active_neurons", "adjusted_average",
-    "chance", "chance_corrected", "class_selectivity", "class_separation", "compressibility",
-    "dominance_persistence", "group_accuracies", "loss_entropy", "loss_ratio", "pq_index",
-    "rank_correlation", "rank_correlation_interval", "sparsity", "update_response",
-    "worst_group_accuracy",
-]  # fmt: skip

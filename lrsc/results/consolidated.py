@@ -106,7 +106,7 @@ def _up_to_date(folder: Path, stamps: dict[str, Stamp]) -> xr.Dataset | None:
             parts.insert(0, table if len(rows) == table.sizes["run"] else table.isel(run=rows))
     if not parts:
         return None
-    found = results.concat(parts) if len(parts) > 1 else parts[0]
+    found = results.concat(parts)
     found = found.isel(run=np.argsort(found["run_id"].values, kind="stable"))
     if len(fresh) >= WORTH:
         _write(folder, found)
@@ -151,12 +151,11 @@ def _form() -> dict[str, str]:
 
 def _read(folder: Path, stamps: dict[str, Stamp]) -> xr.Dataset | None:
     """The table of these runs, each read from its file; None if none can be read."""
-    names, parts = list(stamps), []
-    for first in range(0, len(names), BATCH):
-        batch = {name: stamps[name] for name in names[first : first + BATCH]}
-        if (part := _read_batch(folder, batch)) is not None:
-            parts.append(part)
-    return results.concat(parts) if len(parts) > 1 else next(iter(parts), None)
+    names = list(stamps)
+    batches = (names[first : first + BATCH] for first in range(0, len(names), BATCH))
+    read = [_read_batch(folder, {name: stamps[name] for name in batch}) for batch in batches]
+    parts = [part for part in read if part is not None]
+    return results.concat(parts) if parts else None
 
 
 def _read_batch(folder: Path, stamps: dict[str, Stamp]) -> xr.Dataset | None:

@@ -118,6 +118,8 @@ def curve_of(run: xr.Dataset, probe: str, name: str) -> np.ndarray:
 def concat(parts: Iterable[xr.Dataset]) -> xr.Dataset:
     """Long-form data sets one after the other; curves of different lengths are filled with NaN."""
     parts = list(parts)
+    if len(parts) == 1:
+        return parts[0]
     longest: dict[str, int] = {}
     for part in parts:
         for dim, size in part.sizes.items():

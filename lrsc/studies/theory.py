@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from lrsc.metrics import loss_ratio
@@ -59,15 +59,15 @@ def gradient_ratios(alphas: Numbers, seed: int = 0, n: int = 100) -> dict[str, T
     conflicting = torch.arange(n) < n // 10
     bias = torch.where(conflicting, 1 - y, y)
     inputs = [_around(labels, generator) for labels in (y, bias, torch.zeros(n))]
-    parts = [_Part(generator) for _ in inputs]
-    parts[0].separate(inputs[0], y)
-    parts[1].separate(inputs[1], bias)
+    parts = [_part(x, says, generator) for x, says in zip(inputs, (y, bias, None), strict=True)]
     found: dict[str, list[Tensor]] = {"core": [], "spurious": []}
     for alpha in scale:
-        core, spurious, remainder = (p(x) for p, x in zip(parts, inputs, strict=True))
+        core, spurious, remainder = (
+            torch.relu(x @ first) @ second for x, (first, second) in zip(inputs, parts, strict=True)
+        )
         loss = F.cross_entropy(core + alpha * spurious + 0.1 * remainder, y)
         for name, part in zip(found, parts, strict=False):
-            gradients = torch.autograd.grad(loss, list(part.parameters()), retain_graph=True)
+            gradients = torch.autograd.grad(loss, part, retain_graph=True)
             found[name].append(torch.stack([g.norm() for g in gradients]).norm())
     core, spurious = (torch.stack(found[name]) for name in ("core", "spurious"))
     return {"core": core, "spurious": spurious, "ratio": spurious / core}
@@ -78,24 +78,19 @@ def fitted_slope(x: Numbers, y: Numbers) -> float:
     return float(np.polyfit(np.asarray(x, float), np.asarray(y, float), 1)[0])
 
 
-class _Part(nn.Module):
-    """Two classes from three inputs; its first layer is random, its second may be set."""
+def _part(x: Tensor, says: Tensor | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Weights of two layers from three inputs to two classes; the first layer is random.
 
-    def __init__(self, generator: torch.Generator) -> None:
-        super().__init__()
-        self.first, self.second = (
-            nn.Parameter(torch.randn(shape, generator=generator, dtype=torch.float64))
-            for shape in ((3, 16), (16, 2))
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.relu(x @ self.first) @ self.second
-
-    @torch.no_grad()
-    def separate(self, x: Tensor, labels: Tensor) -> None:
-        """Set the second layer by least squares: scores near +1 for the label, -1 for the other."""
-        wanted = 2.0 * F.one_hot(labels, 2).double() - 1
-        self.second.copy_(torch.linalg.lstsq(torch.relu(x @ self.first), wanted).solution)
+    The second is set by least squares, so that scores are near +1 for the label that it says and
+    -1 for the other; random where it says none.
+    """
+    first, second = (
+        torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((3, 16), (16, 2))
+    )
+    if says is not None:
+        wanted = 2.0 * F.one_hot(says, 2).double() - 1
+        second = torch.linalg.lstsq(torch.relu(x @ first), wanted).solution.contiguous()
+    return first.requires_grad_(), second.requires_grad_()
 
 
 def _around(labels: Tensor, generator: torch.Generator) -> Tensor:
