@@ -29,7 +29,6 @@ class Ledger:
         self, root: Path, asked: dict[str, tuple[str, ...]], on_result: OnResult | None = None
     ) -> None:
         self.root, self.asked, self.on_result = root, asked, on_result
-        self.order = list(asked)
         self.found: dict[str, str] = {}
         self.held: dict[str, contextlib.ExitStack] = {}
 
@@ -52,7 +51,7 @@ class Ledger:
 
     def tell(self, name: str, summary: str, found: xr.Dataset | None = None) -> None:
         """A run is done: in a line of the log, and to whoever wants its result."""
-        number, of = self.order.index(name) + 1, len(self.order)
+        number, of = list(self.asked).index(name) + 1, len(self.asked)
         _log.info("run %d of %d: %s", number, of, summary)
         if self.on_result is not None:
             path = results.run_path(name, self.root)
