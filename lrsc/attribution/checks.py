@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from lrsc.errors import is_whole
 from lrsc.metrics import checks
-from lrsc.models import input_errors, modes_kept
+from lrsc.models import as_taken, input_errors, logits_of, modes_kept
 
 
 def inputs(x: Tensor, baseline: Tensor | None, **counts: int) -> None:
@@ -40,7 +40,7 @@ def labels(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
 def logits(model: nn.Module, x: Tensor) -> Tensor:
     """N x K; ValueError for inputs that the model does not take and other shapes."""
     with input_errors(x):
-        found = model(x)
+        found = logits_of(model(as_taken(model, x)))
     if found.dim() != 2 or len(found) != len(x):
         raise ValueError(
             f"the model returns shape {tuple(found.shape)} for {len(x)} samples, expected "

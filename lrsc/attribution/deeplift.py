@@ -7,14 +7,13 @@ does (Lundberg and Lee 2017), so that windows may overlap. Each call of a module
 values: modules that are used twice or work in place, as torchvision's ReLUs do, need no change.
 """
 
-import copy
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from lrsc.attribution.checks import inputs, labels
-from lrsc.models import input_errors
+from lrsc.models import as_taken, copied, input_errors, logits_of
 
 BATCH = 100  # samples that go through the network at a time, with as many references
 NEAR = 1e-6  # in-difference below which an activation's multiplier is its gradient
@@ -53,7 +52,7 @@ def deeplift(
             at, away = x[some].detach(), start[some]
             both = torch.cat([at, away]).requires_grad_()
             with input_errors(x):
-                logits = net(both)[: len(at)]
+                logits = logits_of(net(as_taken(net, both)))[: len(at)]
             (multiplier,) = torch.autograd.grad(logits.gather(1, y[some, None]).sum(), both)
             parts.append(multiplier[: len(at)] * (at - away))
     return torch.cat(parts)
@@ -61,7 +60,7 @@ def deeplift(
 
 def _with_rules(model: nn.Module) -> nn.Module:
     """A copy in eval mode whose activations and max pools have DeepLIFT's rules."""
-    net = copy.deepcopy(model).eval().requires_grad_(False)
+    net = copied(model).eval().requires_grad_(False)
     if isinstance(net, (*ACTIVATIONS, *POOLS)):
         return _Ruled(net)
     for name, module in list(net.named_modules(remove_duplicate=False)):
@@ -81,7 +80,7 @@ class _Ruled(nn.Module):
             module.__dict__["inplace"] = False  # the values before it are needed
 
     def forward(self, x: Tensor) -> Tensor:
-        return _Rule.apply(x, self.module)
+        return _Rule.apply(x, self.module).clone()  # what follows may change it in place
 
 
 class _Rule(torch.autograd.Function):

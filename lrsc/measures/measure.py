@@ -34,14 +34,17 @@ def measure(
     prune_samples: prune on this many fixed random test samples, None on all. samples: fixed random
     test samples for the representation. device: where to compute, default where the model is; the
     model is moved there, not changed otherwise. layer: dotted module name of the linear layer whose
-    input is the representation, default the last one; pruning does not look at it. statistics: of
-    batch normalisation: 'running' (eval mode), 'batch' (those of fixed batches of 100 test
-    samples), 'recalibrated' (running ones, estimated anew from 2000 training samples, after pruning
-    too), or several of these, which are then a dimension of the result; a network without batch
-    normalisation is measured once.
-    Accuracies are fractions; bias measures are left out where the data set has no bias labels.
-    Raises ValueError if the model does not take the data set's inputs or has no such layer, and
-    for 'running' and 'recalibrated' where a layer keeps no running statistics.
+    input is the representation, and which pruning leaves alone, default the one that returns the
+    logits. statistics: of batch normalisation: 'running' (eval mode), 'batch' (those of fixed
+    batches of 100 test samples), 'recalibrated' (running ones, estimated anew from 2000 training
+    samples, after pruning too), or several of these, which are then a dimension of the result; a
+    network without batch normalisation is measured once.
+    Accuracies are fractions; bias measures are left out where the data set has no bias labels, and
+    samples of unknown bias are left out of them. What is not defined, as the selectivity of test
+    samples of one class, is NaN with an attribute `note`. Weights of which pruning knows nothing
+    are named in the attributes `pruned_share` and `left_alone` of prunability. Raises ValueError if
+    the model does not take the data set's inputs or has no such layer, and for 'running' and
+    'recalibrated' where a layer keeps no running statistics.
     """
     if isinstance(model, training.Trained):
         model = model.model
@@ -100,6 +103,7 @@ def measure_each(
         pruned = pruning_measures(
             networks, pruned_on, methods, name, train, metrics.chance(test.y),
             torch.stack(right) if prune_samples is None or prune_samples >= len(test) else None,
+            layer,
         )  # fmt: skip
         found.append([
             accuracy_measures(what.logits, what.test, dataset.train)
@@ -107,10 +111,35 @@ def measure_each(
             | {name: values[k] for name, values in pruned.items()}
             for k, what in enumerate(seen)
         ])  # fmt: skip
-    return [
+    results = [
         by_statistics(dict(zip(apart, each, strict=True)), statistics)
         for each in zip(*found, strict=True)
     ]
+    for result, what, net in zip(results, seen or (), networks, strict=True):
+        _note(result, what.chosen, net, layer)
+    return results
+
+
+def _note(found: xr.Dataset, chosen: Split, net: nn.Module, layer: str | None) -> None:
+    """Say in attributes why measures are NaN, and what pruning did not look at."""
+    notes = {"class_separation": "no class has two of the test samples"}
+    for names, labels, kind in (
+        (("csi", "csi_all"), chosen.y, "class"),
+        (("bsi", "bsi_all"), chosen.bias, "bias value"),
+    ):
+        if labels is not None and len(labels[labels >= 0].unique()) < 2:
+            notes |= dict.fromkeys(names, f"the test samples show one {kind} only")
+    for name in PRUNABILITY.values():
+        notes[name] = "the accuracy before pruning is 0"
+        notes[f"{name}_corrected"] = "the accuracy before pruning is hardly above chance"
+        if name in found and (alone := pruning.left_alone(net, layer)):
+            pruned = sum(p.numel() for p in pruning.prunable(net, layer).values())
+            found[name].attrs["left_alone"] = ", ".join(alone)
+            share = pruned / (pruned + sum(p.numel() for p in alone.values()))
+            found[name].attrs["pruned_share"] = share
+    for name in notes.keys() & found.keys():
+        if found[name].isnull().any():
+            found[name].attrs["note"] = f"NaN: {notes[name]}"
 
 
 def by_statistics(measures: Mapping[str, dict], names: Sequence[str] | None) -> xr.Dataset:
@@ -182,29 +211,37 @@ def accuracy_measures(logits: Tensor, test: Split, train: Split) -> dict[str, Te
         "chance": metrics.chance(test.y),
         "test_loss": F.cross_entropy(logits.double(), test.y),
     }
-    if test.bias is not None:
-        found["group_accuracy"] = metrics.group_accuracies(predicted, test.y, test.bias)
-        found["worst_group_accuracy"] = metrics.worst_group_accuracy(predicted, test.y, test.bias)
-        if train.bias is not None:
-            found["adjusted_average"] = metrics.adjusted_average(
-                predicted, test.y, test.bias, train.y.to(test.y), train.bias.to(test.y)
-            )
+    if test.bias is None or not (known := test.known).any():
+        return found
+    predicted, y, bias = predicted[known], test.y[known], test.bias[known]
+    found["group_accuracy"] = metrics.group_accuracies(predicted, y, bias)
+    found["worst_group_accuracy"] = metrics.worst_group_accuracy(predicted, y, bias)
+    if train.bias is not None and (known := train.known).any():
+        found["adjusted_average"] = metrics.adjusted_average(
+            predicted, y, bias, train.y[known].to(y), train.bias[known].to(y)
+        )
     return found
 
 
 def representation_measures(z: Tensor, y: Tensor, bias: Tensor | None) -> dict[str, Tensor]:
-    """Measures of representations z (N x d) with class and bias labels."""
+    """Measures of representations z (N x d) with class and bias labels; NaN where not defined.
+
+    Samples of a bias label below 0, unknown, are left out of bias selectivity.
+    """
     z = z.float()
     active = metrics.active_neurons(z)
+    nan = z.new_tensor(torch.nan)
+    defined = y.unique(return_counts=True)[1].max() > 1
     found = {
         "activation_compressibility": metrics.compressibility(z).mean(),
         "sparsity": metrics.sparsity(z).mean(),
         "pq_index": metrics.pq_index(z).mean(),
-        "class_separation": metrics.class_separation(z, y),
+        "class_separation": metrics.class_separation(z, y) if defined else nan,
     }
     for name, labels in (("csi", y), ("bsi", bias)):
-        if labels is not None:
-            index = metrics.class_selectivity(z, labels)
+        if labels is not None and (known := labels >= 0).any():
+            several = len(labels[known].unique()) > 1
+            index = metrics.class_selectivity(z[known], labels[known]) if several else nan * z[0]
             found |= {name: index[active].mean(), f"{name}_all": index.mean()}
     return found
 
@@ -217,6 +254,7 @@ def pruning_measures(
     train: Split | None = None,
     chance: Tensor | None = None,
     before: Tensor | None = None,
+    layer: str | None = None,
 ) -> dict[str, Tensor]:
     """Pruning curves and prunabilities, a row a network; without suffix those of `column`.
 
@@ -228,7 +266,7 @@ def pruning_measures(
     for method in methods:
         kappas = pruning.KAPPAS if before is not None else (0.0, *pruning.KAPPAS)
         after = pruning.pruning_curves(
-            networks, split, kappas, method, statistics=statistics, recalibrate=train
+            networks, split, kappas, method, statistics=statistics, recalibrate=train, layer=layer
         )
         if before is None:
             before, after = after[:, :1], after[:, 1:]

@@ -18,11 +18,17 @@ def class_separation(z: Tensor, y: Tensor) -> Tensor:
     Every pair of classes weighs the same, pairs of a sample with itself included. O(n d): the mean
     similarity of two classes is the inner product of the means of their normalised rows. A zero
     row has similarity 0 to everything, also itself. 0 where all samples point the same way.
+    0 for a single class too. Raises ValueError where each class has one sample.
     Computed in float64, returned 0-dimensional in z's precision (at least float32). Kornblith et
     al. 2021.
     """
     z = values("z", z, "n x d")
     _, *groups = labels("y", y, len(z)).unique(return_inverse=True, return_counts=True)
+    if groups[1].max() < 2:
+        raise ValueError(
+            "y holds one sample of each class, expected two of one at least: distances within "
+            "classes are compared with those between them"
+        )
     means = _group_means(_unit_rows(z.double()), *groups)
     within = 1 - means.square().sum(1).mean()
     overall = 1 - means.mean(0).square().sum()

@@ -1,5 +1,6 @@
 """Models of the paper, by name, and the representation that the metrics look at."""
 
+import contextlib
 import math
 from collections.abc import Iterable
 
@@ -10,21 +11,21 @@ from lrsc.config import STATISTICS
 from lrsc.datasets import BiasedDataset, Split
 from lrsc.errors import check_names, is_whole, shown, unknown
 from lrsc.models.architectures import BUILDERS, MOST
+from lrsc.models.calls import as_taken, check_training, copied, input_errors, logits, logits_of
 from lrsc.models.convolution import SmallMapConv2d
 from lrsc.models.normalisation import (
-    as_taken,
     batch_norms,
     batches,
     check_statistics,
     evaluating,
     in_batches,
-    input_errors,
     modes_kept,
     recalibrate,
     recalibration,
     settled,
     with_statistics_of,
 )
+from lrsc.models.parts import Layer, classifier, classifier_name, feeding, layers
 from lrsc.models.precision import matmul_precision, with_gradients
 from lrsc.models.stacking import Stack, linear_layers, unbind
 
@@ -78,27 +79,6 @@ def options_for(name: str, dataset: str) -> dict:
     return {"hidden": _FCN_HIDDEN[dataset]} if name == "fcn" and dataset in _FCN_HIDDEN else {}
 
 
-def classifier(model: nn.Module, layer: str | None = None) -> nn.Linear:
-    """The linear layer of this dotted module name; the last in module order if none is given.
-
-    Raises ValueError if there is no linear layer, none of this name, or another kind of layer.
-    """
-    modules = dict(model.named_modules(remove_duplicate=False))
-    linear = {name: m for name, m in modules.items() if isinstance(m, nn.Linear)}
-    if not linear:
-        raise ValueError("the model has no nn.Linear layer: its classifier cannot be found")
-    if layer is None:
-        return [m for m in model.modules() if isinstance(m, nn.Linear)][-1]
-    if layer in modules and layer not in linear:
-        raise ValueError(
-            f"layer {layer!r} is a {type(modules[layer]).__name__}, expected an nn.Linear: "
-            f"{', '.join(linear)}"
-        )
-    if layer not in linear:
-        raise unknown("linear layer", layer, linear)
-    return linear[layer]
-
-
 @torch.no_grad()
 def evaluate(net: nn.Module, x: Tensor, statistics: str = "running") -> Tensor:
     """Logits of network inputs x in eval mode, without TF32; modes are left as they were.
@@ -107,8 +87,8 @@ def evaluate(net: nn.Module, x: Tensor, statistics: str = "running") -> Tensor:
     """
     with evaluating(net, statistics) as by_batch, matmul_precision("fp32", x.device):
         if by_batch:
-            return in_batches(lambda parts: [net(as_taken(net, x[p])) for p in parts], len(x))
-        return net(as_taken(net, x))
+            return in_batches(lambda parts: [logits(net, x[p]) for p in parts], len(x))
+        return logits(net, x)
 
 
 def representation(
@@ -121,20 +101,6 @@ def representation(
     return penultimate(net, x, layer, statistics=statistics)[0]
 
 
-def feeding(net: nn.Module) -> nn.Linear | nn.Conv2d:
-    """The last linear layer or convolution before the classifier, in module order.
-
-    Its rows or filters are the penultimate neurons of the models here. Raises ValueError for a
-    network of a single layer.
-    """
-    last = classifier(net)
-    with_weights = [m for m in net.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
-    before = with_weights[: with_weights.index(last)]
-    if not before:
-        raise ValueError("the model has one layer only: no neurons come before its classifier")
-    return before[-1]
-
-
 def penultimate(
     net: nn.Module,
     x: Tensor,
@@ -142,30 +108,31 @@ def penultimate(
     gradients: bool = False,
     statistics: str = "running",
 ) -> tuple[Tensor, Tensor]:
-    """Representation (N x d, input of the last linear layer) and logits (N x K), in eval mode.
+    """Representation (N x d, input of the classifier) and logits (N x K), in eval mode.
 
-    x are network inputs, already standardised. layer: dotted module name of the linear layer whose
-    input is the representation, where it is not the last one; more than two dimensions are
-    flattened to N x d. One forward pass; the model is left in the mode it was in. gradients:
+    x are network inputs, already standardised. layer: dotted module name of the layer whose input
+    is the representation, where it is not the one that returns the logits (lrsc.models.parts);
+    more than two dimensions are flattened to N x d. One forward pass, and before it one of 8
+    samples where the classifier is not known; the model is left in the mode it was in. gradients:
     whether gradients can be taken of what comes back, where they are enabled. statistics: of batch
     normalisation, 'running', or 'batch', those of fixed batches of 100. Raises ValueError for a
-    layer that is absent, not linear or not used, for one sample with batch statistics, and for
-    running statistics that a layer does not keep.
+    layer that is absent, without weights or not used, where no layer returns the logits, for one
+    sample with batch statistics, and for running statistics that a layer does not keep.
     """
     seen: list[Tensor] = []
-    hook = classifier(net, layer).register_forward_pre_hook(
+    last = classifier(net, layer, x)
+    hook = last.register_forward_pre_hook(
         lambda module, args, named: seen.append(args[0] if args else named["input"]),
         with_kwargs=True,
     )
 
     def both(some: Tensor) -> tuple[Tensor, Tensor]:
-        logits = net(as_taken(net, some))
+        found = logits(net, some)
         if not seen:
-            which = "the model's last nn.Linear layer" if layer is None else f"layer {layer!r}"
             raise ValueError(
-                f"{which} is not called in its forward pass; name another one: layer='...'"
+                f"layer {layer!r} is not called in the model's forward pass; name another one"
             )
-        return seen[-1].flatten(1), logits
+        return seen[-1].flatten(1), found
 
     try:
         with (
@@ -176,9 +143,9 @@ def penultimate(
             if not by_batch:
                 return both(x)
             parts = batches(len(x))
-            z, logits = map(torch.cat, zip(*(both(x[part]) for part in parts), strict=True))
+            z, found = map(torch.cat, zip(*(both(x[part]) for part in parts), strict=True))
             order = torch.cat(parts).argsort().to(x.device)
-            return z[order], logits[order]
+            return z[order], found[order]
     finally:
         hook.remove()
 
@@ -198,23 +165,30 @@ def predict(net: nn.Module, split: Split, statistics: str = "running") -> Tensor
     Raises ValueError for inputs that the model does not take.
     """
     with evaluating(net, statistics) as by_batch, torch.no_grad():
-        logits = lambda parts: [_logits(net, x) for x in split.batches(parts)]  # noqa: E731
+        found = lambda parts: [_logits(net, x) for x in split.batches(parts)]  # noqa: E731
         if by_batch:
-            return in_batches(logits, len(split))
-        return torch.cat(logits(torch.arange(len(split)).split(pass_size(split.x.shape[1:]))))
+            return in_batches(found, len(split))
+        return torch.cat(found(torch.arange(len(split)).split(pass_size(split.x.shape[1:]))))
 
 
-def check(net: nn.Module, dataset: BiasedDataset) -> None:
-    """One forward pass of two samples: a model that does not fit the data is a ValueError."""
+def check(net: nn.Module, dataset: BiasedDataset, to_train: bool = False) -> None:
+    """One forward pass of two samples: a model that does not fit the data is a ValueError.
+
+    to_train: another one in training mode, of a network that nobody needs afterwards.
+    """
     if not isinstance(net, nn.Module):
         raise ValueError(f"the model must be an nn.Module, found {type(net).__name__}")
     device = next(net.parameters()).device
     x = dataset.train.inputs(dataset.train.x[:2]).to(device)
     with modes_kept(net), torch.no_grad():
-        logits = _logits(net.eval(), x)
-    if logits.shape != (len(x), dataset.n_classes):
+        found = _logits(net.eval(), x)
+        with contextlib.suppress(ValueError):  # then it has to be named where it is needed
+            classifier_name(net, None, x)
+        if to_train:
+            check_training(net, x)
+    if found.shape != (len(x), dataset.n_classes):
         raise ValueError(
-            f"the model returns shape {tuple(logits.shape)} for {len(x)} samples, expected "
+            f"the model returns shape {tuple(found.shape)} for {len(x)} samples, expected "
             f"{(len(x), dataset.n_classes)}: one logit a class"
         )
 
@@ -222,4 +196,4 @@ def check(net: nn.Module, dataset: BiasedDataset) -> None:
 def _logits(net: nn.Module, x: Tensor) -> Tensor:
     """Of network inputs, in the mode that the network is in."""
     with input_errors(x), matmul_precision("fp32", x.device):
-        return net(as_taken(net, x))
+        return logits(net, x)

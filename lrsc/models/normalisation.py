@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from lrsc.config import STATISTICS
 from lrsc.datasets import Split
 from lrsc.errors import check_names, is_whole, shown
+from lrsc.models.calls import as_taken, copied, input_errors
 from lrsc.models.precision import matmul_precision
 
 BATCH = 100  # samples whose statistics are taken together, as in training
@@ -172,7 +173,7 @@ def settled(net: nn.Module, statistics: str, train: Split | None) -> tuple[nn.Mo
     check_statistics(statistics, train)
     if statistics != "recalibrated" or train is None:
         return net, statistics
-    return (recalibrate(copy.deepcopy(net), train) if batch_norms(net) else net), "running"
+    return (recalibrate(copied(net), train) if batch_norms(net) else net), "running"
 
 
 def with_statistics_of(net: nn.Module, x: Tensor) -> nn.Module:
@@ -182,7 +183,7 @@ def with_statistics_of(net: nn.Module, x: Tensor) -> nn.Module:
     of batch statistics are taken of.
     """
     batches(len(x))
-    made = copy.deepcopy(net)
+    made = copied(net)
     own = batch_norms(made)
     made.eval()
 
@@ -200,25 +201,6 @@ def with_statistics_of(net: nn.Module, x: Tensor) -> nn.Module:
         for hook in hooks:
             hook.remove()
     return made
-
-
-def as_taken(net: nn.Module, x: Tensor) -> Tensor:
-    """Network inputs in the network's precision: double where its weights are."""
-    first = next(net.parameters(), None)
-    return x.double() if first is not None and first.dtype == torch.float64 else x
-
-
-@contextlib.contextmanager
-def input_errors(x: Tensor) -> Iterator[None]:
-    """Inside, what torch says of inputs that a model does not take is a ValueError."""
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        raise ValueError(
-            f"the model does not take inputs of shape {tuple(x.shape[1:])}: {error}"
-        ) from error
 
 
 def _check_running(layers: Sequence[_BatchNorm]) -> None:

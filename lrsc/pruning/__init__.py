@@ -6,6 +6,7 @@ from lrsc.pruning.zeroing import (
     KAPPAS,
     METHODS,
     SCOPES,
+    left_alone,
     prunability,
     prunable,
     prune,

@@ -11,7 +11,6 @@ them, as after training, outputs change by 19 to 78 % of the largest. On Swin-T 
 280 s, and it removes what a softmax over channels or a LayerNorm reads (ConvNeXt: 0.9 %).
 """
 
-import copy
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 
 from lrsc.datasets import Split
 from lrsc.errors import is_whole
-from lrsc.models import evaluate
+from lrsc.models import classifier_name, copied, evaluate
 from lrsc.pruning.channels import Norm, channels
 from lrsc.pruning.cost import Cost, costs
 from lrsc.pruning.surgery import STATE, put, removable, remove, set_sizes
@@ -56,34 +55,37 @@ def shrink(
     method: str = "column",
     runs: int = 11,
     recalibrate: Split | None = None,
+    layer: str | None = None,
 ) -> Shrunk:
     """Prune a copy of the model and remove the filters and neurons that are then constant.
 
-    example_inputs: network inputs, N x ..., that times are measured on; or the shape of one
-    sample, for 8 random ones; None takes it from the first layer, images as 32 x 32. kappa, method:
-    as in `prune`, to whose result in eval mode the outputs are equal up to roundoff (checked on the
+    example_inputs: network inputs, N x ..., that times are measured on; or the shape of one sample,
+    for 8 random ones; None takes it from the first layer, images as 32 x 32. kappa, method: as in
+    `prune`, to whose result in eval mode the outputs are equal up to roundoff (checked on the
     inputs). recalibrate: training samples for new running statistics, as in `prune`. runs: forward
-    passes timed; the median counts. Every layer keeps at least one output. A network of any module
-    that torch.fx can trace; what feeds operations that are not understood (lrsc.pruning.channels)
-    stays.
+    passes timed; the median counts. layer: as in `prunable`. Every layer keeps at least one output.
+    A network of any module that torch.fx can trace; what feeds operations that are not understood
+    (lrsc.pruning.channels) stays.
     Raises ValueError as `prune` does, for weights that are not finite, and for models that
     cannot be traced or whose outputs change.
     """
     if not is_whole(runs, 1):
         raise ValueError(f"runs must be a whole number >= 1, found {runs!r}")
     _check_finite(model)
-    pruned = prune(model, kappa, method, recalibrate=recalibrate).eval()
     given = _first_shape(model) if example_inputs is None else example_inputs
-    x = _batch(given, next(pruned.parameters()))
+    x = _batch(given, next(model.parameters()))
+    _outputs(model, x)  # takes them
+    layer = classifier_name(model, layer, x)
+    pruned = prune(model, kappa, method, recalibrate=recalibrate, layer=layer).eval()
     expected = _outputs(pruned, x)
     found = channels(pruned, x[:1])
     gone, carriers = removable(pruned, found)
-    smaller = copy.deepcopy(pruned)
+    smaller = copied(pruned)
     with torch.no_grad():
         remove(smaller, found, gone)
     _check_equal(smaller, x, expected)
     before, after = costs([pruned, smaller], x, runs)
-    zeroed, removed = _shares(pruned, smaller)
+    zeroed, removed = _shares(pruned, smaller, layer)
     return Shrunk(smaller, before, after, zeroed, removed, carriers)
 
 
@@ -94,7 +96,7 @@ def rebuild(model: nn.Module, state_dict: Mapping[str, Tensor]) -> nn.Module:
     torch.save(shrunk.model.state_dict(), path), then rebuild(model, torch.load(path)). Raises
     ValueError for a state dict of another architecture.
     """
-    rebuilt = copy.deepcopy(model)
+    rebuilt = copied(model)
     for name, module in rebuilt.named_modules():
         if isinstance(module, Layer | Norm):
             for key in STATE:
@@ -167,8 +169,6 @@ def _outputs(model: nn.Module, x: Tensor) -> Tensor:
         raise ValueError(
             f"the model does not take example_inputs of shape {tuple(x.shape)}: {error}"
         ) from error
-    if not isinstance(outputs, Tensor):
-        raise ValueError(f"the model must return one tensor, found {type(outputs).__name__}")
     return outputs
 
 
@@ -190,9 +190,9 @@ _NOT_FOLLOWED = (
 )
 
 
-def _shares(pruned: nn.Module, smaller: nn.Module) -> tuple[float, float]:
-    weights = prunable(pruned)
+def _shares(pruned: nn.Module, smaller: nn.Module, layer: str) -> tuple[float, float]:
+    weights = prunable(pruned, layer)
     total = sum(len(w) for w in weights.values())
     zero = sum(int((w == 0).flatten(1).all(1).sum()) for w in weights.values())
-    left = sum(len(w) for w in prunable(smaller).values())
+    left = sum(len(w) for w in prunable(smaller, layer).values())
     return zero / total, (total - left) / total

@@ -1,7 +1,8 @@
 """Pruning a trained network, and how much of its accuracy survives.
 
 Both methods look at the same weights: those of all convolutions and linear layers except the
-first convolution and the classifier (the last linear layer). `column` sets whole outputs to zero
+first convolution and the classifier (the layer whose output is the logits: lrsc.models.parts, or
+`layer`, its dotted name). `column` sets whole outputs to zero
 (rows of a linear layer, filters of a convolution), the same share in every layer; `magnitude`
 single weights, over all layers together (scope "global") or the same share in every layer
 ("layer"). The smallest L2 norms or absolute values go first, at a tie the first in order.
@@ -16,12 +17,16 @@ from torch import Tensor, nn
 from lrsc.datasets import Split
 from lrsc.errors import check_names, is_number, plain
 from lrsc.models import (
+    Layer,
     Stack,
-    as_taken,
     check_statistics,
     classifier,
+    classifier_name,
+    copied,
     input_errors,
+    layers,
     linear_layers,
+    logits,
     matmul_precision,
     modes_kept,
     pass_size,
@@ -35,15 +40,15 @@ METHODS = ("column", "magnitude")
 SCOPES = ("global", "layer")
 _STACKED = 2**21  # bytes of weights of pruned networks that are computed together
 
-Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 
-
-def prunable(model: nn.Module) -> dict[str, Tensor]:
+def prunable(model: nn.Module, layer: str | None = None) -> dict[str, Tensor]:
     """Weights that pruning may set to zero, by parameter name: the same for all methods.
 
-    Raises ValueError where there is none, or where a weight is computed from other parameters.
+    layer: name of the classifier, where it is not the one that a pass has shown. Raises ValueError
+    where there is no such weight, where one is computed from other parameters, and where the
+    classifier is not known.
     """
-    return {f"{name}.weight": layer.weight for name, layer in _layers(model).items()}
+    return {f"{name}.weight": m.weight for name, m in _layers(model, layer).items()}
 
 
 def prune(
@@ -52,6 +57,7 @@ def prune(
     method: str = "column",
     scope: str = "global",
     recalibrate: Split | None = None,
+    layer: str | None = None,
 ) -> nn.Module:
     """A copy of the model with round(kappa * n) of its n outputs or weights set to zero.
 
@@ -59,19 +65,30 @@ def prune(
     output goes its bias. Python's round: halves go to the even number. recalibrate: training
     samples, of which 2000 give batch normalisation new running statistics, since the old ones are
     of a network that is gone (`lrsc.models.recalibrate`: one forward pass, 1 to 2 s for ResNet18 on
-    two cores); None leaves them. Raises ValueError for unknown methods and scopes, kappa out of
-    range, and a model without prunable weights.
+    two cores); None leaves them. layer: as in `prunable`, whose errors it has; ValueError for
+    unknown methods and scopes and kappa out of range.
     """
     (kappa,) = _check([kappa], method, scope)
-    pruned = copy.deepcopy(model)
+    rankings = _rankings(model, method, scope, layer)
+    pruned = copied(model)
     with torch.no_grad():
-        _set_to_zero(pruned, model, kappa, method, _rankings(model, method, scope))
+        _set_to_zero(pruned, model, kappa, method, rankings)
     return pruned if recalibrate is None else renewed(pruned, recalibrate)
 
 
-def sparsity_of(model: nn.Module) -> float:
+def left_alone(model: nn.Module, layer: str | None = None) -> dict[str, Tensor]:
+    """Weights of two or more dimensions that are in no layer of which pruning knows, by name.
+
+    As the joint weights of query, key and value in nn.MultiheadAttention, and embeddings. Those
+    of the first convolution and of the classifier are not among them.
+    """
+    known = {p for m in (*layers(model).values(), classifier(model, layer)) for p in m.parameters()}
+    return {n: p for n, p in model.named_parameters() if p.dim() > 1 and p not in known}
+
+
+def sparsity_of(model: nn.Module, layer: str | None = None) -> float:
     """Share of exact zeros among the prunable weights, counted from the tensors."""
-    weights = prunable(model).values()
+    weights = prunable(model, layer).values()
     return sum(int((w == 0).sum()) for w in weights) / sum(w.numel() for w in weights)
 
 
@@ -83,6 +100,7 @@ def prunability(
     scope: str = "global",
     statistics: str = "running",
     recalibrate: Split | None = None,
+    layer: str | None = None,
 ) -> float:
     """Mean over kappas of the accuracy after pruning / the accuracy before; NaN if that is 0.
 
@@ -90,7 +108,7 @@ def prunability(
     """
     kappas = _check(kappas, method, scope)
     asked = (0.0, *kappas)
-    curve = pruning_curve(model, split, asked, method, scope, statistics, recalibrate)
+    curve = pruning_curve(model, split, asked, method, scope, statistics, recalibrate, layer)
     before, *after = curve.tolist()
     return sum(after) / len(after) / before if before else float("nan")
 
@@ -103,16 +121,18 @@ def pruning_curve(
     scope: str = "global",
     statistics: str = "running",
     recalibrate: Split | None = None,
+    layer: str | None = None,
 ) -> Tensor:
     """Accuracy on a split (raw samples) after `prune`, one fraction (float64) for each kappa.
 
     Computed in eval mode on the model's device; the model is not changed. statistics: of batch
     normalisation, 'running', 'batch' (of fixed batches of 100 of the split) or 'recalibrated'
-    (running ones, of each pruned network anew from 2000 training samples: `recalibrate`). Raises
-    ValueError as `prune`, for an empty split or list of kappas, for inputs that the model does not
+    (running ones, of each pruned network anew from 2000 training samples: `recalibrate`). layer:
+    the classifier's name, where it is not the layer whose output is the logits. Raises ValueError
+    as `prune`, for an empty split or list of kappas, for inputs that the model does not
     take, and for 'recalibrated' without samples.
     """
-    return pruning_curves([model], split, kappas, method, scope, statistics, recalibrate)[0]
+    return pruning_curves([model], split, kappas, method, scope, statistics, recalibrate, layer)[0]
 
 
 def pruning_curves(
@@ -123,6 +143,7 @@ def pruning_curves(
     scope: str = "global",
     statistics: str = "running",
     recalibrate: Split | None = None,
+    layer: str | None = None,
 ) -> Tensor:
     """`pruning_curve` of several networks of one architecture: networks x kappas, float64.
 
@@ -138,7 +159,8 @@ def pruning_curves(
     if statistics == "recalibrated" and recalibrate is not None:
         renew = recalibration(networks[0], recalibrate)
     todo = [(k, kappa) for k in range(len(networks)) for kappa in kappas]
-    rankings = [_rankings(net, method, scope) for net in networks]
+    layer = classifier_name(networks[0], layer, split.inputs(split.x[:8]))
+    rankings = [_rankings(net, method, scope, layer) for net in networks]
     at_once = _at_once(networks[0])
     # copies into which pruned weights are written, again and again
     place = _in_fast_layout(networks[0], split.inputs(split.x[:2]))
@@ -148,12 +170,23 @@ def pruning_curves(
         used = places[: len(some)]
         for place, (k, kappa) in zip(used, some, strict=True):
             with torch.no_grad():
-                place.load_state_dict(networks[k].state_dict())
+                _copy(networks[k], place)
                 _set_to_zero(place, networks[k], kappa, method, rankings[k])
             if renew is not None:
                 renew(place)
         found.append(_accuracies(used, split, "batch" if statistics == "batch" else "running"))
     return torch.cat(found).view(len(networks), len(kappas))
+
+
+def _copy(source: nn.Module, target: nn.Module) -> None:
+    """Give the target all parameters and buffers of the source.
+
+    Not by load_state_dict, which fails after torch.nn.utils.remove_spectral_norm.
+    """
+    for one, other in ((source.parameters(), target.parameters()),
+                       (source.buffers(), target.buffers())):  # fmt: skip
+        for value, place in zip(one, other, strict=True):
+            place.copy_(value)
 
 
 def _at_once(net: nn.Module) -> int:
@@ -168,13 +201,13 @@ def _in_fast_layout(net: nn.Module, x: Tensor) -> nn.Module:
 
     A network that calls `view` on a map, say, does not.
     """
-    plain = copy.deepcopy(net)
+    plain = copied(net)
     if any(t.dim() > 4 for t in (*plain.parameters(), *plain.buffers())):
         return plain
     try:
         with torch.no_grad(), modes_kept(net):
-            fast = copy.deepcopy(net).eval().to(memory_format=torch.channels_last)
-            fast(as_taken(fast, x))
+            fast = copied(net).eval().to(memory_format=torch.channels_last)
+            logits(fast, x)
     except RuntimeError:  # also what is wrong with any layout, which is then said of the plain one
         return plain
     return plain.to(memory_format=torch.channels_last)
@@ -204,31 +237,44 @@ def _check(kappas: Sequence[float], method: str, scope: str = "global") -> list[
     return [plain(kappa) for kappa in kappas]
 
 
-def _layers(model: nn.Module) -> dict[str, Layer]:
+def _layers(model: nn.Module, layer: str | None) -> dict[str, Layer]:
     """Convolutions and linear layers but the first convolution and the classifier, by name."""
-    layers = {name: m for name, m in model.named_modules() if isinstance(m, Layer)}
-    first = next((m for m in layers.values() if not isinstance(m, nn.Linear)), None)
-    left_alone = (first, classifier(model))
-    pruned = {name: m for name, m in layers.items() if m not in left_alone}
+    last = classifier(model, layer)  # first, since it may be told by a pass
+    found = layers(model)
+    first = next((m for m in found.values() if not isinstance(m, nn.Linear)), None)
+    pruned = {name: m for name, m in found.items() if m is not first and m is not last}
     if not pruned:
         raise ValueError(
-            f"the model has nothing to prune: of its layers, {list(layers)}, the first convolution "
+            f"the model has nothing to prune: of its layers, {list(found)}, the first convolution "
             "and the classifier are left alone; expected at least one more"
         )
-    for name, layer in pruned.items():
-        if "weight" not in dict(layer.named_parameters(recurse=False)):
+    for name, module in pruned.items():
+        if "weight" not in module._parameters:
+            own = {*module._parameters, *module._buffers, ""}
+            way = next(way for key, way in _REMOVED_BY.items() if key in own)
             raise ValueError(
                 f"the weight of layer {name!r} is computed from other parameters, expected a "
-                "parameter; see torch.nn.utils.parametrize.remove_parametrizations"
+                f"parameter: call {way.format(f'model.get_submodule({name!r})')} before"
             )
     return pruned
 
 
-def _rankings(model: nn.Module, method: str, scope: str) -> dict[tuple[str, ...], Tensor]:
+# the parameter or buffer by which a computed weight is known -> the call that ends it
+_REMOVED_BY = {
+    "weight_g": "torch.nn.utils.remove_weight_norm({})",
+    "weight_u": "torch.nn.utils.remove_spectral_norm({})",
+    "weight_mask": "torch.nn.utils.prune.remove({}, 'weight')",
+    "": "torch.nn.utils.parametrize.remove_parametrizations({}, 'weight')",
+}
+
+
+def _rankings(
+    model: nn.Module, method: str, scope: str, layer: str | None
+) -> dict[tuple[str, ...], Tensor]:
     """Names of the layers that are ranked together -> order of their units, smallest first."""
     scores: dict[tuple[str, ...], Tensor] = {}
-    for name, layer in _layers(model).items():
-        weight = layer.weight.detach().float()
+    for name, module in _layers(model, layer).items():
+        weight = module.weight.detach().float()
         norms = torch.linalg.vector_norm(weight.flatten(1), dim=1)
         scores[(name,)] = norms if method == "column" else weight.abs().flatten()
     if method == "magnitude" and scope == "global":
@@ -244,7 +290,7 @@ def _set_to_zero(
     rankings: dict[tuple[str, ...], Tensor],
 ) -> None:
     """Give the copy the model's weights, zero for the first round(kappa * n) of each ranking."""
-    own, sources = _layers(pruned), _layers(model)
+    own, sources = (dict(net.named_modules()) for net in (pruned, model))
     for names, order in rankings.items():
         zero = torch.zeros_like(order, dtype=torch.bool)
         zero[order[: round(kappa * len(order))]] = True

@@ -235,7 +235,7 @@ class _Costs:
         net = arguments.factory(config.model, dataset, dict(config.model_options))()
         with FlopCounterMode(display=False) as counter:
             x = dataset.train.inputs(dataset.train.x[:2])
-            F.cross_entropy(net(x), dataset.train.y[:2]).backward()
+            F.cross_entropy(models.logits(net, x), dataset.train.y[:2]).backward()
         operations = counter.get_total_flops() / 2
         step = operations * config.train.batch_size / self.board.peak
         shortest = min(self._steps(c, dataset) for c in left) * step

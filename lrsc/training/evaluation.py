@@ -70,7 +70,7 @@ def forward_all(nets: Sequence[nn.Module]) -> Forward:
     for net in nets:
         net.eval()
 
-    return lambda x: torch.stack([net(models.as_taken(net, x)) for net in nets])
+    return lambda x: torch.stack([models.logits(net, x) for net in nets])
 
 
 @torch.inference_mode()

@@ -209,9 +209,12 @@ def make_job(
     if first.precision == "tf32" and device.type != "cuda":
         raise ValueError(f"precision='tf32' does nothing on device={str(device)!r}: use 'fp32'")
     with _memory_advice(first):
-        if not isinstance(model, nn.Module):
-            with Draws(0, device):
-                models.check(build(), dataset)
+        with Draws(0, device):
+            made = build()
+            if isinstance(made, nn.Module):
+                made = models.copied(made)
+                made = made.float() if first.precision == "fp64" else made
+            models.check(made, dataset, to_train=True)
         train, val = train.to(device), None if val is None else val.to(device)
     job = Job(
         build, isinstance(model, nn.Module), dataset, train, val, batch, dict(probes), every,

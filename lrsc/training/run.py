@@ -4,7 +4,8 @@ import dataclasses
 import functools
 import threading
 import time
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,10 @@ class Job:
     asked: checkpoint.Asked
     # a factory and the probes are the user's, and torch's generators are everyone's
     lock: threading.RLock = dataclasses.field(default_factory=threading.RLock)
+    # parameters of networks that are still there, by their id
+    made: MutableMapping[int, nn.Parameter] = dataclasses.field(
+        default_factory=weakref.WeakValueDictionary
+    )
 
     @property
     def epoch(self) -> int:
@@ -72,14 +77,14 @@ class Run:
         self.dtype = torch.float64 if config.precision == "fp64" else torch.float32
         self.draws = Draws(seed, job.device)
         with self.draws:
-            self.net = job.factory().to(job.device)
+            self.net = self._new(job).to(job.device)
+            models.check(self.net, job.dataset)  # lazy modules have weights from now on
             if self.dtype == torch.float64:
                 self.net.double()
             if job.device.type == "cpu":  # faster convolutions
                 for p in self.net.parameters():
                     if p.dim() == 4:
                         p.data = p.data.contiguous(memory_format=torch.channels_last)
-            models.check(self.net, job.dataset)
         # a ready module is trained in place: it may have been trained before
         fresh = not job.ready and request.checkpoint is not None
         self.initial = checkpoint.digest(self.net.state_dict().values()) if fresh else ""
@@ -100,6 +105,20 @@ class Run:
         self.keeper = checkpoint.Keeper(self, request.checkpoint, job.asked)
         if distributed.rank():  # the same weights, but other noise than the first process'
             self.draws.seed(seed + 0x1000003 * distributed.rank())
+
+    @staticmethod
+    def _new(job: Job) -> nn.Module:
+        """The run's own network; ValueError for a factory that gives the same weights again."""
+        net = job.factory()
+        if isinstance(net, nn.Module) and not job.ready:
+            for name, p in net.named_parameters():
+                if p.requires_grad and job.made.get(id(p)) is p:
+                    raise ValueError(
+                        f"the factory returned parameter {name!r} a second time; each run needs "
+                        "weights of its own: build the whole network inside the factory"
+                    )
+                job.made[id(p)] = p
+        return net
 
     @property
     def seconds(self) -> float:

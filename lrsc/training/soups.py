@@ -4,14 +4,13 @@ Weights are averaged in double precision. Averaged running statistics of BatchNo
 of no network: they are measured anew on training samples.
 """
 
-import copy
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
 from lrsc.datasets import Split
-from lrsc.models import batch_norms, pass_size, recalibrate
+from lrsc.models import batch_norms, copied, pass_size, recalibrate
 from lrsc.training.fit import Trained
 
 
@@ -73,7 +72,7 @@ def _check_alike(networks: list[nn.Module]) -> None:
 @torch.no_grad()
 def _mean(networks: list[nn.Module]) -> nn.Module:
     _check_alike(networks)
-    soup = copy.deepcopy(networks[0])
+    soup = copied(networks[0])
     found = [_tensors(net) for net in networks]
     for name, value in _tensors(soup).items():
         if value.is_floating_point():

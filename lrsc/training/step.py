@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from lrsc import losses, optimizers
 from lrsc.config import TrainConfig
+from lrsc.models import logits_of
 
 Step = Callable[[Tensor, Tensor, Callable[[], None] | None], Tensor]
 Gradients = Callable[[Tensor, Tensor], Tensor]
@@ -61,9 +62,9 @@ def _gradients(
 
     def forward(x: Tensor) -> Tensor:
         if not half:
-            return net(x.double() if double else x)
+            return logits_of(net(x.double() if double else x))
         with torch.autocast(x.device.type, torch.bfloat16):
-            return net(x).float()
+            return logits_of(net(x)).float()
 
     def whole(x: Tensor, y: Tensor) -> Tensor:
         optimizer.zero_grad()

@@ -31,16 +31,20 @@ def test_the_representation_is_the_input_of_the_layer_named(own_dataset, layer, 
     assert float(found["sparsity"]) == pytest.approx(expected, abs=1e-6) and 0 < expected < 1
 
 
-def test_the_layer_changes_nothing_but_the_representations_measures(own_dataset):
+def test_the_layer_changes_what_is_of_the_representation_and_of_pruning(own_dataset):
     last, first = (lrsc.measure(net(), own_dataset, layer=layer) for layer in (None, "3"))
     changed = {n for n in last if not np.array_equal(last[n], first[n], equal_nan=True)}
     of_representation = {
         "activation_compressibility", "sparsity", "pq_index", "class_separation", "csi",
         "csi_all", "bsi", "bsi_all",
     }  # fmt: skip
-    assert set(last) == set(first) and changed == of_representation
+    pruned = {name for name in last if "prun" in name}
+    assert set(last) == set(first) and of_representation <= changed <= of_representation | pruned
+    kappas = np.arange(1, 10) / 10
+    curve = lrsc.pruning.pruning_curve(net(), own_dataset.test, kappas, layer="3")
+    assert np.array_equal(first["accuracy_pruned_column"], curve)
 
 
 def test_a_layer_that_is_not_there_is_named_with_the_nearest(own_dataset):
-    with pytest.raises(ValueError, match=r"unknown linear layer '55'. Did you mean '5'\?.*1, 3, 5"):
+    with pytest.raises(ValueError, match=r"unknown layer '55'. Did you mean '5'\?.*1, 3, 5"):
         lrsc.measure(net(), own_dataset, layer="55")

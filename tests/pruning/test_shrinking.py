@@ -650,12 +650,12 @@ def test_options_out_of_range_are_refused(options, says):
         pruning.shrink(make("fcn"), example_inputs=batch(), **options)
 
 
-def test_more_than_one_output_is_refused():
+def test_outputs_without_logits_are_refused():
     class Two(nn.Sequential):
         def forward(self, x):
-            return (super().forward(x),) * 2
+            return {"one": super().forward(x)}
 
-    with pytest.raises(ValueError, match="must return one tensor, found tuple"):
+    with pytest.raises(ValueError, match="the model returns a dict of one, expected a tensor"):
         shrink(Two(nn.Flatten(), nn.Linear(768, 5), nn.Linear(5, 2)).double(), 0.5)
 
 

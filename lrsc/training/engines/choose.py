@@ -91,7 +91,6 @@ class _Model:
 def _look_at(job: Job) -> _Model:
     with Draws(0, job.device) as draws:
         net = job.factory().to(job.device).train()
-        weights = sum(p.numel() * p.element_size() for p in net.parameters())
         x = job.train.inputs(job.train.x[: job.batch].to(job.device))
         draws.drawn, kept = False, dict[int, int]()
 
@@ -100,9 +99,10 @@ def _look_at(job: Job) -> _Model:
             return t
 
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-            result = net(x)
+            result = models.logits_of(net(x))
         noisy = draws.drawn
-        synchronous = _waits(lambda: net(x).sum().backward()) if x.is_cuda else ""
+        weights = sum(p.numel() * p.element_size() for p in net.parameters())
+        synchronous = _waits(lambda: models.logits_of(net(x)).sum().backward()) if x.is_cuda else ""
         del result
     own = {p.untyped_storage().data_ptr() for p in net.parameters()}
     saved = sum(size for place, size in kept.items() if place not in own)

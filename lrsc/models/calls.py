@@ -1,0 +1,92 @@
+"""Calling any network: inputs in its precision, logits out of what it returns; copies of it."""
+
+import contextlib
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+def logits(net: nn.Module, x: Tensor) -> Tensor:
+    """What the network returns for network inputs x, in the mode that it is in."""
+    return logits_of(net(as_taken(net, x)))
+
+
+def logits_of(returned: object) -> Tensor:
+    """The logits among what a network returns: a tensor; or named `logits`; or the first of some.
+
+    As image classifiers of other libraries return them: objects and mappings with `logits`, tuples
+    of logits and more. Raises ValueError for anything else.
+    """
+    found = returned
+    if isinstance(found, Mapping) and "logits" in found:
+        found = found["logits"]
+    elif hasattr(found, "logits"):
+        found = found.logits
+    elif isinstance(found, Sequence) and found:
+        found = found[0]
+    if isinstance(found, Tensor):
+        return found
+    raise ValueError(
+        f"the model returns {_kind(returned)}, expected a tensor of logits, one a class, or an "
+        "object, mapping or tuple with them as `logits` or first"
+    )
+
+
+def _kind(returned: object) -> str:
+    name = type(returned).__name__
+    return f"a {name} of {', '.join(map(str, returned))}" if isinstance(returned, Mapping) else (
+        f"a {name}"
+    )  # fmt: skip
+
+
+def as_taken(net: nn.Module, x: Tensor) -> Tensor:
+    """Network inputs in the precision of the network's first weights."""
+    first = next((p for p in net.parameters() if p.is_floating_point()), None)
+    return x if first is None else x.to(first.dtype)
+
+
+def check_training(net: nn.Module, x: Tensor) -> None:
+    """Raise ValueError for a network that trains on more than it is evaluated by, or not at all.
+
+    Auxiliary heads, as GoogLeNet has them in training only, would get no gradient. The network is
+    left in training mode, its running statistics changed.
+    """
+    weights = {p.dtype for p in net.parameters() if p.is_floating_point()}
+    if not weights <= {torch.float32}:
+        raise ValueError(
+            f"the model has weights of {', '.join(sorted(map(str, weights)))}, expected "
+            "torch.float32: precision='fp64' trains it in double, 'bf16' with products in half"
+        )
+    with input_errors(x):
+        evaluated, trained = net.eval()(as_taken(net, x)), net.train()(as_taken(net, x))
+    if type(evaluated) is not type(trained):
+        raise ValueError(
+            f"in training the model returns {_kind(trained)}, in evaluation {_kind(evaluated)}: "
+            "its further outputs would not be trained; build it without auxiliary heads, as in "
+            "aux_logits=False"
+        )
+
+
+@contextlib.contextmanager
+def input_errors(x: Tensor) -> Iterator[None]:
+    """Inside, what torch says of inputs that a model does not take is a ValueError."""
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise ValueError(
+            f"the model does not take inputs of shape {tuple(x.shape[1:])}: {error}"
+        ) from error
+
+
+def copied(net: nn.Module) -> nn.Module:
+    """A deep copy, also of a network that holds weights computed in its last pass.
+
+    Torch copies leaves of a graph only; the old weight_norm, spectral_norm and torch's prune leave
+    others behind, which the next pass replaces.
+    """
+    computed = (v for m in net.modules() for v in vars(m).values() if isinstance(v, Tensor))
+    return copy.deepcopy(net, {id(v): v.detach().clone() for v in computed if not v.is_leaf})

@@ -1,0 +1,171 @@
+"""Parts of a network, by what they do in a pass: its classifier, and the layer before it.
+
+The classifier is the module whose output is the logits, up to a factor and what is the same for
+all classes, as a temperature or a softmax leaves it. The order of a network's modules says nothing
+of it: heads may be made first, and there may be others beside it.
+"""
+
+import dataclasses
+import weakref
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from lrsc.errors import unknown
+from lrsc.models.calls import input_errors, logits
+from lrsc.models.normalisation import modes_kept
+
+Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
+_CLOSE = 1e-4  # of the largest difference between logits
+
+
+@dataclasses.dataclass(frozen=True)
+class _Seen:
+    """What a pass has shown: the classifier, and the layers that ran, in the order of calls."""
+
+    name: str
+    classifier: weakref.ref[nn.Module]
+    layers: tuple[str, ...]
+
+
+_seen: weakref.WeakKeyDictionary[nn.Module, _Seen] = weakref.WeakKeyDictionary()
+
+
+def find(net: nn.Module, x: Tensor) -> str:
+    """Name of the classifier, by one pass of a few network inputs x; remembered.
+
+    Raises ValueError where no module, or more than one, returns the logits.
+    """
+    calls: list[tuple[str, nn.Module, Tensor]] = []
+    hooks = [
+        module.register_forward_hook(lambda m, _, out, name=name: calls.append((name, m, out)))
+        for name, module in net.named_modules()
+        if isinstance(module, nn.Linear) or any(True for _ in module.parameters(recurse=False))
+    ]
+    try:
+        with torch.no_grad(), modes_kept(net), input_errors(x):
+            given = logits(net.eval(), x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    names = [name for name, _, out in calls if _are_logits(out, given)]
+    # of a module and those inside it, the innermost
+    names = [n for n in names if not any(m.startswith(f"{n}.") or (m and not n) for m in names)]
+    if len(set(names)) != 1:
+        found = f"{', '.join(dict.fromkeys(names))} do" if names else "no layer does"
+        raise ValueError(
+            f"the classifier of this {type(net).__name__} cannot be told: one layer must return "
+            f"the logits, {found}; name the one whose input is the representation: "
+            f"layer='...' ({', '.join(dict.fromkeys(n for n, *_ in calls))})"
+        )
+    (name,) = set(names)
+    ran = dict.fromkeys(n for n, m, _ in calls if isinstance(m, Layer) or n == name)
+    _seen[net] = _Seen(name, weakref.ref(net.get_submodule(name)), tuple(ran))
+    return name
+
+
+def classifier_name(net: nn.Module, layer: str | None = None, x: Tensor | None = None) -> str:
+    """Dotted name of the classifier: layer, where it is given, else that which a pass has shown.
+
+    x: network inputs for that pass, where there are some. Without one, only networks whose order is
+    certain have a classifier: their last linear layer. Raises ValueError for a layer that does
+    not exist or has no input of its own, and where the classifier is not known.
+    """
+    if layer is not None:
+        return _named(net, layer)
+    if (seen := _seen.get(net)) is not None and _submodule(net, seen.name) is seen.classifier():
+        return seen.name
+    if x is not None:
+        return find(net, x[:8])
+    linear = [name for name, m in net.named_modules() if isinstance(m, nn.Linear)]
+    if not linear:
+        raise ValueError("the model has no nn.Linear layer: its classifier cannot be found")
+    chain = all(isinstance(m, nn.Sequential) for m in _parents(net, linear[-1]))
+    known = type(net).__module__.startswith("torchvision.models.")
+    if chain or known or len(linear) == 1:
+        return linear[-1]
+    raise ValueError(
+        f"which layer of this {type(net).__name__} is its classifier is not known before it has "
+        f"run: call lrsc.models.representation(model, x), or give layer='...' ({', '.join(linear)})"
+    )
+
+
+def classifier(net: nn.Module, layer: str | None = None, x: Tensor | None = None) -> nn.Module:
+    """The module of `classifier_name`."""
+    return net.get_submodule(classifier_name(net, layer, x))
+
+
+def feeding(net: nn.Module) -> Layer:
+    """The last linear layer or convolution that ran before the classifier.
+
+    Its rows or filters are the penultimate neurons of the models here. Raises ValueError for a
+    network of a single layer.
+    """
+    name, found, seen = classifier_name(net), layers(net), _seen.get(net)
+    order = list(seen.layers if seen else found)
+    before = order[: order.index(name)]
+    if not before:
+        raise ValueError("the model has one layer only: no neurons come before its classifier")
+    return found[before[-1]]
+
+
+def layers(net: nn.Module) -> dict[str, Layer]:
+    """Linear layers and convolutions, in the order in which they ran where a pass has shown it.
+
+    Those that were not called come last: others may use their weights, as attention does.
+    """
+    found = {name: m for name, m in net.named_modules() if isinstance(m, Layer)}
+    seen = _seen.get(net)
+    known = seen is not None and _submodule(net, seen.name) is seen.classifier()
+    order = [name for name in seen.layers if name in found] if seen and known else []
+    return {name: found[name] for name in (*order, *found)}
+
+
+def _are_logits(out: object, logits: Tensor) -> bool:
+    """Whether they differ by a factor > 0 and by what all classes of a sample share."""
+    if not isinstance(out, Tensor) or logits.dim() != 2:
+        return False
+    if len(out) != len(logits) or out[0].numel() != logits[0].numel():
+        return False
+    a, b = (t.flatten(1).double() for t in (out, logits))
+    if torch.equal(a, b):
+        return True
+    a, b = (t - t.mean(1, keepdim=True) for t in (a, b))
+    if len(a) < 2:  # too few to tell a factor
+        return False
+    factor = (a * b).sum() / a.square().sum()
+    size = b.abs().max()
+    return bool((factor > 0) & (size > 0) & ((b - factor * a).abs().max() <= _CLOSE * size))
+
+
+def _named(net: nn.Module, layer: str) -> str:
+    modules = dict(net.named_modules(remove_duplicate=False))
+    own = {n: m for n, m in modules.items() if isinstance(m, nn.Linear) or _weighted(m)}
+    if layer in modules and layer not in own:
+        raise ValueError(
+            f"layer {layer!r} is a {type(modules[layer]).__name__}, expected an nn.Linear, or a "
+            f"module with weights of its own: {', '.join(own)}"
+        )
+    if layer not in own:
+        raise unknown("layer", layer, own)
+    return layer
+
+
+def _weighted(module: nn.Module) -> bool:
+    """Whether it is a user's own kind of classifier: not one of torch's, and with weights."""
+    own = any(p.dim() > 1 for p in module.parameters(recurse=False))
+    return own and not type(module).__module__.startswith("torch.nn.")
+
+
+def _submodule(net: nn.Module, name: str) -> nn.Module | None:
+    try:
+        return net.get_submodule(name)
+    except AttributeError:
+        return None
+
+
+def _parents(net: nn.Module, name: str) -> Iterator[nn.Module]:
+    while name:
+        name = name.rpartition(".")[0]
+        yield net.get_submodule(name)
