@@ -11,7 +11,15 @@ from lrsc.config import STATISTICS
 from lrsc.datasets import BiasedDataset, Split
 from lrsc.errors import check_names, is_whole, shown, unknown
 from lrsc.models.architectures import BUILDERS, MOST
-from lrsc.models.calls import as_taken, check_training, copied, input_errors, logits, logits_of
+from lrsc.models.calls import (
+    as_taken,
+    check_training,
+    copied,
+    input_errors,
+    is_out_of_memory,
+    logits,
+    logits_of,
+)
 from lrsc.models.convolution import SmallMapConv2d
 from lrsc.models.normalisation import (
     batch_norms,

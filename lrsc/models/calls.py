@@ -69,14 +69,21 @@ def check_training(net: nn.Module, x: Tensor) -> None:
         )
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether it says that memory does not suffice: torch has several ways to."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        said in str(error) for said in ("t allocate", "ALLOC_FAILED", "out of memory")
+    )
+
+
 @contextlib.contextmanager
 def input_errors(x: Tensor) -> Iterator[None]:
     """Inside, what torch says of inputs that a model does not take is a ValueError."""
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         raise ValueError(
             f"the model does not take inputs of shape {tuple(x.shape[1:])}: {error}"
         ) from error

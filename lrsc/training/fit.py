@@ -12,12 +12,13 @@ from lrsc import models, schedules
 from lrsc.config import TrainConfig
 from lrsc.datasets import BiasedDataset
 from lrsc.errors import OutOfMemory, path, shown
+from lrsc.models import is_out_of_memory
 from lrsc.models.draws import Draws
 from lrsc.training import arguments, checkpoint, distributed, evaluation
 from lrsc.training.checkpoint import Refused
 from lrsc.training.engines import choose
 from lrsc.training.engines.lanes import Trainer
-from lrsc.training.memory import advice, is_out_of_memory
+from lrsc.training.memory import advice
 from lrsc.training.progress import Progress
 from lrsc.training.run import Job, Probe, Request, Run, joined
 

@@ -25,13 +25,6 @@ def _free_host() -> int:
         return 2**62  # not told on this system: an out-of-memory then makes the group smaller
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether it says that memory does not suffice: torch has several ways to."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
-        said in str(error) for said in ("t allocate", "ALLOC_FAILED", "out of memory")
-    )
-
-
 def free(device: torch.device) -> None:
     """Give memory back that nothing holds any more."""
     gc.collect()

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable
 
 import torch
 
+from lrsc.models import is_out_of_memory
 from lrsc.training import distributed, stopping
 from lrsc.training.checkpoint import Refused
 from lrsc.training.engines.choose import Plan
 from lrsc.training.engines.reference import Reference
-from lrsc.training.memory import advice, free, is_out_of_memory
+from lrsc.training.memory import advice, free
 from lrsc.training.progress import Progress
 from lrsc.training.run import Job, Request, Run
 
