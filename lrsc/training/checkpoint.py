@@ -108,6 +108,18 @@ class Asked:
     """The signal that asked the process to end, where one did while it was `listening`."""
 
     signal: int | None = None
+    at_once = False
+
+    @contextlib.contextmanager
+    def nothing_to_keep(self, so: bool = True) -> Iterator[None]:
+        """Inside, if so, a signal ends a single process at once: all checkpoints are whole."""
+        self.at_once = so and distributed.world() == 1
+        try:
+            if self.at_once:
+                self.stop()
+            yield
+        finally:
+            self.at_once = False
 
     def stop(self) -> None:
         """End the process as the signal would have, if one has come."""
@@ -126,6 +138,7 @@ class Asked:
 def listening(wanted: bool, seconds: float | None = None) -> Iterator[Asked]:
     """Inside, if wanted, SIGTERM and Ctrl-C wait until someone calls `stop`; at the latest the end.
 
+    Not where there is `nothing_to_keep`, as while finished runs are measured.
     After so many seconds `stop` raises TimeLimit. In a thread other than the main one signals stay
     as they are.
     """
@@ -148,6 +161,8 @@ def _signals(wanted: bool, asked: Asked) -> Iterator[None]:
 
     def note(number: int, frame) -> None:
         asked.signal = number
+        if asked.at_once:
+            asked.stop()
 
     before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

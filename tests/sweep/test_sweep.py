@@ -338,6 +338,40 @@ def test_sigkill_of_a_group_loses_no_finished_run_and_the_others_go_on(tmp_path)
         assert found["steps"] == 20_000 and found["curve_loss"][-1] < found["curve_loss"][0]
 
 
+MEASURING = """
+import sys, time
+from lrsc import RunConfig, TrainConfig, sweep
+run = __import__("importlib").import_module("lrsc.sweep.run")
+def forever(*args, **options):
+    print("measuring", flush=True)
+    while True:
+        time.sleep(0.01)  # between two forward passes
+if sys.argv[2] == "hang":
+    run.result_each = forever
+config = RunConfig("parity", "fcn", TrainConfig(max_epochs=2), data={"n_train": 300})
+print(sweep.run([config], root=sys.argv[1]), flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_a_network_is_measured_ends_at_once_and_keeps_its_training(tmp_path, number):
+    process = subprocess.Popen(
+        [sys.executable, "-c", MEASURING, str(tmp_path), "hang"], stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout.readline() == "measuring\n"
+    process.send_signal(number)
+    error = process.communicate(timeout=1200)[1]
+    assert process.returncode == 143 if number == signal.SIGTERM else "KeyboardInterrupt" in error
+    assert list((tmp_path / "checkpoints").glob("*/*.pt")) and not list(tmp_path.glob("runs/*.nc"))
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURING, str(tmp_path), "go on"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    (run,) = results.local_runs(tmp_path)
+    assert run["steps"] == 6 and not list((tmp_path / "checkpoints").glob("*"))
+
+
 def test_a_result_older_than_a_coordinate_still_opens(tmp_path, monkeypatch):
     sweep.run([tiny()], root=tmp_path)
     (old,) = results.local_runs(tmp_path)

@@ -136,7 +136,8 @@ class Trainer:
         """Finish runs; once more, without what the others hold on the device, if it is full."""
         full = False
         try:
-            self.finish(ended)
+            with self.job.asked.nothing_to_keep(not others):
+                self.finish(ended)
         except (MemoryError, RuntimeError) as error:
             full = is_out_of_memory(error) and bool(others)
             if not full:
