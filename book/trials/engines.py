@@ -3,8 +3,8 @@
     python book/trials/engines.py
 
 Trains the same runs one by one (`reference`) and side by side (`stacked`), and writes
-book/results/engines.json: the unbiased accuracies of each seed (fractions), and tests of equal means
-(Welch) and equal spreads (Levene, about the median). The engines' sums differ in roundoff, which
+book/results/engines.json: unbiased accuracies of each seed (fractions), and tests of equal means
+(Welch) and spreads (Levene, about the median). The engines' sums differ in roundoff, which
 training at a large LR makes larger: a seed need not agree, its distribution has to. Ten minutes on
 one core.
 """
