@@ -8,7 +8,7 @@ from lrsc.pages.attributions import (
     show_paired,
 )
 from lrsc.pages.compressibility import show_rows, show_shrinking
-from lrsc.pages.costs import show_computing, show_cost
+from lrsc.pages.costs import show_computing, show_cost, show_engines
 from lrsc.pages.data import show_card, show_counts, show_examples
 from lrsc.pages.display import MEASURES, show, table
 from lrsc.pages.front import finding, show_finding, show_statistics

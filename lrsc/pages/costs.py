@@ -1,5 +1,7 @@
 """What the results took to compute, and what rows would take that were never measured."""
 
+import json
+
 import numpy as np
 
 from lrsc import experiments, plots, results
@@ -42,6 +44,24 @@ def computing() -> dict[tuple[str, str], tuple[int, float]]:
             profile = experiments.profile_of(results.parsed(text))
             found.setdefault((profile, str(device)), []).append(took)
     return {key: (len(took), float(np.nansum(took))) for key, took in sorted(found.items())}
+
+
+def show_engines() -> None:
+    """Display whether what trains runs changes what is measured: equal seeds by two engines."""
+    path = results.shipped_path("engines").with_suffix(".json")
+    if not path.is_file():
+        return say("*Not measured: `python book/trials/engines.py`.*")
+    found = json.loads(path.read_text())
+    values = {name: 100 * np.array(v) for name, v in found["unbiased_accuracy"].items()}
+    each = "; ".join(f"{name} {v.mean():.1f} ± {v.std(ddof=1):.1f} %" for name, v in values.items())
+    say(
+        f"{plots.name_of(found['dataset'])}, {plots.name_of(found['model'])}, LR {found['lr']:g}, "
+        f"{found['n_train']:,} training samples, {len(next(iter(values.values())))} seeds: "
+        f"unbiased accuracy (mean and standard deviation over seeds): {each}. One seed differs by up to "
+        f"{100 * found['largest_difference']:.1f} points between them, since training at a large "
+        "LR enlarges roundoff. Tests of equal means (Welch) and of equal spreads (Levene) give "
+        f"p = {found['equal_means_p']:.2f} and p = {found['equal_spreads_p']:.2f}."
+    )
 
 
 def show_cost(experiment: str) -> None:

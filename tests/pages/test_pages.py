@@ -373,3 +373,16 @@ def test_throughput_is_shown_with_machine_and_maker(tmp_path, monkeypatch, displ
     pages.show_throughput("times", table="growth")
     text = " ".join(text for _, text in displayed)
     assert "a CPU, 2 cores" in text and "python a.py" in text
+
+
+def test_engines_are_compared_by_what_is_stored(monkeypatch, tmp_path):
+    texts = []
+    monkeypatch.setattr("lrsc.pages.costs.say", lambda *given: texts.extend(given))
+    pages.show_engines()
+    stored = json.loads(results.shipped_path("engines").with_suffix(".json").read_text())
+    reference = 100 * np.array(stored["unbiased_accuracy"]["reference"])
+    assert f"reference {reference.mean():.1f} ± {reference.std(ddof=1):.1f} %" in texts[0]
+    assert f"p = {stored['equal_means_p']:.2f} and p = {stored['equal_spreads_p']:.2f}" in texts[0]
+    monkeypatch.setattr("lrsc.results.path.shipped_folder", lambda: tmp_path)
+    pages.show_engines()
+    assert "Not measured" in texts[1]
