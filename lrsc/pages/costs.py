@@ -57,7 +57,7 @@ def show_engines() -> None:
     say(
         f"{plots.name_of(found['dataset'])}, {plots.name_of(found['model'])}, LR {found['lr']:g}, "
         f"{found['n_train']:,} training samples, {len(next(iter(values.values())))} seeds: "
-        f"unbiased accuracy (mean and standard deviation over seeds): {each}. One seed differs by up to "
+        f"unbiased accuracy (mean and standard deviation): {each}. One seed differs by up to "
         f"{100 * found['largest_difference']:.1f} points between them, since training at a large "
         "LR enlarges roundoff. Tests of equal means (Welch) and of equal spreads (Levene) give "
         f"p = {found['equal_means_p']:.2f} and p = {found['equal_spreads_p']:.2f}."
