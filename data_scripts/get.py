@@ -10,10 +10,12 @@ cifar10, cifar100: A. Krizhevsky, 2009; no licence is stated. 170 MB to fetch, 1
 celeba: Z. Liu, P. Luo, X. Wang, X. Tang, 2015; non-commercial research only. 1.5 GB, 202 599
     images. img_align_celeba.zip as published (or unpacked, the folder img_align_celeba),
     list_attr_celeba.txt and list_eval_partition.txt go into <root>/celeba by hand: they lie on
-    Google Drive, whose daily quota refuses programs more often than not; a browser gets them.
+    Google Drive, whose daily quota refuses programs more often than not; a browser gets them. As
+    Kaggle has them they do as well: lists with .csv, images in img_align_celeba/img_align_celeba.
 waterbirds: S. Sagawa, P. W. Koh, T. Hashimoto, P. Liang, 2020, made from CUB-200-2011 and Places;
     non-commercial research only. 11 788 images in 200 folders, and metadata.csv, in
-    <root>/waterbirds/waterbird_complete95_forest2water2. The publisher states neither size nor
+    <root>/waterbirds/waterbird_complete95_forest2water2; where WILDS or group_DRO put them does as
+    well, <root>/waterbirds_v1.0 and <root>/waterbird_complete95_forest2water2. The publisher states neither size nor
     digest: the archive must be readable to its end and complete, and its SHA-256 is then recorded
     in <root>/checksums.json and checked from then on.
 imagenet: ILSVRC 2012, O. Russakovsky et al., 2015; non-commercial research only, with an account.
