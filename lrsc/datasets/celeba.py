@@ -11,7 +11,7 @@ from lrsc.datasets.raw import files
 from lrsc.datasets.raw.sources import Source
 from lrsc.errors import check_names
 
-VERSION = 1
+VERSION = 2
 TARGET, SPURIOUS = "Blond_Hair", "Male"
 # as published, and as Kaggle has them
 ATTRIBUTES = ("list_attr_celeba.txt", "list_attr_celeba.csv")

@@ -13,7 +13,7 @@ from lrsc.datasets.raw.files import Files
 from lrsc.datasets.raw.sources import Source
 from lrsc.errors import DataMissing
 
-VERSION = 1
+VERSION = 2
 N = 1_281_167 + 50_000  # images published
 TRUTH, META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
 Labelled = tuple[Files, np.ndarray]  # the images of a split, their classes

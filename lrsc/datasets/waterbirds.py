@@ -11,7 +11,7 @@ from lrsc.datasets.raw import files
 from lrsc.datasets.raw.sources import Source, located
 from lrsc.datasets.standins import miniatures
 
-VERSION = 1
+VERSION = 2
 FOLDER, LIST = "waterbird_complete95_forest2water2", "metadata.csv"
 # where it lies under a data root: as fetched, as WILDS and as group_DRO lay it out
 PLACES = (f"waterbirds/{FOLDER}", "waterbirds_v1.0", FOLDER)
