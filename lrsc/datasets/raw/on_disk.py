@@ -221,7 +221,7 @@ def _image_names(path: Path) -> Iterator[str]:
         names = (p.relative_to(path).as_posix() for p in sorted(path.rglob("*")) if p.is_file())
     else:
         names = (name for name, _ in archives.members(path))
-    return (name for name in names if name.lower().endswith(files.SUFFIXES))
+    return filter(files.is_image, names)
 
 
 def _has_header(path: Path) -> bool:
