@@ -9,7 +9,7 @@ from torch import nn
 from lrsc import datasets, errors, models
 from lrsc.config import RunConfig, run_id
 from lrsc.errors import check_names
-from lrsc.models.weights import read as read_weights
+from lrsc.models import weights
 
 
 def identify(config: RunConfig, data_root: str | Path | None = None) -> str:
@@ -51,17 +51,17 @@ def _load(name, data, source, data_root) -> datasets.BiasedDataset:
 def load_checkpoint(
     path: str | Path, config: RunConfig, data_root: str | Path | None = None
 ) -> tuple[nn.Module, datasets.BiasedDataset]:
-    """A model with the weights of a state_dict file, and the data set of its run.
+    """A model with the weights of a state_dict file or checkpoint, and the data set of its run.
 
-    Only tensors are read (`weights_only`). Raises ValueError for a file that is missing, damaged
-    or of another model.
+    Only tensors are read (`weights_only`), of what `models.weights.unwrapped` finds. Raises
+    ValueError for a file that is missing, damaged or of another model.
     """
     dataset = load(config, data_root)
     options = models.options_for(config.model, config.dataset) | dict(config.model_options)
     options.pop("weights", None)  # all weights are in the checkpoint
     net = models.build(config.model, dataset.input_shape, dataset.n_classes, **options)
     try:
-        net.load_state_dict(read_weights(errors.path("path", path)))
+        weights.fill(net, errors.path("path", path))
     except (ValueError, RuntimeError) as error:
         raise ValueError(
             f"{path} does not hold weights of {config.model!r} for {config.dataset!r}: {error}"

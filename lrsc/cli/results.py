@@ -39,8 +39,8 @@ def add(commands) -> None:
     for name, run, text, *own in (
         ("merge", _merge, "bring the runs of other results folders; what is here stays", source),
         ("verify", _verify, "look at every file, and at what ships with the book"),
-        ("gc", _gc, "list what is no longer needed, and remove it with --yes",
-         flag("--yes", "remove it"), weights),
+        ("gc", _gc, "list what is no longer needed, and results in an old form",
+         flag("--yes", "remove the one, write the other anew"), weights),
     ):  # fmt: skip
         kept = {"kept": "What was brought is kept"} if name == "merge" else {}
         options.add_command(actions, name, run, text, *own, options.RESULTS, options.JSON, **kept)
@@ -99,12 +99,14 @@ def _gc(args) -> int:
 
     found = care.garbage(args.results, args.weights)
     if args.yes:
+        done = {"old form": "written anew"}
         found = (
-            each._replace(state="removed" if care.remove(each) else "in use") for each in found
+            each._replace(state=done.get(each.state, "removed") if care.remove(each) else "in use")
+            for each in found
         )
     failed = _shown(found, args.json)
     if not args.yes and not args.json:
-        print("nothing was removed: remove it with --yes")
+        print("nothing was changed: remove it, and write old forms anew, with --yes")
     return failed
 
 

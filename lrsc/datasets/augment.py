@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-ATTEMPTS = 10  # boxes tried an image before the whole image is taken
+ATTEMPTS = 10  # boxes tried an image
 
 
 def random_resized_crop_flip(
@@ -56,9 +56,12 @@ def random_boxes(
     height, width, top, left = (
         t.gather(1, first)[:, 0] for t in (height, width, uniform[2], uniform[3])
     )
-    none = ~fits.any(1)
-    height, width = height.masked_fill(none, side), width.masked_fill(none, side)
+    none = ~fits.any(1)  # then the largest box of a ratio in the range, in the middle
+    most = round(side / max(1.0, ratio[0])), round(side * min(1.0, ratio[1]))
+    height, width = height.masked_fill(none, most[0]), width.masked_fill(none, most[1])
     top, left = (top * (side - height + 1)).floor(), (left * (side - width + 1)).floor()
+    top = top.masked_fill(none, (side - most[0]) // 2)
+    left = left.masked_fill(none, (side - most[1]) // 2)
     return torch.stack([top, left, height, width], 1).long()
 
 

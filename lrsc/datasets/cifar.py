@@ -58,21 +58,35 @@ def find(name: str, root: Path, source: str) -> Source:
 def batches(name: str, root: Path) -> Source:
     """The python batches of a published archive, each checked by its MD5 before it is unpickled.
 
-    Batches beside the mark of a miniature have no published MD5, and its source_id.
+    Where no file is a published one they are a set of one's own in that form, with a warning and
+    the source_id own-<name>; beside the mark of a miniature they are that miniature.
     """
     folder, published = BATCHES[name]
     located(name, root / folder, "real", [[file] for file in published])
-    drawn = (root / folder / miniatures.MARK).is_file()
+    data = {root / folder / file: (root / folder / file).read_bytes() for file in published}
+    source_id = _source_id(name, data)
     parts: dict[bool, list] = {True: [], False: []}
-    for file, md5 in published.items():
-        part = _batch(root / folder / file, "" if drawn else md5, CLASSES[name])
-        parts[file.startswith("test")].append(part)
+    for path, content in data.items():
+        if source_id == name:
+            check_md5(path, content, published[path.name])
+        parts[path.name.startswith("test")].append(_batch(path, content, CLASSES[name]))
     arrays = []
     for is_test in (False, True):
         images, labels = zip(*parts[is_test], strict=True)
         arrays += [np.concatenate(images), np.concatenate(labels)]
-    source_id = f"miniature-{name}" if drawn else name
     return Source(source_id, content_checksum(arrays), tuple(arrays))
+
+
+def _source_id(name: str, data: dict[Path, bytes]) -> str:
+    """Whose batches these are: published ones, though some may be damaged, drawn or one's own."""
+    folder, published = next(iter(data)).parent, BATCHES[name][1]
+    if (folder / miniatures.MARK).is_file():
+        return f"miniature-{name}"
+    md5s = (hashlib.md5(content, usedforsecurity=False).hexdigest() for content in data.values())
+    if set(md5s) & set(published.values()):
+        return name
+    _log.warning("no batch in %s is a published one (MD5): they are read as own-%s", folder, name)
+    return f"own-{name}"
 
 
 def miniature(name: str) -> Source:
@@ -94,10 +108,7 @@ class _OnlyArrays(pickle.Unpickler):
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)
 
 
-def _batch(path: Path, md5: str, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    data = path.read_bytes()
-    if md5:
-        check_md5(path, data, md5)
+def _batch(path: Path, data: bytes, classes: int) -> tuple[np.ndarray, np.ndarray]:
     try:
         batch = _OnlyArrays(io.BytesIO(data), encoding="latin1").load()
         images = np.asarray(batch["data"], np.uint8).reshape(-1, 3, SIDE, SIDE)
@@ -115,7 +126,7 @@ def _batch(path: Path, md5: str, classes: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def from_image_files(path: Path) -> Source:
-    """Images `train/<class>/*.jpg|png` and `test/...` of a folder, tar or zip, decoded once.
+    """Images `train/<class>/*.jpg|png|...` and `test/...` of a folder, tar or zip, decoded once.
 
     They are kept as one array in the cache folder: the data root is only read. The ten class names
     are CIFAR-10's, in alphabetical order. Raises ValueError naming the file for an image that
@@ -130,7 +141,7 @@ def _identity(path: Path) -> str:
     """Of an archive its SHA-256; of a folder that of its sorted names, sizes and times."""
     if not path.is_dir():
         return digest(path)[:32]
-    names = hashlib.sha256()
+    names = hashlib.sha256(b"of every suffix")
     for file in sorted(p for p in path.rglob("*") if p.is_file()):
         stat = file.stat()
         name = file.relative_to(path).as_posix()
@@ -140,10 +151,14 @@ def _identity(path: Path) -> str:
 
 def _decode_all(path: Path, folder: Path) -> None:
     found: dict[str, list[tuple[str, bytes]]] = {"train": [], "test": []}
+    others: list[str] = []
     for name, data in archives.members(path):
         split, class_name, file = ("", "", *PurePosixPath(name).parts)[-3:]
-        if split in found and file.lower().endswith(files.SUFFIXES):
+        if split in found and files.is_image(file):
             found[split].append((f"{class_name}/{file}", data))
+        elif split in found and not file.startswith("."):
+            others.append(name)
+    files.left_out(others, path)
     classes = sorted({n.split("/")[0] for part in found.values() for n, _ in part})
     if tuple(classes) != CIFAR10_NAMES:
         raise ValueError(

@@ -13,7 +13,7 @@ from lrsc.datasets.raw.files import Files
 from lrsc.datasets.raw.sources import Source
 from lrsc.errors import DataMissing
 
-VERSION = 1
+VERSION = 2
 N = 1_281_167 + 50_000  # images published
 TRUTH, META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
 Labelled = tuple[Files, np.ndarray]  # the images of a split, their classes
@@ -43,7 +43,7 @@ def find(root: Path, source: str) -> Source:
     else:
         truth = _devkit(place, TRUTH)
         parts["test"] = _flat(place / "val", wnids, truth, synsets(_devkit(place, META)))
-        lists = [truth]
+        lists = [truth.read_bytes()]
     content = parts, _class_names(place, wnids)
     images = [found for found, _ in parts.values()]
     return natural.found("imagenet", place, N, lists, images, content)
@@ -120,7 +120,7 @@ def _flat(place: Path, wnids: list[str], truth: Path, meta: dict[int, tuple[str,
     for line, text in enumerate(natural.rows(truth), 1):
         wnid = meta[natural.number(truth, line, text, len(meta), "the label", first=1)][0]
         if wnid not in known:
-            raise natural.damaged(truth, line, f"{text.decode()} ({wnid})", "a class in train")
+            raise natural.damaged(truth, line, f"{text} ({wnid})", "a class in train")
         y.append(known[wnid])
     found: Files = files.listed(place)
     if len(found) > len(y):

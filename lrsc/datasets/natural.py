@@ -1,9 +1,13 @@
 """What CelebA, Waterbirds and ImageNet share: lists read with care, splits whose images stream."""
 
+import codecs
+import csv
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -18,7 +22,7 @@ from lrsc.datasets.raw import files
 from lrsc.datasets.raw.files import Files
 from lrsc.datasets.raw.sources import Source, located
 from lrsc.datasets.standins import miniatures
-from lrsc.errors import DataMissing, is_whole
+from lrsc.errors import DataMissing, is_whole, shown
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, in units of 0..1
 Augment = Callable[[Tensor, torch.Generator], Tensor]
@@ -35,13 +39,13 @@ def folder(name: str, root: Path, source: str, needs: Sequence[Sequence[str]]) -
 
 
 def found(
-    name: str, place: Path, published: int, lists: Sequence[Path], parts: Sequence[Files], content
+    name: str, place: Path, published: int, lists: Sequence[bytes], parts: Sequence[Files], content
 ) -> Source:
     """The source at a place: the published set, unless a mark says that it is a miniature.
 
-    Its checksum is over the list files, and the names and sizes of the images in all parts.
+    Its checksum is over what the lists say, and the names and sizes of the images in all parts.
     """
-    checksum = files.checksum([path.read_bytes() for path in lists], parts)
+    checksum = files.checksum(lists, parts)
     if (place / miniatures.MARK).is_file():
         return Source(f"miniature-{name}", checksum, content)
     n = sum(map(len, parts))
@@ -51,37 +55,59 @@ def found(
 
 
 def damaged(path: Path, line: int, has: object, expected: str) -> ValueError:
-    """The error for a bad line of a list; bytes are shown as text, cut where they are long."""
-    shown = has.decode(errors="replace")[:80] if isinstance(has, bytes) else has
+    """The error for a bad line of a list."""
     return ValueError(
-        f"{path}, line {line}: found {shown!r}, expected {expected}. The file is damaged: fetch it "
-        "again."
+        f"{path}, line {line}: found {shown(has)}, expected {expected}. The file is damaged: fetch "
+        "it again."
     )
 
 
-def rows(path: Path) -> list[bytes]:
-    """Lines of a list without the line ends; DataMissing if it cannot be read."""
+def rows(path: Path) -> list[str]:
+    """Lines of a list, without a byte order mark; DataMissing if it cannot be read."""
     try:
-        return path.read_bytes().rstrip().splitlines()
+        data = path.read_bytes()
+        wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # as Excel saves text
+        return data.decode("utf-16" if wide else "utf-8-sig").rstrip().splitlines()
     except OSError as error:
         raise DataMissing(f"{path} cannot be read: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is damaged: {error}. Fetch it again.") from error
 
 
-def number(path: Path, line: int, text: bytes | str, n: int, what: str, first: int = 0) -> int:
-    """A whole number in first, ..., first + n - 1 from a list; the error names file and line."""
+def fields(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Number and fields of each line of a list, by commas, semicolons, tabs or blanks."""
+    lines = rows(path)
+    separator = next((s for s in ",;\t" if any(s in line for line in lines[:2])), None)
+    if separator is None:
+        split: Iterable[list[str]] = map(str.split, lines)
+    else:
+        split = csv.reader(lines, delimiter=separator, skipinitialspace=True)
     try:
-        value = int(text)
+        for line, found in enumerate(split, 1):
+            yield line, found or [""]
+    except csv.Error as error:
+        raise ValueError(f"{path} is damaged: {error}. Fetch it again.") from error
+
+
+def number(path: Path, line: int, text: str, n: int, what: str, first: int = 0) -> int:
+    """A whole number in first, ..., first + n - 1 from a list; the error names file and line.
+
+    So is 1.0, as pandas writes it.
+    """
+    try:
+        value = float(text)
     except ValueError:
-        value = first - 1
-    if not first <= value < first + n:
+        value = math.nan
+    if not (first <= value < first + n and value.is_integer()):
         raise damaged(path, line, text, f"{what}, a number from {first} to {first + n - 1}")
-    return value
+    return int(value)
 
 
-def in_order(path: Path, names: list[bytes]) -> tuple[np.ndarray, np.ndarray]:
-    """Names of a list sorted, and their rows in it; ValueError for one that it holds twice."""
-    rows = np.argsort(np.array(names))
-    found = np.array(names)[rows]
+def in_order(path: Path, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Names as bytes, sorted, and their rows in the list; ValueError for one that comes twice."""
+    names = np.array([os.fsencode(name) for name in texts])
+    rows = np.argsort(names)
+    found = names[rows]
     twice = found[1:][found[1:] == found[:-1]]
     if len(twice):
         raise ValueError(f"{path} lists {twice[0].decode(errors='replace')} more than once")

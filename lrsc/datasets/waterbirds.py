@@ -1,6 +1,5 @@
 """Waterbirds (Sagawa et al. 2020): the kind of bird is the class, the background the bias."""
 
-import csv
 import dataclasses
 from pathlib import Path
 
@@ -9,27 +8,34 @@ import numpy as np
 from lrsc.datasets import natural
 from lrsc.datasets.biased import BiasedDataset
 from lrsc.datasets.raw import files
-from lrsc.datasets.raw.sources import Source
-from lrsc.errors import DataMissing
+from lrsc.datasets.raw.sources import Source, located
+from lrsc.datasets.standins import miniatures
 
-VERSION = 1
+VERSION = 2
 FOLDER, LIST = "waterbird_complete95_forest2water2", "metadata.csv"
+# where it lies under a data root: as fetched, as WILDS and as group_DRO lay it out
+PLACES = (f"waterbirds/{FOLDER}", "waterbirds_v1.0", FOLDER)
 N = 11_788  # images published
 COLUMNS = {"y": 2, "split": 3, "place": 2}  # number of values
 
 
 def find(root: Path, source: str) -> Source:
-    """Waterbirds under <root>/waterbirds, or the miniature.
+    """Waterbirds in one of the `PLACES`, or the miniature.
 
-    Its checksum is the SHA-256 over metadata.csv and the images' names and sizes. Raises
-    DataMissing for what is absent, ValueError naming file and line for what is damaged.
+    Its checksum is the SHA-256 over what metadata.csv says that is used, and the images' names and
+    sizes. Raises DataMissing for what is absent, ValueError naming file and line for what is
+    damaged.
     """
-    place = natural.folder("waterbirds", root, source, ((f"{FOLDER}/{LIST}",),))
-    path = place / FOLDER / LIST
+    lists = [f"{place}/{LIST}" for place in PLACES]
+    if not located("waterbirds", root, source, [lists]):
+        root = miniatures.folder("waterbirds")
+    path = next((root / name for name in lists if (root / name).exists()), root / lists[0])
     names, table = _metadata(path)
-    chosen = files.listed(place / FOLDER, depth=2).select(names, path)
+    chosen = files.listed(path.parent, depth=2).select(names, path)
+    place = root / path.relative_to(root).parts[0]
     content = chosen, table, natural.masks(place, names, path)
-    return natural.found("waterbirds", place, N, [path], [chosen], content)
+    said = [table[column].tobytes() for column in COLUMNS]
+    return natural.found("waterbirds", place, N, said, [chosen], content)
 
 
 def build(
@@ -60,28 +66,19 @@ def build(
 
 def _metadata(path: Path) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Names, sorted, and the columns y, split and place as int64."""
-    names: list[bytes] = []
+    names: list[str] = []
     values: list[list[int]] = []
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            for wanted in ("img_filename", *COLUMNS):
-                if wanted not in (reader.fieldnames or ()):
-                    raise natural.damaged(path, 1, reader.fieldnames, f"a column {wanted!r}")
-            for row in reader:
-                line = reader.line_num
-                if None in row.values() or None in row:
-                    raise natural.damaged(
-                        path, line, list(row.values()), f"{len(reader.fieldnames or ())} fields"
-                    )
-                names.append(row["img_filename"].encode())
-                values.append(
-                    [natural.number(path, line, row[k], n, k) for k, n in COLUMNS.items()]
-                )
-    except OSError as error:
-        raise DataMissing(f"{path} cannot be read: {error}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is damaged: {error}. Fetch it again.") from error
+    lines = natural.fields(path)
+    _, head = next(lines, (1, []))
+    for wanted in ("img_filename", *COLUMNS):
+        if wanted not in head:
+            raise natural.damaged(path, 1, head, f"a column {wanted!r}")
+    for line, found in lines:
+        if len(found) != len(head):
+            raise natural.damaged(path, line, found, f"{len(head)} fields")
+        row = dict(zip(head, found, strict=True))
+        names.append(row["img_filename"])
+        values.append([natural.number(path, line, row[k], n, k) for k, n in COLUMNS.items()])
     if not names:
         raise natural.damaged(path, 2, "the end", "images")
     sorted_names, order = natural.in_order(path, names)

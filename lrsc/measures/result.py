@@ -77,8 +77,8 @@ def raw_material(model: nn.Module, seen: measures.Observed) -> xr.Dataset:
     weights = [(n, p) for n, p in model.named_parameters() if p.dim() >= 2]
     norms = [p.detach().flatten(1).norm(dim=1) for _, p in weights]
     numbers = [torch.full((len(p),), i) for i, (_, p) in enumerate(weights)]
-    # in half the space, where its numbers reach so far
-    z = seen.z.half() if float(seen.z.abs().max()) < 65504 else seen.z
+    # where its numbers reach so far: what is rounded so is compressed to half the space
+    z = seen.z.half().float() if float(seen.z.abs().max()) < 65504 else seen.z
     variables = {
         "representation": (("sample", "unit"), z, "representation of fixed test inputs"),
         "sample_label": (("sample",), chosen.y, "class label of the fixed test inputs"),
@@ -118,7 +118,7 @@ def attributions(
     dims = ("attributed", *("row", "column")[: maps["integrated_gradients"].dim() - 1])
     variables = {
         f"map_{method}": (
-            dims, a.half().cpu().numpy(), {"units": "1", "long_name": about + method}
+            dims, a.half().float().cpu().numpy(), {"units": "1", "long_name": about + method}
         )
         for method, a in maps.items()
     }  # fmt: skip

@@ -1,8 +1,10 @@
 """Pretrained weights: found on disk and verified, never downloaded here."""
 
+import pickle
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,19 +12,23 @@ from torch import Tensor, nn
 from lrsc import errors, files
 from lrsc.datasets.raw.download import digest
 from lrsc.datasets.raw.sources import data_root
-from lrsc.errors import DataMissing
+from lrsc.errors import DataMissing, shown
+
+# under which name training programs save a state_dict, and what wrapped networks put before names
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
 
 
 def load(net: nn.Module, name: str, weights: str | Path) -> None:
     """Fill a torchvision model with weights; a head of another number of classes stays random.
 
     weights: 'imagenet' is torchvision's IMAGENET1K_V1, looked for in `folders()`; else the path
-    of a state_dict file, of which only tensors are read. A file under a name that torchvision
-    published must have the SHA-256 that its name says. Raises DataMissing if the file is absent,
-    ValueError if it is damaged or holds anything but weights of this model.
+    of a state_dict file or checkpoint (`unwrapped`), of which only tensors are read. A file under a
+    name that torchvision published must have the SHA-256 that its name says. Raises DataMissing if
+    the file is absent, ValueError if it is damaged or holds anything but weights of this model.
     """
     path = _imagenet(name) if weights == "imagenet" else _given(weights)
-    _fill(net, read(path, addresses(name)), path)
+    fill(net, path, addresses(name), any_head=True)
 
 
 def folders() -> list[Path]:
@@ -86,50 +92,87 @@ def _published_hash(file: str) -> str:
     return found[1]
 
 
-def read(path: Path, published: Sequence[str] = ()) -> dict[str, Tensor]:
+def read(path: Path, published: Sequence[str] = (), own: Collection[str] = ()) -> dict[str, Tensor]:
     """A state_dict from a file, of which only tensors are read; ValueError for anything else.
 
     published: addresses; a file under the name of one must have the SHA-256 that its name says.
+    own: names of the model's parameters, for `unwrapped`.
     """
     if path.name in [Path(address).name for address in published]:
         _verify_published(path)
     try:
-        state = files.load(path)
+        state = unwrapped(files.load(path), own)
     except (ValueError, OSError) as error:
-        raise ValueError(f"weights file {error}") from error
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-        held = list(state)[:5] if isinstance(state, dict) else type(state).__name__
+        foreign = isinstance(error.__cause__, pickle.UnpicklingError)
+        to_do = ". Save tensors alone: torch.save(model.state_dict(), path)" if foreign else ""
+        raise ValueError(f"weights file {error}{to_do}") from error
+    if not isinstance(state, dict) or not all(
+        isinstance(n, str) and isinstance(v, Tensor) for n, v in state.items()
+    ):
+        held = shown(list(state)[:5]) if isinstance(state, dict) else type(state).__name__
         raise ValueError(
-            f"weights file {path} must hold a state_dict (parameter name -> tensor), found {held}"
+            f"weights file {path} must hold a state_dict (parameter name -> tensor), by itself or "
+            f"under one of the names {', '.join(WRAPPERS)}; found {held}"
         )
     return state
 
 
-def _fill(net: nn.Module, state: dict[str, Tensor], path: Path) -> None:
-    """Load all of a state_dict but a head of another number of classes."""
+def unwrapped(content: Any, own: Collection[str]) -> Any:
+    """The state_dict in what programs save: in a dictionary, or of a network within another.
+
+    A prefix of DataParallel, torch.compile or Lightning is taken off where all names have it and
+    none of the model's own. What is no such dictionary comes back as it is.
+    """
+    for _ in WRAPPERS:
+        inner = (content.get(w) for w in WRAPPERS) if isinstance(content, dict) else ()
+        content = next((held for held in inner if isinstance(held, dict)), content)
+
+    def is_wrapped_by(prefix: str) -> bool:
+        alien = all(isinstance(name, str) and name.startswith(prefix) for name in content)
+        return alien and not any(name.startswith(prefix) for name in own)
+
+    while isinstance(content, dict) and content:
+        prefix = next(filter(is_wrapped_by, PREFIXES), "")
+        if not prefix:
+            break
+        content = {name.removeprefix(prefix): value for name, value in content.items()}
+    return content
+
+
+def fill(net: nn.Module, path: Path, published: Sequence[str] = (), any_head: bool = False) -> None:
+    """Load a file of weights into a network; published as in `read`.
+
+    any_head: a head of another number of classes stays as it is. Raises ValueError, which counts
+    what differs, for weights of another model.
+    """
     own = net.state_dict()
-    head = [name for name, m in net.named_modules() if isinstance(m, nn.Linear)][-1]
-    left_random = _other_head(own, state, head)
-    for name in left_random:
+    state = read(path, published, own)
+    left = _other_head(net, state) if any_head else ()
+    for name in left:
         state.pop(name, None)
-    for name, value in state.items():
-        if name in own and value.shape != own[name].shape:
-            raise ValueError(
-                f"weights file {path} is of another model: parameter {name!r} has shape "
-                f"{tuple(value.shape)}, expected {tuple(own[name].shape)}"
-            )
+    other = {n: v.shape for n, v in state.items() if n in own and v.shape != own[n].shape}
+    for name in other:
+        del state[name]
     found = net.load_state_dict(state, strict=False)
-    missing = [name for name in found.missing_keys if name not in left_random]
-    if missing or found.unexpected_keys:
-        raise ValueError(
-            f"weights file {path} is of another model: {len(missing)} parameters are missing "
-            f"{missing[:3]}, {len(found.unexpected_keys)} unknown {found.unexpected_keys[:3]}"
-        )
+    missing = [name for name in found.missing_keys if name not in {*left, *other}]
+    shapes = [f"{n!r} {tuple(v)} for {tuple(own[n].shape)}" for n, v in other.items()]
+    wrong = {
+        "missing": list(map(repr, missing)),
+        "unexpected": list(map(shown, found.unexpected_keys)),
+        "of another shape": shapes,
+    }
+    said = [
+        f"{len(names)} {what} ({', '.join(names[:2])}{', ...' if names[2:] else ''})"
+        for what, names in wrong.items() if names
+    ]  # fmt: skip
+    if said:
+        raise ValueError(f"weights file {path} is of another model: {', '.join(said)}")
 
 
-def _other_head(own: dict[str, Tensor], state: dict[str, Tensor], head: str) -> tuple[str, ...]:
+def _other_head(net: nn.Module, state: dict[str, Tensor]) -> tuple[str, ...]:
     """Names of the head's parameters if only its number of classes differs."""
-    weight, held = own[f"{head}.weight"], state.get(f"{head}.weight")
+    head, linear = [(name, m) for name, m in net.named_modules() if isinstance(m, nn.Linear)][-1]
+    weight, held = linear.weight, state.get(f"{head}.weight")
     if held is None or held.shape[1:] != weight.shape[1:] or len(held) == len(weight):
         return ()
     return f"{head}.weight", f"{head}.bias"

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import numpy as np
 import xarray as xr
 
 from lrsc import errors
@@ -24,11 +25,14 @@ _WRITING = threading.RLock()
 def save(dataset: xr.Dataset, path: Path) -> None:
     """Write a Dataset as netCDF with its digests, atomically; larger variables are compressed.
 
-    Variables that `units` knows get their units and long names.
+    Variables that `units` knows get their units and long names. float16, which netCDF-4 lacks, is
+    written as float32.
     """
     dataset = units.labelled(dataset)
+    half = [name for name, variable in dataset.variables.items() if variable.dtype == np.float16]
+    dataset = dataset.assign({name: dataset[name].astype(np.float32) for name in half})
     encoding = {
-        name: {"zlib": True, "complevel": 4, "shuffle": True}
+        name: {"zlib": True, "complevel": 4, "shuffle": True, "chunksizes": _chunks(variable)}
         for name, variable in dataset.data_vars.items()
         if variable.dtype.kind == "f" and variable.size > 1000
     }
@@ -39,6 +43,12 @@ def save(dataset: xr.Dataset, path: Path) -> None:
         dataset.dump_to_store(store, encoding=encoding)
     netcdf.sign(made)
     write(path, made.getbuffer())
+
+
+def _chunks(variable: xr.DataArray) -> tuple[int, ...]:
+    """All of a variable in one chunk, which compresses best; of a large one the rows of 4 MiB."""
+    rows, *others = variable.shape
+    return min(rows, max(1, 2**22 * rows // variable.nbytes)), *others
 
 
 def load(path: str | Path) -> xr.Dataset:

@@ -78,6 +78,12 @@ def about(path: Path, names: Collection[str]) -> dict[str, dict[str, Any]]:
     return {name: {k: v for k, v in a.items() if k != "_FillValue"} for name, a in found.items()}
 
 
+def dtypes(path: Path) -> dict[str, np.dtype]:
+    """Types of a file's variables; OSError for what is no such file."""
+    with _opened(path) as file:
+        return {name: file[name].dtype for name in file}
+
+
 def sign(path: Path | BinaryIO) -> None:
     """Add the digests to a file that is complete otherwise."""
     with _opened(path, "r+") as file:

@@ -314,7 +314,7 @@ def _maps(networks: Sequence[Sequence[nn.Module]], split: datasets.Split) -> xr.
             torch.stack([attribution.normalised_maps(method(n, x, split.y)).abs() for n in nets])
             for nets in networks
         ]
-        mean = torch.stack([maps.mean(0) for maps in of_lr]).half().numpy()
+        mean = torch.stack([maps.mean(0) for maps in of_lr]).half().float().numpy()
         found[f"map_{name}"] = ("group", "shown", "row", "column"), mean
     found["image"] = ("shown", "channel", "row", "column"), split.x[:].numpy()
     return xr.Dataset(found, {"group": ["low", "high"]})

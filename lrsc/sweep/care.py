@@ -1,6 +1,6 @@
 """Care for a results folder: bring runs from others, verify all of it, remove what is left over.
 
-The file of a run is never changed, moved or removed here.
+The values in the file of a run are never changed, and the file is never moved or removed here.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from lrsc import datasets, errors, files, models, results
 from lrsc.config import run_id
 from lrsc.errors import shown
 from lrsc.experiments import shipped_ids
-from lrsc.results import locks
+from lrsc.results import locks, netcdf
 from lrsc.runs import without_defaults
 from lrsc.sweep import packs
 
@@ -31,8 +31,8 @@ _FINITE = ("epochs", "steps", "train_accuracy", "unbiased_accuracy", "prunabilit
 class Finding(NamedTuple):
     """What was found of a file.
 
-    state: 'ok', 'wrong', 'in use', 'left over' or 'kept' (what a run goes on from); of `merge`
-    'taken', 'same', 'different' or 'wrong'.
+    state: 'ok', 'wrong', 'in use', 'left over' or 'kept' (what a run goes on from); of `garbage`
+    also 'old form'; of `merge` 'taken', 'same', 'different' or 'wrong'.
     """
 
     path: Path
@@ -87,23 +87,35 @@ def merge(sources: Iterable[str | Path], root: str | Path | None = None) -> Iter
 
 
 def garbage(root: str | Path | None = None, weights: bool = False) -> Iterator[Finding]:
-    """What is no longer needed: never the file of a run.
+    """What is no longer needed, and results in an old form; never the file of a run.
 
     Temporary files older than a day, or an hour if the process that wrote them has ended;
     checkpoints of runs that are done; locks that nobody holds. weights: also weights of runs that
-    are neither here nor ship with the book.
+    are neither here nor ship with the book. Earlier versions wrote float16, which netCDF-4 lacks
+    and at which netCDF4 1.7.3 to 1.7.5 end the process: 'old form'.
     """
     folder = results.results_root(root)
     for found in _beside(folder):
         if found.state == "left over" and (weights or found.path.parent != folder / "weights"):
             yield found
+    for path in _files(folder, "**/*.nc"):
+        with contextlib.suppress(OSError, KeyError, RuntimeError):  # damaged: `verify` says so
+            half = [name for name, dtype in netcdf.dtypes(path).items() if dtype == np.float16]
+            if half:
+                yield Finding(path, "old form", f"float16: {', '.join(half)}")
 
 
 def remove(found: Finding) -> bool:
-    """Remove a piece of garbage; False if it is gone by now, or in use again."""
+    """Remove a piece of garbage; False if it is gone by now, or in use again.
+
+    A result in an old form is written anew, its values as they are.
+    """
     path = found.path
     if not path.exists():
         return False
+    if found.state == "old form":
+        results.save(results.load(path), path)
+        return True
     if path.suffix == ".lock":
         with contextlib.suppress(OSError), files.locked(path, remove=True) as free:
             return free

@@ -83,9 +83,17 @@ def test_boxes_are_distributed_as_torchvisions():
     assert (ours.std(0) - theirs.std(0)).abs().max() < 1.2
 
 
-def test_where_no_box_fits_the_whole_image_is_taken():
-    boxes = random_boxes(5, 10, generator(), (1.0, 1.0), (1.9, 2.0))
-    assert boxes.tolist() == [[0, 0, 10, 10]] * 5
+@pytest.mark.parametrize("ratio", [(1.9, 2.0), (0.3, 0.4), (1.5, 1.5), (0.999, 1.0)])
+@pytest.mark.parametrize("side", [1, 7, 10, 63])
+def test_where_no_box_fits_the_largest_in_the_middle_is_taken(side, ratio):
+    from torchvision.transforms import RandomResizedCrop
+
+    boxes = random_boxes(5, side, generator(), (1.0, 1.0), ratio)
+    theirs = RandomResizedCrop.get_params(torch.empty(3, side, side), [1.0, 1.0], list(ratio))
+    assert boxes.tolist() == [list(theirs)] * 5
+
+
+def test_the_whole_image_is_a_box():
     x = torch.randint(0, 256, (5, 3, 10, 10), dtype=torch.uint8, generator=generator())
     full = {"scale": (1.0, 1.0), "ratio": (1.0, 1.0)}
     assert torch.equal(random_resized_crop_flip(x, generator(), **full, flip=0.0), x)

@@ -96,6 +96,18 @@ def test_an_altered_batch_is_refused_before_it_is_unpickled(tmp_path, monkeypatc
         load("cifar10", root=tmp_path)
 
 
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_batches_of_ones_own_are_read_under_a_name_of_their_own(
+    name, tmp_path, monkeypatch, caplog
+):
+    with monkeypatch.context() as patch:
+        written = write_batches(tmp_path, patch, name)
+    found = load(name, root=tmp_path, source="real")  # no file has its published digest
+    assert found.source_id == f"own-{name}" and "no batch in" in caplog.text
+    train = [x for file, (x, _) in written.items() if not file.startswith("test")]
+    assert np.array_equal(found.train.x, np.concatenate(train))
+
+
 def test_only_arrays_are_unpickled(tmp_path, monkeypatch):
     write_batches(tmp_path, monkeypatch)
     path = tmp_path / "cifar-10-batches-py" / "test_batch"
@@ -176,6 +188,15 @@ def test_image_files_are_read_in_sorted_order_whatever_holds_them(form, tmp_path
         expected = [x for (s, _, _), x in sorted(written.items()) if s == name]
         assert np.array_equal(split.x, expected)
     assert sorted(p.name for p in root.rglob("*")) == before  # the data root is only read
+
+
+def test_images_of_other_suffixes_are_read_and_others_counted(tmp_path, caplog):
+    written = write_images(tmp_path / "cifar10-jpeg", suffix=".bmp")
+    (tmp_path / "cifar10-jpeg" / "train" / "cat" / "notes.txt").write_bytes(b"1")
+    found = load("cifar10", root=tmp_path)
+    expected = [x for (s, _, _), x in sorted(written.items()) if s == "train"]
+    assert np.array_equal(found.train.x, expected)
+    assert "1 files in the class folders of" in caplog.text and "train/cat/notes.txt" in caplog.text
 
 
 def test_image_files_are_decoded_once(tmp_path, monkeypatch):

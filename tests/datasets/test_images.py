@@ -13,7 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+from torchvision import transforms
 
 from lrsc.datasets import images
 from lrsc.datasets.images import Images, decode
@@ -51,13 +54,9 @@ def encoded(image, kind="PNG", **options):
 
 
 def resized_then_cropped(image, size, short):
-    """The plain way: the whole image is resized, then cropped."""
-    width, height = image.size
-    factor = short / min(width, height)
-    image = image.resize((round(width * factor), round(height * factor)), Image.Resampling.BILINEAR)
-    left, top = (image.width - size) // 2, (image.height - size) // 2
-    box = (left, top, left + size, top + size)
-    return np.asarray(image.crop(box)).transpose(2, 0, 1).astype(int)
+    """The plain way, torchvision's: the whole image is resized, then cropped."""
+    image = transforms.CenterCrop(size)(transforms.Resize(short)(image))
+    return np.asarray(image).transpose(2, 0, 1).astype(int)
 
 
 @pytest.fixture
@@ -86,6 +85,31 @@ def test_short_side_is_resized_and_the_centre_cropped(shape, size, short):
     assert found.dtype == np.uint8 and found.shape == (3, size, size)
     # one step: each pass of the resize rounds
     assert np.abs(found - resized_then_cropped(image, size, short)).max() <= 1
+
+
+@settings(max_examples=150, deadline=None)
+@given(width=st.integers(1, 150), height=st.integers(1, 150), size=st.integers(1, 40),
+       more=st.integers(0, 20))  # fmt: skip
+def test_crops_lie_where_torchvisions_lie(width, height, size, more):
+    image = Image.fromarray(np.random.default_rng(width).integers(0, 256, (height, width, 3), "u1"))
+    found = decode(encoded(image), size, size + more)
+    assert np.abs(found - resized_then_cropped(image, size, size + more)).max() <= 2
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.parametrize("shape", [(1603, 1201), (901, 2000), (1999, 1501), (641, 427)])
+def test_a_jpeg_that_is_decoded_at_a_fraction_is_cropped_at_the_same_place(shape, orientation):
+    width, height = shape  # a slope: one pixel to the side is one step of brightness
+    ramp = np.zeros((height, width, 3))
+    ramp[..., 0] = np.linspace(0, 255, width)
+    ramp[..., 1] = np.linspace(0, 255, height)[:, None]
+    image = Image.fromarray(ramp.round().astype(np.uint8))
+    exif = Image.Exif()
+    exif[decoding.EXIF_ORIENTATION] = orientation
+    data = encoded(image, "JPEG", quality=98, subsampling=0, exif=exif)
+    whole = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    off = decode(data, 224, 256).astype(float) - resized_then_cropped(whole, 224, 256)
+    assert np.abs(off.mean((1, 2))).max() < 0.5  # of a pixel: blocks at the edge are cut
 
 
 def test_the_usual_short_side_is_256_for_224():
@@ -553,3 +577,40 @@ def test_on_a_device_only_the_batches_move(folder):
     assert x.device.type == "meta" and x[:3].device.type == "meta"
     assert x.take(torch.arange(4)).device.type == "meta"
     assert all(b.device.type == "meta" for b in x.batches([torch.arange(4)], workers=0))
+
+
+# suffixes
+
+
+SUFFIXES = [".JPEG", ".jpg", ".webp", ".bmp", ".tif", ".TIFF", ".gif", ".ppm", ".png", ".tga"]
+OTHERS = ["Thumbs.db", "a.txt", "list.csv", "no suffix", "x.h5"]
+
+
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(suffixes=st.lists(st.sampled_from(SUFFIXES), min_size=1, max_size=5),
+       others=st.lists(st.sampled_from(OTHERS), max_size=3, unique=True))  # fmt: skip
+def test_images_of_all_suffixes_are_listed_and_others_counted(
+    suffixes, others, tmp_path_factory, caplog
+):
+    place = tmp_path_factory.mktemp("set")
+    (place / "class").mkdir()
+    for i, suffix in enumerate(suffixes):
+        quarters(30, 30).save(place / "class" / f"{i}{suffix}")
+    for name in others:
+        (place / "class" / name).write_bytes(b"1")
+    (place / "class" / ".DS_Store").write_bytes(b"1")
+    (place / "metadata.csv").write_bytes(b"1")  # beside the classes: no sample
+    caplog.clear()
+    with caplog.at_level("WARNING"):
+        found = listed(place, depth=2)
+    assert len(found) == len(suffixes)
+    for x in Images(found, 16)[:].numpy():
+        assert np.abs(corners(x) - CORNERS).max() <= 20
+    said = [record.getMessage() for record in caplog.records]
+    if others:
+        (text,) = said
+        assert text.startswith(f"{len(others)} files in") and f"class/{min(others)}" in text
+    else:
+        assert not said

@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from lrsc import models
+from lrsc import RunConfig, models
 from lrsc.errors import DataMissing
 from lrsc.models import weights
+from lrsc.runs import load_checkpoint
 
 NAMES = ["cnn", "fcn", "resnet18", "resnet50", "swin_t", "wide_resnet101_2"]
 PUBLISHED = ["resnet18", "resnet50", "swin_t", "wide_resnet101_2"]
@@ -390,18 +393,28 @@ def test_files_from_before_batch_norm_counted_its_batches(tmp_path):
 
 
 STATE = small().state_dict()
-SHAPES = r"'conv1.weight' has shape \(8, 1, 3, 3\), expected \(8, 3, 3, 3\)"
+SHAPES = r"model: 1 of another shape \('conv1.weight' \(8, 1, 3, 3\) for \(8, 3, 3, 3\)\)$"
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
         (small(channels=1).state_dict(), SHAPES),
-        ({n: v for n, v in STATE.items() if n != "bn1.bias"}, r"1 .*missing \['bn1.bias'\], 0 un"),
-        ({n: v for n, v in STATE.items() if "fc" not in n}, r"2 .*missing \['fc.weight', 'fc.bias"),
-        (STATE | {"x.y": torch.ones(1)}, r"0 .*missing \[\], 1 unknown \['x.y'\]"),
-        (STATE | {"fc.weight": torch.ones(9, 5)}, r"'fc.weight' has shape \(9, 5\), .* \(10, 8\)"),
-        ({"epoch": 3, "model": STATE}, r"must hold a state_dict.*'epoch', 'model'"),
+        ({n: v for n, v in STATE.items() if n != "bn1.bias"}, r"model: 1 missing \('bn1.bias'\)$"),
+        (
+            {n: v for n, v in STATE.items() if "fc" not in n},
+            r"2 missing \('fc.weight', 'fc.bias'\)",
+        ),
+        (STATE | {"x.y": torch.ones(1)}, r"model: 1 unexpected \('x.y'\)$"),
+        (STATE | {"fc.weight": torch.ones(9, 5)}, r"'fc.weight' \(9, 5\) for \(10, 8\)"),
+        ({"epoch": 3, "net_g": STATE}, r"must hold a state_dict.*net; found \['epoch', 'net_g'\]"),
+        (
+            {f"a.{n}": v for n, v in STATE.items()},
+            r"7 missing \('conv1.weight', .*'bn1.weight', .*"
+            r"\.\.\.\), 8 unexpected \('a.conv1.weight', 'a.bn1.weight', \.\.\.\)$",
+        ),
+        ({"state_dict": {"model.a": torch.ones(1)}}, r"unexpected \('a'\)$"),
+        ({1: torch.ones(1)}, r"must hold a state_dict.*found \[1\]"),
         ([1, 2], "must hold a state_dict.*found list"),
         (nn.Linear(2, 2), "cannot be read"),
     ],
@@ -410,6 +423,47 @@ def test_weights_of_another_model_are_refused(tmp_path, content, words):
     torch.save(content, tmp_path / "other.pt")
     with pytest.raises(ValueError, match=words):
         weights.load(small(), "resnet18", tmp_path / "other.pt")
+
+
+@given(
+    prefixes=st.lists(st.sampled_from(weights.PREFIXES), max_size=3),
+    wrappers=st.lists(st.sampled_from(weights.WRAPPERS), max_size=3),
+    beside=st.sampled_from([{}, {"epoch": 3}, {"optimizer": {"state": {}}, "loss": 0.5}]),
+)
+def test_wrapped_weights_are_unwrapped(prefixes, wrappers, beside):
+    content: dict = {"".join(prefixes) + n: v for n, v in STATE.items()}
+    for name in wrappers:
+        content = {**beside, name: content}
+    assert_same(weights.unwrapped(content, STATE), STATE)
+
+
+@pytest.mark.parametrize("prefix", weights.PREFIXES)
+def test_prefixes_that_are_the_models_own_stay(prefix):
+    own = {f"{prefix}{n}": v for n, v in STATE.items()}
+    assert weights.unwrapped(own, own) == own
+    twice = {f"{prefix}{n}": v for n, v in own.items()}
+    assert weights.unwrapped(twice, own) == twice  # it is the model's own: nobody knows whose
+    some = own | STATE
+    assert weights.unwrapped(some, STATE) == some
+
+
+def test_wrapped_weights_load_wherever_weights_are_read(tmp_path):
+    config = RunConfig("parity", "fcn")
+    net = models.build("fcn", (43,), 2, **models.options_for("fcn", "parity"))
+    for content in (
+        nn.DataParallel(net).state_dict(), torch.compile(net).state_dict(),
+        {"state_dict": {f"model.{n}": v for n, v in net.state_dict().items()}, "epoch": 3},
+    ):  # fmt: skip
+        torch.save(content, tmp_path / "own.pt")
+        found, _ = load_checkpoint(tmp_path / "own.pt", config)
+        assert_same(found.state_dict(), net.state_dict())
+    whole = models.build("resnet18", (3, 28, 28), 7).state_dict()
+    torch.save({"net": {f"module.{n}": v for n, v in whole.items()}}, tmp_path / "own.pt")
+    assert_same(models.build("resnet18", (3, 28, 28), 7, weights=tmp_path / "own.pt").state_dict(),
+                whole)  # fmt: skip
+    with pytest.raises(ValueError, match="missing.*unexpected") as caught:
+        load_checkpoint(tmp_path / "own.pt", config)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
 
 
 class _Runs:

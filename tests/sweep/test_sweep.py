@@ -65,7 +65,7 @@ def test_a_result_holds_measures_raw_material_and_provenance(tmp_path):
     ):  # fmt: skip
         assert variable in found, variable
         assert {"units", "long_name"} <= set(found[variable].attrs)
-    assert found["representation"].dtype == np.float16 and found["representation"].shape == (
+    assert found["representation"].dtype == np.float32 and found["representation"].shape == (
         1000,
         200,
     )

@@ -22,9 +22,10 @@ def decode(
     """An image file (path or content) -> 3 x size x size uint8, RGB.
 
     The shorter side is resized to `short` pixels (size * 256 / 224 unless given; bilinear, with
-    antialiasing) and the centre cropped. A rotation in EXIF is applied; grey, CMYK and palette
-    images and those of 16 bits become RGB, transparent pixels lie on white. Raises ValueError
-    naming the file (`name`, else the path) and the cause if it cannot be read.
+    antialiasing) and the centre cropped, at the pixels of torchvision's Resize and CenterCrop. A
+    rotation in EXIF is applied; grey, CMYK and palette images and those of 16 bits become RGB,
+    transparent pixels lie on white. Raises ValueError naming the file (`name`, else the path) and
+    the cause if it cannot be read.
     """
     from PIL import Image, ImageOps
 
@@ -33,10 +34,13 @@ def decode(
         raise ValueError(f"size must be in [1, short = {short}] pixels, found {size}")
     try:
         with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
+            sides = image.size
             image.draft(None, (short, short))  # a JPEG is decoded at 1/2, 1/4, 1/8 if enough
-            if image.getexif().get(EXIF_ORIENTATION, 1) != 1:
+            orientation = image.getexif().get(EXIF_ORIENTATION, 1)
+            if orientation != 1:
                 ImageOps.exif_transpose(image, in_place=True)
-            return _square(_rgb(image), size, short)
+                sides = sides[::-1] if orientation in (5, 6, 7, 8) else sides
+            return _square(_rgb(image), sides, size, short)
     except Exception as error:  # a damaged file fails in whatever way Pillow's parsers do
         shown = name or ("an image" if isinstance(file, bytes) else os.fspath(file))
         raise ValueError(
@@ -45,14 +49,13 @@ def decode(
         ) from error
 
 
-def _square(image, size: int, short: int) -> np.ndarray:
+def _square(image, sides: tuple[int, int], size: int, short: int) -> np.ndarray:
+    """sides: width and height in the file, of which the image may be a fraction."""
     from PIL import Image
 
-    width, height = image.size
-    shortest = min(width, height)
-    wide, high = (round(side * short / shortest) for side in (width, height))
-    left, top = (wide - size) // 2, (high - size) // 2
-    x, y = width / wide, height / high
+    wide, high = (side * short // min(sides) for side in sides)
+    left, top = round((wide - size) / 2), round((high - size) / 2)
+    x, y = image.width / wide, image.height / high
     # the box of the crop in the file's own pixels: what is cropped away is not resized
     box = (left * x, top * y, (left + size) * x, (top + size) * y)
     pixels = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box))

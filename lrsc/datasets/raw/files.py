@@ -1,12 +1,14 @@
 """Which image files a folder or zip holds: compact arrays of names, their checksum, the bytes."""
 
 import dataclasses
+import functools
 import hashlib
+import logging
 import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,30 @@ import numpy as np
 from lrsc.datasets.raw import archives
 from lrsc.errors import DataMissing
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
+_NO_PIXELS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}  # Pillow only knows them by name
+_log = logging.getLogger(__name__)
+
+
+def is_image(name: str) -> bool:
+    """Whether a file's suffix is that of an image format that Pillow reads."""
+    return name[name.rfind(".") :].lower() in _suffixes()
+
+
+@functools.cache
+def _suffixes() -> frozenset[str]:
+    from PIL import Image
+
+    readable = Image.registered_extensions().items()
+    return frozenset(s for s, kind in readable if kind in Image.OPEN and kind not in _NO_PIXELS)
+
+
+def left_out(others: Sequence[str], place: Path) -> None:
+    """Warn of files among the images of class folders that are none."""
+    if others:
+        _log.warning(
+            "%d files in the class folders of %s are no images that Pillow reads, and are left "
+            "out: %s%s", len(others), place, min(others), ", ..." if others[1:] else "",
+        )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -69,18 +94,20 @@ class Files:
 
 
 def listed(place: Path, depth: int = 1, inside: str = "") -> Files:
-    """The JPEG and PNG files of a folder or zip, sorted by name.
+    """The image files of a folder or zip, sorted by name.
 
     depth: levels of folders that are looked at. inside: in a zip, the folder that names are
-    relative to. Hidden files are left out. Raises ValueError if a zip is damaged or compresses
+    relative to. Hidden files are left out, and with a warning what is no image below the first
+    level, where each file is a sample. Raises ValueError if a zip is damaged or compresses
     its members in a way other than deflate. Listing holds all names at once, and of a zip its
     directory (about 1 kB an image); afterwards some 100 bytes an image are held.
     """
-    packed = place.is_file()
+    packed, others = place.is_file(), list[str]()
     try:
-        rows = sorted(_in_zip(place, inside) if packed else _in_folder(place, "", depth))
+        rows = sorted(_in_zip(place, inside) if packed else _in_folder(place, "", depth, others))
     except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{place} cannot be listed: {error}. Fetch it again.") from error
+    left_out(others, place)
     names = np.array([row[0] for row in rows], dtype=np.bytes_)
     numbers = np.array([row[1:] for row in rows], np.int64).reshape(len(rows), -1 if rows else 1)
     at = np.ascontiguousarray(numbers[:, 1:]) if packed else None
@@ -104,16 +131,19 @@ def checksum(lists: Iterable[bytes], files: Iterable[Files]) -> str:
     return digest.hexdigest()
 
 
-def _in_folder(place: Path, prefix: str, depth: int) -> Iterator[tuple]:
+def _in_folder(place: Path, prefix: str, depth: int, others: list[str]) -> Iterator[tuple]:
     with os.scandir(place) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             if entry.is_dir():
                 if depth > 1:
-                    yield from _in_folder(Path(entry.path), f"{prefix}{entry.name}/", depth - 1)
-            elif entry.name.lower().endswith(SUFFIXES):
+                    inner = f"{prefix}{entry.name}/"
+                    yield from _in_folder(Path(entry.path), inner, depth - 1, others)
+            elif is_image(entry.name):
                 yield os.fsencode(prefix + entry.name), entry.stat().st_size
+            elif prefix:
+                others.append(prefix + entry.name)
 
 
 def _in_zip(place: Path, inside: str) -> Iterator[tuple]:
@@ -123,7 +153,7 @@ def _in_zip(place: Path, inside: str) -> Iterator[tuple]:
         name = m.filename.removeprefix("./")
         base = name.rpartition("/")[2]
         hidden = base.startswith(".") or name.startswith("__MACOSX")
-        if hidden or not name.startswith(inside) or not base.lower().endswith(SUFFIXES):
+        if hidden or not name.startswith(inside) or not is_image(base):
             continue
         if m.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or m.flag_bits & 1:
             raise ValueError(f"its member {m.filename} is encrypted or not packed by deflate")

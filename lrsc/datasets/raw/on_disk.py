@@ -1,13 +1,13 @@
 """What there is of the published data sets under a data root: `listing`, `check` and `get`."""
 
 import collections
-import csv
 import dataclasses
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from lrsc.datasets import imagenet
+from lrsc.datasets import celeba, imagenet, natural
 from lrsc.datasets.raw import archives, download, files
 from lrsc.datasets.raw.download import File
 from lrsc.datasets.raw.published import FORMS, TABLE, DataSet, Images
@@ -174,9 +174,17 @@ def _verified(form: File | Images, path: Path, root: Path, known: dict[str, str]
 
 def _listed_problem(table: Path) -> str:
     """What is wrong with a table of images for which no digest is published, or ''."""
-    with table.open(newline="") as text:
-        names = [row.get("img_filename") for row in csv.DictReader(text)]
-    missing = [name for name in names if not name or not (table.parent / name).is_file()]
+    try:
+        rows = natural.fields(table)
+        _, head = next(rows, (0, []))
+        name = next((n for n in ("img_filename", "image_id") if n in head), "")
+        names = [dict(zip(head, row, strict=False)).get(name, "") for _, row in rows]
+        is_celeba = name == "image_id"
+        found = celeba.images(table.parent) if is_celeba else files.listed(table.parent, depth=2)
+    except ValueError as error:
+        return str(error)
+    there = {os.fsdecode(n) for n in found.names.tolist()}
+    missing = [name for name in names if name not in there]
     if missing or not names:
         return f"{len(missing)} of {len(names)} images that it lists are missing: {missing[:1]}"
     return ""
@@ -213,7 +221,7 @@ def _image_names(path: Path) -> Iterator[str]:
         names = (p.relative_to(path).as_posix() for p in sorted(path.rglob("*")) if p.is_file())
     else:
         names = (name for name, _ in archives.members(path))
-    return (name for name in names if name.lower().endswith(files.SUFFIXES))
+    return filter(files.is_image, names)
 
 
 def _has_header(path: Path) -> bool:

@@ -6,6 +6,7 @@ import logging
 from lrsc.datasets.cifar import BATCHES, SUFFIXES
 from lrsc.datasets.raw.download import File
 from lrsc.datasets.raw.sources import MNIST_FILES
+from lrsc.datasets.waterbirds import PLACES
 
 _log = logging.getLogger(__name__)
 
@@ -145,7 +146,11 @@ def _celeba() -> DataSet:
     )  # fmt: skip
     folder = Images("celeba/img_align_celeba", (("", 202_599, 0),))
     return DataSet(
-        ((images, folder), (attributes,), (partition,)),
+        (
+            (images, folder),
+            (attributes, File("celeba/list_attr_celeba.csv")),  # as Kaggle has them
+            (partition, File("celeba/list_eval_partition.csv")),
+        ),
         (images, attributes, partition),
         licence="non-commercial research",
         citation="Z. Liu et al.: Deep learning face attributes in the wild, 2015",
@@ -166,7 +171,10 @@ def _waterbirds() -> DataSet:
         "https://github.com/kohpangwei/group_DRO", into=folder, unpack="archive",
     )  # fmt: skip
     return DataSet(
-        ((File(f"{folder}/metadata.csv"),), (Images(folder, (("", 11_788, 200),)),)),
+        (
+            tuple(File(f"{place}/metadata.csv") for place in PLACES),
+            tuple(Images(place, (("", 11_788, 200),)) for place in PLACES),
+        ),
         (archive,),
         licence="non-commercial research",
         citation="S. Sagawa, P. W. Koh, T. Hashimoto, P. Liang: Distributionally robust neural "
