@@ -19,12 +19,12 @@ METHODS = {"integrated_gradients": "Integrated Gradients", "deeplift": "DeepLIFT
 
 
 def contrasted(dataset: str, model: str) -> xr.Dataset:
-    """The shipped comparison of low- and high-LR networks; without samples if there is none.
+    """The comparison of low- and high-LR networks; without samples if there is none.
 
     Displays then how one is made, and of a file that cannot be used why.
     """
     command = f"lrsc results contrast --dataset {dataset} --model {model} --lrs LOW,HIGH"
-    found = display.usable(command, contrast.shipped, dataset, model)
+    found = display.usable(command, contrast.stored, dataset, model)
     if found is None:
         display.say(
             "**No comparison here yet.** Once networks at a low and a high LR are trained here "
@@ -98,11 +98,11 @@ def show_methods(ds: xr.Dataset, command: str | None = None) -> None:
 
 
 def show_contrasts(besides: Sequence[tuple[str, str]] = ()) -> None:
-    """Display the gallery of every comparison that ships with the book but those in `besides`."""
+    """Display the gallery of every comparison, local or shipped, but those in `besides`."""
     shown = 0
-    for path in sorted(results.path.shipped_folder().glob("contrast_*.nc")):
+    for name in results.derived_names("contrast"):
         command = "lrsc results contrast"
-        found = display.usable(command, results.shipped, path.stem, contrast.HELD)
+        found = display.usable(command, results.derived, name, contrast.HELD)
         if found is None or (pair := (found.attrs["dataset"], found.attrs["model"])) in besides:
             continue
         display.say_row(*pair)

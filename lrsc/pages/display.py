@@ -119,6 +119,7 @@ def trained(runs: Sequence[RunConfig]) -> list[tuple]:
 
 def say_unusable(why: str, command: str) -> None:
     """Display that a result file is there but cannot be used, and what writes it again."""
+    command += " --ship" if "book/results/" in why and "lrsc results" in command else ""
     say(
         f"**Not read:** {why}. What it holds counts as not measured. Move it away and write it "
         f"again with `{command}`."

@@ -129,12 +129,12 @@ def show_updates(ds: xr.Dataset, command: str | None = None) -> None:
 def show_crossfit(ds: xr.Dataset) -> None:
     """Display CIFAR-10's curves along training by groups that other networks defined.
 
-    ds: the runs on all training samples; the groups are shipped (`lrsc results crossfit`).
+    ds: the runs on all training samples; the groups: `lrsc results crossfit`.
     """
     ds = _recorded_runs(ds, "dynamics")
     if not ds.sizes.get("run"):
         return display.say_unmeasured()
-    groups = display.usable("lrsc results crossfit", results.shipped, contrast.CROSSFIT, _GROUPS)
+    groups = display.usable("lrsc results crossfit", results.derived, contrast.CROSSFIT, _GROUPS)
     if groups is None:
         text = "The groups are not measured yet: `lrsc sweep crossfit --profile desk`, then "
         display.say(f"{text}`lrsc results crossfit`. What needs no groups:")

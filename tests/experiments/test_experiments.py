@@ -142,11 +142,11 @@ def test_export_ships_evidence_once_and_never_quick_runs(tmp_path):
     configs = experiments.configs("semi_synthetic", "paper", model="fcn", lrs=[0.5], seeds=[0, 1])
     put(tmp_path, quick(1, 0.5))
     with pytest.raises(ValueError, match="nothing to export"):
-        experiments.export("semi_synthetic", tmp_path)
+        experiments.export("semi_synthetic", tmp_path, ship=True)
     put(tmp_path, stored("a" * 16, config=configs[0].to_json(), source_id="mnist"))
-    experiments.export("semi_synthetic", tmp_path)
+    experiments.export("semi_synthetic", tmp_path, ship=True)
     put(tmp_path, stored("b" * 16, config=configs[1].to_json(), source_id="mnist"))
-    path = experiments.export("semi_synthetic", tmp_path)
+    path = experiments.export("semi_synthetic", tmp_path, ship=True)
     shipped = results.load(path)
     assert sorted(shipped["run_id"].values) == ["a" * 16, "b" * 16]
     assert "representation" not in shipped
@@ -159,7 +159,7 @@ def test_export_ships_evidence_once_and_never_quick_runs(tmp_path):
 def test_open_runs_finds_shipped_runs_too(tmp_path):
     configs = experiments.configs("semi_synthetic", "paper", model="fcn", lrs=[0.5], seeds=[0])
     put(tmp_path, stored("a" * 16, config=configs[0].to_json(), source_id="mnist"))
-    experiments.export("semi_synthetic", tmp_path)
+    experiments.export("semi_synthetic", tmp_path, ship=True)
     found = experiments.open_runs(configs, tmp_path / "nowhere")
     assert found.sizes["run"] == 1 and found["origin"].values.tolist() == ["shipped"]
 
@@ -271,7 +271,7 @@ def test_a_run_of_two_rows_is_in_both_and_knows_its_value(tmp_path):
     only = experiments.open_experiment("hyperparameters", root=tmp_path, hyperparameter="lr")
     assert only["value"].values.tolist() == only["lr"].values.tolist() == [0.001, 0.015, 0.15]
     # the shipped file has each run once
-    shipped = results.load(experiments.export("hyperparameters", tmp_path))
+    shipped = results.load(experiments.export("hyperparameters", tmp_path, ship=True))
     assert shipped.sizes["run"] == 5
     again = experiments.open_experiment("hyperparameters", root=tmp_path / "nowhere")
     assert again.sizes["run"] == 6
@@ -280,7 +280,7 @@ def test_a_run_of_two_rows_is_in_both_and_knows_its_value(tmp_path):
 def test_files_that_lack_a_coordinate_say_which(tmp_path):
     config = experiments.configs("hyperparameters", "desk", hyperparameter="l2", seeds=[0])[0]
     put(tmp_path, stored("a" * 16, config=config.to_json(), source_id="mnist"))
-    path = experiments.export("hyperparameters", tmp_path)
+    path = experiments.export("hyperparameters", tmp_path, ship=True)
     old = results.load(path).drop_vars(["hyperparameter", "value"])
     results.save(old, path)
     assert "it lacks 'hyperparameter', 'value'" in experiments.unusable()["hyperparameters"]
