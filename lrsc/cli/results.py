@@ -19,13 +19,16 @@ def add(commands) -> None:
                        "never less than is there"),
     )  # fmt: skip
     text = "measures of an experiment's runs, local and shipped"
-    options.add_command(actions, "export", _export, text, "experiment", options.RESULTS, *written)
-    for study, lrs, text in (
-        ("contrast", "low,high",
+    options.add_command(
+        actions, "export", _export, text, "experiment", options.RESULTS, *written,
+        example="lrsc results export semi_synthetic --output semi_synthetic.nc",
+    )  # fmt: skip
+    for study, lrs, example, text in (
+        ("contrast", "low,high", "--dataset double_mnist --model fcn --lrs 0.0224,0.1",
          "attributions of low- and high-LR networks on samples that only the high LR gets right"),
-        ("soup", "two or more",
+        ("soup", "two or more", "--dataset colored_mnist --model resnet18 --lrs 0.001,0.15",
          "soups of networks of several LRs, a soup a seed, beside the networks"),
-        ("crossfit", "low,high (default the experiment's)",
+        ("crossfit", "low,high (default the experiment's)", "--lrs 0.01,0.1",
          "conflicting samples of CIFAR-10, found by networks trained on the other half"),
     ):  # fmt: skip
         of_row = study != "crossfit"
@@ -35,6 +38,7 @@ def add(commands) -> None:
             option("--profile", "of the runs (default desk)", default="desk"),
             option("--lrs", lrs, type=options.numbers, required=of_row),
             options.DATA_ROOT, options.RESULTS, *written, study=study,
+            example=f"lrsc results {study} {example}",
         )  # fmt: skip
     source = option(
         "sources", "results folder, or pack of a campaign", nargs="+", type=options.path,
@@ -48,7 +52,10 @@ def add(commands) -> None:
          flag("--yes", "remove it"), weights),
     ):  # fmt: skip
         kept = {"kept": "What was brought is kept"} if name == "merge" else {}
-        options.add_command(actions, name, run, text, *own, options.RESULTS, options.JSON, **kept)
+        example = f"lrsc results {name}" + (" campaign/pack-*.zip" if name == "merge" else "")
+        options.add_command(
+            actions, name, run, text, *own, options.RESULTS, options.JSON, example=example, **kept
+        )
 
 
 def _export(args) -> None:

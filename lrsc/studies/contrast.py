@@ -218,7 +218,7 @@ def runs_of(
     dataset: str, model: str, lr: float, profile: str, root: str | Path | None, half: str = ""
 ) -> list[xr.Dataset]:
     """Local results of this data set, model and LR in a profile, as in the row of the LR alone."""
-    data = {"half": half} if half else experiments.usual_data(dataset, model)
+    data = {"half": half} if half else experiments.usual_data(dataset, model, profile)
     local = consolidated.measures(root)
     columns = [] if local is None else [local[name].values for name in ("run_id", "config")]
     found = []

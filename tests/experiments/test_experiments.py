@@ -196,8 +196,39 @@ def test_the_semi_synthetic_grid_is_the_papers():
 
 
 def test_a_row_without_a_plan_says_which_profiles_it_has():
-    with pytest.raises(ValueError, match="double_mnist cnn has no runs .* only in desk and paper"):
-        experiments.configs("semi_synthetic", "quick", dataset="double_mnist", model="cnn")
+    with pytest.raises(ValueError, match="colored_mnist fcn has no runs .* only in desk"):
+        experiments.configs("precision", "quick", dataset="colored_mnist", model="fcn")
+
+
+def test_every_pair_of_the_papers_grid_has_a_quick_plan():
+    pairs = {
+        (row.dataset, row.model)
+        for name in ("synthetic", "semi_synthetic", "standard_classification", "naturalistic",
+                     "imagenet", "attribution")
+        for row in experiments.EXPERIMENTS[name]
+    }  # fmt: skip
+    assert len(pairs) == 2 + 20 + 2 + 4 + 1
+    for dataset, model in pairs:
+        name, row = experiments.usual_row(dataset, model, "quick")
+        runs = experiments.configs(name, "quick", dataset, model)
+        assert {c.source for c in runs} == {"embedded"} and len({c.train.lr for c in runs}) > 1
+        assert all(experiments.profile_of(c) == "quick" for c in runs)
+
+
+@pytest.mark.parametrize("profile", experiments.PROFILES)
+def test_one_run_is_as_its_section_trains_it(profile):
+    """Whatever pair is asked for: the run is one of the row's, or the line says that none is."""
+    names = "synthetic", "semi_synthetic", "naturalistic", "standard_classification", "imagenet"
+    for row in (row for name in names for row in experiments.EXPERIMENTS[name]):
+        name, usual = experiments.usual_row(row.dataset, row.model, profile)
+        run, said = experiments.usual_run(row.dataset, row.model, profile)
+        assert f"section {name!r}" in said
+        if profile in usual.plans:
+            lr = usual.plans[profile].values[0]
+            run, _ = experiments.usual_run(row.dataset, row.model, profile, train={"lr": lr})
+            assert run in experiments.configs(name, profile)
+    run, said = experiments.usual_run("cifar10", "fcn", profile, data={"seed": 3})
+    assert said.startswith("no section trains fcn on cifar10") and said.endswith("for seed=3")
 
 
 def test_runs_stand_under_every_row_they_are_of_and_no_other():
