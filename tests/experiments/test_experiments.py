@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
 from longform import stored
 
 from lrsc import RunConfig, TrainConfig, experiments, results
@@ -162,6 +164,21 @@ def test_open_runs_finds_shipped_runs_too(tmp_path):
     experiments.export("semi_synthetic", tmp_path, ship=True)
     found = experiments.open_runs(configs, tmp_path / "nowhere")
     assert found.sizes["run"] == 1 and found["origin"].values.tolist() == ["shipped"]
+
+
+@given(st.integers(1, 8), st.floats(1, 1e4), st.sampled_from([1000, 10_000, 60_000]))
+def test_seconds_are_those_of_a_sample_and_shared_by_runs_side_by_side(replicas, seconds, n):
+    """A quick run is not expected to take what one on fifty times the data did."""
+    known = xr.Dataset(coords={name: ("run", [value]) for name, value in {
+        "dataset": "colored_mnist", "model": "cnn", "data": "", "hyperparameter": "lr",
+        "status": "cap", "lr": 0.01, "epochs": 10, "train_seconds": seconds, "n_train": n,
+        "replicas": replicas, "stand_in": False,
+    }.items()}).reset_coords()  # fmt: skip
+    rate = seconds / replicas / (10 * n)
+    quick = experiments.configs("semi_synthetic", "quick", "colored_mnist", "cnn")[0]
+    assert experiments.expected_seconds(quick, known) == pytest.approx(rate * 200 * 2)
+    desk, _ = experiments.usual_run("colored_mnist", "cnn", "desk", train={"lr": 0.01})
+    assert experiments.expected_seconds(desk, known) == pytest.approx(rate * 10_000 * 10)
 
 
 def test_status_counts(tmp_path):
