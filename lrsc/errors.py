@@ -4,10 +4,16 @@ import difflib
 import math
 import numbers
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
+ELSEWHERE = {  # names of other tools -> ours
+    "learning_rate": "lr", "learning_rates": "lrs", "epochs": "max_epochs",
+    "num_epochs": "max_epochs", "steps": "max_steps", "bs": "batch_size", "wd": "weight_decay",
+    "optim": "optimizer", "scheduler": "schedule", "lr_scheduler": "schedule",
+    "random_state": "seed", "arch": "model", "mlp": "fcn", "output_dir": "results",
+}  # fmt: skip
 LARGEST = 2**53  # whole number: what JSON and float64 hold exactly
 
 
@@ -43,9 +49,17 @@ def unknown(kind: str, found: object, valid: Iterable[str]) -> ValueError:
     names = sorted(valid)
     by_lower = {name.lower(): name for name in names}
     said = found if isinstance(found, str) else shown(found)
-    near = difflib.get_close_matches(said.lower()[:100], by_lower, n=1, cutoff=0.4)
-    hint = f" Did you mean {by_lower[near[0]]!r}?" if near else ""
+    near = nearest(said, by_lower)
+    hint = f" Did you mean {by_lower[near]!r}?" if near else ""
     return ValueError(f"unknown {kind} {shown(found)}.{hint} Valid: {', '.join(names) or 'none'}.")
+
+
+def nearest(name: str, valid: Collection[str]) -> str | None:
+    """The valid name that was meant: what others call by this name, else the nearest, else None."""
+    lower = name.lower().replace("-", "_")[:100]
+    if (ours := ELSEWHERE.get(lower)) in valid:
+        return ours
+    return next(iter(difflib.get_close_matches(lower, valid, n=1, cutoff=0.4)), None)
 
 
 def shown(value: object, most: int = 100) -> str:

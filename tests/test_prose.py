@@ -68,6 +68,17 @@ def test_every_command_is_understood(command):
     cli.parser().parse_args(shlex.split(command)[1:])
 
 
+def test_the_table_of_parameters_is_that_of_the_experiments():
+    lines = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \| (`.+) \| (`.+) \|$", RUN, re.M)
+    told = {name: [set(re.findall(r"`(\w+)`", cell)) for cell in cells]
+            for first, *cells in lines for name in re.findall(r"\w+", first)}  # fmt: skip
+    notebooks = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
+    assert notebooks <= told.keys()
+    for name in notebooks - {"compressibility"}:
+        rows = lrsc.experiments.EXPERIMENTS[name]
+        assert told[name] == [{row.dataset for row in rows}, {row.model for row in rows}], name
+
+
 EXAMPLES = blocks(RUN, "python")
 
 

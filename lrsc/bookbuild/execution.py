@@ -208,7 +208,8 @@ def _kernel_manager(data: Path, threads: int | None) -> type:
     from jupyter_client.kernelspec import KernelSpec
     from jupyter_client.manager import AsyncKernelManager
 
-    env = {"LRSC_DATA": str(data)}  # absolute: the kernel works in another folder
+    # absolute: the kernel works in another folder; a display of progress would stay on the page
+    env = {"LRSC_DATA": str(data), "LRSC_PROGRESS": "off"}
     if threads is not None:
         env["OMP_NUM_THREADS"] = str(threads)
     checkout = keys.PACKAGE.parent

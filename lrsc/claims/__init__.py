@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lrsc import significance
 from lrsc.claims import learning_rates, networks, scorecard, settings
-from lrsc.claims.evidence import Open, opener
+from lrsc.claims.evidence import Open
 from lrsc.config import STATISTICS
 from lrsc.experiments import PAPER_STATISTICS
 
@@ -22,11 +22,11 @@ class Claim:
 
     text: str
     effect: str
-    test: Callable[[Open], dict]
+    test: Callable[..., dict]  # of an Open
     needs: str  # experiments, with further options of the sweep; or what else
 
 
-def _trend(*variables: str, **options) -> Callable[[Open], dict]:
+def _trend(*variables: str, **options) -> Callable[..., dict]:
     return functools.partial(learning_rates.trend, variables=variables, **options)
 
 
@@ -96,7 +96,7 @@ def verdicts(root: str | Path | None = None) -> list[dict]:
     depends on how batch normalisation is evaluated (APART) has a verdict for each of the three
     statistics in `by_statistics`, each from the rows measured so; its own is that in the paper's.
     """
-    opened = opener(root)
+    opened = Open(root)
     found = {name: claim.test(opened) for name, claim in CLAIMS.items() if name not in APART}
     for name in APART:
         for mode in STATISTICS:

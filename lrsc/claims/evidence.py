@@ -15,26 +15,28 @@ CURVES = ("mechanism",)  # experiments whose curves along training are looked at
 LRS = 3  # values of the LR that a trend needs
 
 Key = tuple[str, str, str]  # data set, model, hyperparameter
-Open = Callable[..., xr.Dataset | None]
 
 
-def opener(root: str | Path | None = None) -> Open:
+class Open:
     """A function (experiment, profile, key) -> what is measured of that row, None for nothing.
 
-    With statistics of batch normalisation as a fourth, without the runs that lack them; without,
-    the row's own choice (`experiments.open_experiment`).
+    root: the results folder. With statistics of batch normalisation as a fourth, without the runs
+    that lack them; without, the row's own choice (`experiments.open_experiment`).
     """
-    read = functools.cache(lambda name: experiments.sources(name, root, curves=name in CURVES))
 
-    @functools.cache
-    def opened(
-        name: str, profile: str, key: Key, statistics: str | None = None
-    ) -> xr.Dataset | None:
-        return experiments.measured(
-            name, profile, None, *key, read=read(name), statistics=statistics
+    def __init__(self, root: str | Path | None = None) -> None:
+        self.root = root
+        read = functools.cache(lambda name: experiments.sources(name, root, curves=name in CURVES))
+        self._opened = functools.cache(
+            lambda name, profile, key, statistics: experiments.measured(
+                name, profile, None, *key, read=read(name), statistics=statistics
+            )
         )
 
-    return opened
+    def __call__(
+        self, name: str, profile: str, key: Key, statistics: str | None = None
+    ) -> xr.Dataset | None:
+        return self._opened(name, profile, key, statistics)
 
 
 def keys(name: str, hyperparameters: Sequence[str] = ("lr",)) -> list[Key]:

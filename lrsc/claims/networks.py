@@ -2,14 +2,15 @@
 
 import itertools
 import warnings
+from pathlib import Path
 
 import numpy as np
 import torch
 import xarray as xr
 
-from lrsc import datasets, metrics, results, significance
+from lrsc import metrics, results, significance
 from lrsc.claims.decisions import every, over_rows, over_seeds
-from lrsc.claims.evidence import CURVES, LRS, PROFILES, Open, good, grid, of_seeds, rows
+from lrsc.claims.evidence import CURVES, LRS, Open, good, grid, of_seeds, rows
 from lrsc.studies import contrast
 
 BACKGROUND = "integrated_gradients_background"
@@ -106,7 +107,8 @@ def concentration(opened: Open) -> dict:
         return _falls("entropy", table[:, [0, -1]]) if table.shape[1] > 1 else None
 
     def background(found: xr.Dataset) -> dict | None:
-        table = _background(*(str(found[n].values[0]) for n in ("dataset", "model")))
+        dataset, model = (str(found[n].values[0]) for n in ("dataset", "model"))
+        table = _background(dataset, model, opened.root)
         return None if table is None else _falls("background share", table)
 
     parts = [over_seeds(rows(opened, ("standard_classification",), look))
@@ -119,15 +121,13 @@ def _falls(name: str, table: np.ndarray) -> dict | None:
     return of_seeds(1 - table[:, 1] / table[:, 0], name=name)
 
 
-def _background(dataset: str, model: str) -> np.ndarray | None:
+def _background(dataset: str, model: str, root: str | Path | None) -> np.ndarray | None:
     """Background shares, seeds x low and high LR, of a comparison on real data; None for none."""
     try:
-        found = contrast.shipped(dataset, model)
+        found = contrast.stored(dataset, model, root)
     except ValueError:  # it cannot be used, which the pages say
         return None
-    if found is None or BACKGROUND not in found or datasets.is_stand_in(found.attrs["source_id"]):
-        return None
-    if found.attrs["profile"] not in PROFILES:
+    if found is None or BACKGROUND not in found:
         return None
     # runs that diverged are not compared
     fine = results.all_with(found, status="converged")

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from lrsc import datasets, significance
+from lrsc import significance
 from lrsc.claims.decisions import every, over_rows, over_seeds
 from lrsc.claims.evidence import PROFILES, Open, grid, in_largest, keys, label, of_seeds
 from lrsc.experiments import paper
-from lrsc.studies.soups import gains, shipped
+from lrsc.studies.soups import gains, stored
 
 COMPRESSIBLE = ("prunability", "activation_compressibility")
 JOINT = ("unbiased_accuracy", "prunability", "csi")  # table S2's measures
@@ -81,7 +81,7 @@ def longer(opened: Open) -> dict:
     return over_rows([])
 
 
-def soups(_: Open) -> dict:
+def soups(opened: Open) -> dict:
     """C14: a soup gains more in robustness than in compressibility over its networks.
 
     Effect: its unbiased accuracy less the mean of its networks', less the same of compressibility
@@ -89,14 +89,12 @@ def soups(_: Open) -> dict:
     the soup has the one without the other is our reading of separate (decided). Tested over seeds.
     """
     found = []
-    for one in shipped().values():
+    for one in stored(opened.root).values():
         if isinstance(one, str):  # a file that cannot be used, which the section says
             continue
-        dataset, model, profile, source = (
-            str(one[n].values[0]) for n in ("dataset", "model", "profile", "source_id")
-        )
-        if profile not in PROFILES or datasets.is_stand_in(source):
-            continue
+        dataset, model, profile = (
+            str(one[n].values[0]) for n in ("dataset", "model", "profile")
+        )  # fmt: skip
         compressible = np.mean([gains(one, name) for name in COMPRESSIBLE], axis=0)
         if row := of_seeds(gains(one, "unbiased_accuracy") - compressible):
             found.append(label((dataset, model, "lr"), profile) | row)

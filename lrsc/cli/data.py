@@ -24,6 +24,7 @@ def add(commands) -> None:
         options.add_command(
             actions, action, _data, text, *own, root, action=action, make=make,
             kept="What was fetched is kept",
+            example=f"lrsc data {action}" + (" mnist" if action in ("get", "check") else ""),
         )  # fmt: skip
 
 

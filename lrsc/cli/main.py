@@ -6,14 +6,17 @@ import os
 import sys
 from collections.abc import Sequence
 
+import lrsc
 from lrsc.cli import data, report, results, train
-from lrsc.cli.options import EPILOG
+from lrsc.cli.options import EPILOG, Parser
 from lrsc.errors import BuildFailed
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code: 0 done, 1 failed or interrupted, 2 wrong use."""
-    args = parser().parse_args(argv)
+    args, others = parser().parse_known_args(argv)
+    if others:  # by the command's own parser, which knows what options there are
+        args.parser.error(f"unrecognized arguments: {' '.join(others)}")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     logging.getLogger("distributed").setLevel(logging.WARNING)  # Dask tells each connection
     try:
@@ -37,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("lrsc", description=__doc__, epilog=EPILOG)
+    parser = Parser("lrsc", description=__doc__, epilog=EPILOG)
+    parser.add_argument("--version", action="version", version=f"lrsc {lrsc.__version__}")
     parser.set_defaults(kept="Finished runs and checkpoints are kept")
     commands = parser.add_subparsers(required=True, metavar="command")
     for group in (data, train, report, results):

@@ -1,12 +1,50 @@
 """What commands share: options, numbers and tables as people write and read them."""
 
 import argparse
+import importlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from lrsc import errors
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose help lists the names that its arguments take, and that knows near options."""
+
+    def format_help(self) -> str:
+        actions = self._actions  # a parser has no public list of them
+        taken = {a.dest: NAMES[a.dest]() for a in actions if a.dest in NAMES}
+        lists = "".join(f"\n{name}: {', '.join(names)}" for name, names in taken.items())
+        return super().format_help() + (f"\nNames:{lists}\n" if lists else "")
+
+    def error(self, message: str) -> NoReturn:
+        known = {
+            o.lstrip("-").replace("-", "_"): o for a in self._actions for o in a.option_strings
+        }
+        for word in message.partition("unrecognized arguments: ")[2].split():
+            near = word.startswith("--") and errors.nearest(word[2:].partition("=")[0], known)
+            message += f". Did you mean {known[near]}?" if near else ""
+        super().error(message)
+
+
+def _names(module: str, name: str) -> Callable[[], list[str]]:
+    """Names that a module holds, read when a help is asked for: torch takes seconds to load."""
+    return lambda: sorted(getattr(importlib.import_module(f"lrsc.{module}"), name))
+
+
+NAMES = {  # argument -> the names that it takes
+    "dataset": _names("datasets", "MODULES"),
+    "name": _names("datasets.raw.published", "TABLE"),
+    "model": _names("models", "BUILDERS"),
+    "experiment": _names("experiments", "EXPERIMENTS"),
+    "profile": _names("experiments", "PROFILES"),
+    "engine": _names("training", "ENGINES"),
+    "statistics": _names("config", "STATISTICS"),
+    "executor": _names("sweep.run", "EXECUTORS"),
+    "write": _names("sweep.run", "WRITERS"),
+}
 
 EPILOG = "Exit codes: 0 done, 1 failed, 2 wrong use. Real data are looked for under $LRSC_DATA."
 Option = tuple[str, dict[str, Any]]
@@ -47,14 +85,27 @@ COMMON = (PROFILE, DATA_ROOT, RESULTS, DEVICE, THREADS)  # of what trains or mea
 
 
 def add_command(
-    group, name: str, run: Callable, text: str, *options: str | Option, **defaults: Any
+    group,
+    name: str,
+    run: Callable,
+    text: str,
+    *options: str | Option,
+    example: str,
+    **defaults: Any,
 ) -> None:
-    """Add a command to a group: what it runs, its help, its arguments and options in order."""
-    parser = group.add_parser(name, help=text, epilog=EPILOG)
+    """Add a command to a group: what it runs, its help, its arguments and options in order.
+
+    example: a line that can be typed as it stands.
+    """
+    parser = group.add_parser(
+        name, help=text, description=text[0].upper() + text[1:] + ".",
+        epilog=f"Example:\n  {example}\n\n{EPILOG}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
     for each in options:
         names, settings = (each, {}) if isinstance(each, str) else each
         parser.add_argument(*names.split(), **settings)
-    parser.set_defaults(command=run, **defaults)
+    parser.set_defaults(command=run, parser=parser, **defaults)
 
 
 def check_threads(threads: int | None) -> None:

@@ -12,16 +12,18 @@ def add(commands) -> None:
     options.add_command(
         commands, "status", _status, "what is done, and what is missing",
         option("--profile", "only this profile (default all)"), options.RESULTS, options.JSON,
+        example="lrsc status --profile desk",
     )  # fmt: skip
     statistics = "of batch normalisation (default: the paper's where measured, else running)"
     options.add_command(
         commands, "score", _score, "what of the paper is reproduced: rows and claims",
         options.RESULTS, options.JSON, option("--statistics", statistics),
+        example="lrsc score --statistics recalibrated",
     )  # fmt: skip
     options.add_command(
         commands, "bench", _bench, "measure times on this machine, in a checkout",
         option("names", "scripts of benchmarks/ (default all)", nargs="*"), options.JSON,
-        kept="What was printed is all there is",
+        kept="What was printed is all there is", example="lrsc bench shrinking",
     )  # fmt: skip
     options.add_command(
         commands, "repro", _repro, "run a stored result again, and compare",
@@ -29,7 +31,7 @@ def add(commands) -> None:
         options.RESULTS, options.DATA_ROOT, options.JSON,
         option("--device", "cpu, cuda, ... (default that of the result)"),
         option("--threads", "CPU threads (default those of the result)", type=int),
-        kept="Nothing is stored",
+        kept="Nothing is stored", example="lrsc repro 297221175a7a53cf",
     )  # fmt: skip
     options.add_command(
         commands, "book", _book, "execute the notebooks and build the book",
@@ -41,7 +43,7 @@ def add(commands) -> None:
         flag("--pdf", "print the whole book to book.pdf as well"),
         flag("--archive", "pack the built book as one file"),
         flag("--serve", "then serve the book on this machine"),
-        kept="What was executed is kept",
+        kept="What was executed is kept", example="lrsc book --only synthetic",
     )  # fmt: skip
 
 

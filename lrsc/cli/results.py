@@ -1,4 +1,4 @@
-"""lrsc results: merge, verify and clean results; write those that ship with the book."""
+"""lrsc results: merge, verify and clean results; make those of several runs."""
 
 import json
 from collections.abc import Iterable
@@ -9,18 +9,26 @@ from lrsc.cli.options import flag, option
 
 def add(commands) -> None:
     """The command and its options."""
-    text = "merge, verify and clean results; write those that ship with the book"
+    text = "merge, verify and clean results; make those of several runs"
     actions = commands.add_parser("results", help=text).add_subparsers(
         required=True, metavar="action"
     )
+    written = (
+        option("--output", "file to write (default in the results folder)", type=options.path),
+        flag("--ship", "write to book/results/ of this checkout: no quick runs, no stand-ins, and "
+                       "never less than is there"),
+    )  # fmt: skip
     text = "measures of an experiment's runs, local and shipped"
-    options.add_command(actions, "export", _export, text, "experiment", options.RESULTS)
-    for study, lrs, text in (
-        ("contrast", "low,high",
+    options.add_command(
+        actions, "export", _export, text, "experiment", options.RESULTS, *written,
+        example="lrsc results export semi_synthetic --output semi_synthetic.nc",
+    )  # fmt: skip
+    for study, lrs, example, text in (
+        ("contrast", "low,high", "--dataset double_mnist --model fcn --lrs 0.0224,0.1",
          "attributions of low- and high-LR networks on samples that only the high LR gets right"),
-        ("soup", "two or more",
+        ("soup", "two or more", "--dataset colored_mnist --model resnet18 --lrs 0.001,0.15",
          "soups of networks of several LRs, a soup a seed, beside the networks"),
-        ("crossfit", "low,high (default the experiment's)",
+        ("crossfit", "low,high (default the experiment's)", "--lrs 0.01,0.1",
          "conflicting samples of CIFAR-10, found by networks trained on the other half"),
     ):  # fmt: skip
         of_row = study != "crossfit"
@@ -29,7 +37,8 @@ def add(commands) -> None:
             actions, study, _study, text, *row,
             option("--profile", "of the runs (default desk)", default="desk"),
             option("--lrs", lrs, type=options.numbers, required=of_row),
-            options.DATA_ROOT, options.RESULTS, study=study,
+            options.DATA_ROOT, options.RESULTS, *written, study=study,
+            example=f"lrsc results {study} {example}",
         )  # fmt: skip
     source = option(
         "sources", "results folder, or pack of a campaign", nargs="+", type=options.path,
@@ -43,24 +52,32 @@ def add(commands) -> None:
          flag("--yes", "remove the one, write the other anew"), weights),
     ):  # fmt: skip
         kept = {"kept": "What was brought is kept"} if name == "merge" else {}
-        options.add_command(actions, name, run, text, *own, options.RESULTS, options.JSON, **kept)
+        example = f"lrsc results {name}" + (" campaign/pack-*.zip" if name == "merge" else "")
+        options.add_command(
+            actions, name, run, text, *own, options.RESULTS, options.JSON, example=example, **kept
+        )
 
 
 def _export(args) -> None:
-    from lrsc import experiments
+    from lrsc import experiments, results
     from lrsc.studies import compressibilities
 
+    if args.ship:  # before the work
+        results.check_ship(output=args.output)
+    where = args.results, args.output, args.ship
     if args.experiment == compressibilities.NAME:
-        print(f"wrote {compressibilities.export(args.results)}")
+        print(f"wrote {compressibilities.export(*where)}")
     else:
-        print(f"wrote {experiments.export(args.experiment, args.results)}")
+        print(f"wrote {experiments.export(args.experiment, *where)}")
 
 
 def _study(args) -> None:
-    """Write what a study of local runs finds to where it ships with the book."""
+    """Write what a study of local runs finds."""
     from lrsc import results
     from lrsc.studies import contrast, soups
 
+    if args.ship:  # before the work
+        results.check_ship(args.profile, args.output)
     folders = {"root": args.results, "data_root": args.data_root}
     if args.study == "crossfit":
         lrs = contrast.CROSSFIT_LRS if args.lrs is None else _two(args.lrs)
@@ -71,8 +88,9 @@ def _study(args) -> None:
             found = soups.compare(*row, args.lrs, args.profile, **folders)
         else:
             found = contrast.compare(*row, _two(args.lrs), args.profile, **folders)
-    path = results.shipped_path(name)
-    results.save(found, path)
+    path = results.write_derived(
+        found, name, args.profile, root=args.results, output=args.output, ship=args.ship
+    )
     print(f"wrote {path}")
 
 

@@ -25,6 +25,7 @@ def add(commands) -> None:
         option("--engine", "as of lrsc sweep", default="auto"),
         option("--workers", "processes (default a core each; 1 on a GPU)", type=int),
         options.DATA_ROOT, options.RESULTS, options.DEVICE,
+        example="lrsc campaign --minutes 150",
     )  # fmt: skip
     options.add_command(
         commands, "measure", _measure, "measure a checkpoint, or stored runs again",
@@ -34,7 +35,7 @@ def add(commands) -> None:
         flag("--again", "recompute all stored local results"),
         option("--output", "netCDF file to write the measures to", type=options.path),
         option("--statistics", "of batch normalisation", default="running"),
-        *options.COMMON,
+        *options.COMMON, example="lrsc measure my_net.pt --dataset colored_mnist --model resnet18",
     )  # fmt: skip
 
 
@@ -42,13 +43,13 @@ def _add_runs(commands) -> None:
     named: dict = {"type": _setting, "action": "append", "default": []}
     options.add_command(
         commands, "run", _run, "train and measure one run", "dataset", "model",
-        option("--lr", "learning rate (default 0.1)", type=float, default=0.1),
-        option("--seed", type=int, default=0),
-        option("--max-epochs", "cap (default 1000)", type=int, default=1000),
+        option("--lr", "learning rate (default 0.1)", type=float),
+        option("--seed", "of weights and order (default 0)", type=int, default=0),
+        option("--max-epochs", "cap (default that of the paper's row, else 1000)", type=int),
         option("--set", "a field of TrainConfig, as in optimizer=adamw or precision=bf16", **named),
         option("--data", "an option of the data set, as in rho=0.1", **named),
         option("--model-option", "an option of the model, as in weights=imagenet", **named),
-        *options.COMMON,
+        *options.COMMON, example="lrsc run colored_mnist fcn --lr 0.1 --set optimizer=adamw",
     )  # fmt: skip
     engines = "what trains runs side by side: auto, reference (none), threads, stacked or graphs"
     scheduler = "Dask scheduler, as in tcp://host:8786 (default workers of this host)"
@@ -72,6 +73,7 @@ def _add_runs(commands) -> None:
         option("--time-limit", "seconds after which a run fails; its checkpoint is kept",
                type=float),
         *options.COMMON, executor="serial", write="worker", retries=2,
+        example="lrsc sweep semi_synthetic --dataset colored_mnist --model fcn",
     )  # fmt: skip
 
 
@@ -98,13 +100,17 @@ def _run(args) -> int | None:
     from lrsc import experiments, sweep
 
     _threads(args)
-    for name in ("lr", "max_epochs"):
-        if name in dict(args.set):
-            raise ValueError(f"--set {name} is --{name.replace('_', '-')}: give that")
-    config = experiments.run_config(
-        args.dataset, args.model, args.lr, args.seed, args.profile, args.max_epochs,
-        data=dict(args.data), train=dict(args.set), model_options=dict(args.model_option),
+    train = dict(args.set)
+    for name, given in (("lr", args.lr), ("max_epochs", args.max_epochs)):
+        if given is not None and train.setdefault(name, given) != given:
+            raise ValueError(
+                f"--{name.replace('_', '-')} {given} and --set {name}={train[name]}: give one"
+            )
+    config, said = experiments.usual_run(
+        args.dataset, args.model, args.profile, args.seed, data=dict(args.data), train=train,
+        model_options=dict(args.model_option),
     )  # fmt: skip
+    logging.getLogger(__name__).info(said)
     return _do_sweep(args, sweep, [config])
 
 
@@ -193,7 +199,7 @@ def _measure(args) -> None:
         return
     if not (args.checkpoint and args.dataset and args.model):
         raise ValueError("give CHECKPOINT --dataset NAME --model NAME, or --again")
-    config = experiments.run_config(args.dataset, args.model, 0.1, 0, args.profile)
+    config, _ = experiments.usual_run(args.dataset, args.model, args.profile)
     found = measures.measure(
         *load_checkpoint(args.checkpoint, config, args.data_root),
         device=args.device, statistics=args.statistics,

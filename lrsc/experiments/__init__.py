@@ -22,6 +22,8 @@ from lrsc.experiments.select import (
     row_keys,
     run_config,
     usual_data,
+    usual_row,
+    usual_run,
 )
 from lrsc.experiments.status import (
     estimate_epochs,

@@ -149,11 +149,16 @@ def _in_rows(found: xr.Dataset, name: str) -> xr.Dataset:
     return results.concat(parts) if parts else found
 
 
-def export(name: str, root: str | Path | None = None) -> Path:
-    """Write book/results/<name>.nc: measures (not raw material) of all local and shipped runs.
+def export(
+    name: str,
+    root: str | Path | None = None,
+    output: str | Path | None = None,
+    ship: bool = False,
+) -> Path:
+    """Write measures (not raw material) of all local and shipped runs, quick ones never, to a file.
 
-    Raises ValueError where nothing is done, and where the file that is there cannot be used, since
-    its runs would be lost.
+    It goes to the results folder, or where `results.write_derived` says. Raises ValueError where
+    nothing is done, and where the file that ships cannot be used, since its runs would be lost.
     """
     check_names("experiment", [name], EXPERIMENTS)
     if why := unusable(name).get(name):
@@ -174,9 +179,7 @@ def export(name: str, root: str | Path | None = None) -> Path:
         if str(n) in steps or str(n).startswith(prefixes)
     ])  # fmt: skip
     together.attrs = {"experiment": name, "made_by": f"lrsc results export {name}"}
-    path = results.shipped_path(name)
-    results.save(together, path)
-    return path
+    return results.write_derived(together, name, root=root, output=output, ship=ship)
 
 
 def _has_curves(found: xr.Dataset, name: str, key: tuple[str, str, str]) -> bool:

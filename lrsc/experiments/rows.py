@@ -10,11 +10,15 @@ from lrsc.results import LOW_LR
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Values of the row's knob, seeds and the cap of one row in one profile."""
+    """Values of the row's knob, seeds and the cap of one row in one profile.
+
+    n_train: number of training samples, None for as many as the profile has.
+    """
 
     values: tuple[float, ...]
     seeds: tuple[int, ...]
     max_epochs: int
+    n_train: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +76,7 @@ def _usual(dataset: str, model: str, low: float, high: float, **data: float) -> 
     """
     cap = 1000 if model == "fcn" else 100
     return Row(dataset, model, {
+        "quick": Plan((low, high), (0,), 20) if model == "fcn" else Plan((low, high), (0,), 2, 200),
         "desk": Plan(_desk(low, high), (0, 1, 2), cap // 2 if model == "fcn" else cap),
         "paper": Plan(_log_spaced(low, high), (0, 1, 2), cap),
     }, data)  # fmt: skip
@@ -118,14 +123,15 @@ _SWIN_LRS = (1e-7, 1e-4)  # table S1's range on CelebA; Waterbirds has no row
 _PRETRAINED = {"weights": "imagenet"}
 
 
-def _naturalistic(dataset: str, cap: int) -> tuple[Row, Row]:
-    """A pretrained Swin-T, and its quick stand-in: a small image and a network without weights."""
-    train = {"optimizer": "adamw"}
+def _naturalistic(dataset: str, cap: int) -> tuple[Row, ...]:
+    """A pretrained Swin-T, and its quick stand-ins: small images, networks without weights."""
+    train, small = {"optimizer": "adamw"}, {"size": 32, "n_train": 200}
+    quick = {"quick": Plan((1e-4, 1e-3), (0,), 2)}
     return (
         Row(dataset, "swin_t", _both(_log_spaced(*_SWIN_LRS, 3), _log_spaced(*_SWIN_LRS), cap),
             train=train, model_options=_PRETRAINED),
-        Row(dataset, "resnet18", {"quick": Plan((1e-4, 1e-3), (0,), 2)},
-            {"size": 32, "n_train": 200}, train),
+        Row(dataset, "swin_t", quick, small, train),
+        Row(dataset, "resnet18", quick, small, train),
     )  # fmt: skip
 
 
@@ -196,6 +202,7 @@ EXPERIMENTS: dict[str, tuple[Row, ...]] = {
         _usual("colored_mnist", "wide_resnet101_2", 0.001, 0.25),
         # seeds diverge at the range's top on a desk's data, so that a fourth LR is planned
         Row("double_mnist", "fcn", {
+            "quick": Plan((0.02, 0.2), (0,), 40),
             "desk": Plan(_log_spaced(0.001, 0.5, 3, 0.1), (0, 1, 2), 500),
             "paper": Plan(_log_spaced(0.001, 0.5), (0, 1, 2), 1000),
         }),
@@ -252,6 +259,7 @@ EXPERIMENTS: dict[str, tuple[Row, ...]] = {
             "paper": Plan(_log_spaced(0.001, 0.25, 6, 0.1), tuple(range(10)), 100),
         }, record={"dynamics": 100}),
         Row("cifar100", "resnet18", {
+            "quick": Plan((0.01, 0.1), (0,), 2, 400),
             "paper": Plan(_log_spaced(0.001, 0.25, 6, 0.1), tuple(range(10)), 100),
         }),
     ),

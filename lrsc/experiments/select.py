@@ -84,7 +84,7 @@ def runs_of_row(
         raise ValueError("lrs and seeds must not be empty: give at least one value of each")
     return [
         run_config(
-            row.dataset, row.model, LR, seed, profile, plan.max_epochs, row.data,
+            row.dataset, row.model, LR, seed, profile, plan.max_epochs, data_of(row, profile),
             row.train | row.setting(value), row.model_options,
         )
         for value in values
@@ -169,12 +169,68 @@ def _usual(dataset: str, lr: float, max_epochs: int) -> dict:
     return {"lr": lr, "max_epochs": max_epochs, "batch_size": usual_batch_size(dataset)}
 
 
-def usual_data(dataset: str, model: str) -> Mapping:
+def usual_row(dataset: str, model: str, profile: str) -> tuple[str, Row] | None:
+    """The first experiment and its row of a data set and model that vary the LR alone.
+
+    One with a plan for the profile comes before others; None where there is no such row.
+    """
+    rows = [
+        (name, row) for name, rows in EXPERIMENTS.items() for row in rows
+        if (row.dataset, row.model, row.hyperparameter) == (dataset, model, "lr")
+    ]  # fmt: skip
+    return min(rows, key=lambda found: profile not in found[1].plans, default=None)
+
+
+def usual_data(dataset: str, model: str, profile: str) -> Mapping:
     """Options of a data set in this model's row of the LR alone: rho, where it has its own."""
-    for row in itertools.chain.from_iterable(EXPERIMENTS.values()):
-        if (row.dataset, row.model, row.knob, row.train) == (dataset, model, "lr", {}):
-            return row.data
-    return {}
+    found = usual_row(dataset, model, profile)
+    return {} if found is None else data_of(found[1], profile)
+
+
+def data_of(row: Row, profile: str) -> dict:
+    """A row's options of the data set, and the size of its plan, where that has its own."""
+    n = row.plans[profile].n_train if profile in row.plans else None
+    return row.data | ({} if n is None else {"n_train": n})
+
+
+def usual_run(
+    dataset: str,
+    model: str,
+    profile: str,
+    seed: int = 0,
+    data: Mapping | None = None,
+    train: Mapping | None = None,
+    model_options: Mapping | None = None,
+) -> tuple[RunConfig, str]:
+    """One run as the row of `usual_row` trains it but for what is given, and a line that says so.
+
+    Where there is none, by the defaults of data set, model and TrainConfig, up to 1000 epochs.
+    """
+    check_names("data set", [dataset], datasets.names())
+    check_names("model", [model], models.BUILDERS)
+    check_names("profile", [profile], PROFILES)
+    found, cap = usual_row(dataset, model, profile), {"max_epochs": 1000}
+    if found is None:
+        usual: tuple[Mapping, Mapping, Mapping] = {}, cap, {}
+        said = f"no section trains {model} on {dataset}: the usual settings of each"
+    else:
+        name, row = found
+        if profile in row.plans:
+            cap = {"max_epochs": row.plans[profile].max_epochs}
+        usual = data_of(row, profile), cap | row.train, row.model_options
+        said = f"as the section {name!r} trains {model} on {dataset}"
+    settings = [dict(own) | dict(given or {}) for own, given in
+                zip(usual, (data, train, model_options), strict=True)]  # fmt: skip
+    config = run_config(
+        dataset, model, LR, seed, profile, data=settings[0], train=settings[1],
+        model_options=settings[2],
+    )  # fmt: skip
+    own = _listed(data, train, model_options)
+    return config, f"{said} ({_listed(*usual)})" + (f", but for {own}" if own else "")
+
+
+def _listed(*settings: Mapping | None) -> str:
+    return ", ".join(f"{n}={v}" for each in settings for n, v in (each or {}).items())
 
 
 def is_planned(config: RunConfig, row: Row) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from lrsc import results
+from lrsc import datasets, results
 from lrsc.config import RunConfig
 from lrsc.errors import check_names
 from lrsc.experiments.found import all_runs, all_shipped, find_places, key_of
@@ -21,7 +21,8 @@ from lrsc.results import locks
 def known_runs(root: str | Path | None = None) -> xr.Dataset | None:
     """Epochs of all runs that are done, local or shipped, in long form; None if there are none."""
     found = all_runs(root)
-    keys = ["dataset", "model", "data", "hyperparameter", "status", "lr", "epochs", "train_seconds"]
+    keys = ["dataset", "model", "data", "hyperparameter", "status", "lr", "epochs", "train_seconds",
+            "n_train", "replicas", "stand_in"]  # fmt: skip
     return xr.concat([f.reset_coords()[keys] for f in found], "run") if found else None
 
 
@@ -63,16 +64,33 @@ def _alike(config: RunConfig, known: xr.Dataset) -> xr.Dataset:
 def expected_seconds(config: RunConfig, known: xr.Dataset | None) -> float:
     """Seconds that a run is likely to train, by done runs of its data set and model.
 
-    Infinity where there are none: nobody knows.
+    Of them, the seconds a sample and epoch, shared by the runs that were trained side by side;
+    times the samples and epochs of this one. Infinity where there are none: nobody knows.
     """
     if known is None:
         return math.inf
     chosen = _alike(config, known)
-    epochs, seconds = chosen["epochs"].values, chosen["train_seconds"].values
-    fine = (epochs > 0) & np.isfinite(seconds)
+    samples = chosen["n_train"].values * chosen["epochs"].values
+    seconds = chosen["train_seconds"].values / np.maximum(chosen["replicas"].values, 1)
+    fine = (samples > 0) & np.isfinite(seconds)
     if not fine.any():
         return math.inf
-    return estimate_epochs(config, known) * float(np.median(seconds[fine] / epochs[fine]))
+    rate = float(np.median(seconds[fine] / samples[fine]))
+    return rate * _samples(config, known) * estimate_epochs(config, known)
+
+
+def _samples(config: RunConfig, known: xr.Dataset) -> float:
+    """Training samples of a run: as its data say, else as runs of its data set had that are done.
+
+    Stand-ins have at most 2000; a data set that is generated has as many in every profile.
+    """
+    if "n_train" in dict(config.data):
+        return float(dict(config.data)["n_train"])
+    source = datasets.resolve(config.dataset, None, "embedded").source_id
+    embedded = config.source == "embedded" and datasets.is_stand_in(source)
+    same = (known["dataset"] == config.dataset) & (known["stand_in"] == embedded)
+    sizes = known["n_train"].values[same.values]
+    return float(np.max(sizes)) if len(sizes) else 2000.0 if embedded else 60_000.0
 
 
 def status(profile: str | None = None, root: str | Path | None = None) -> list[dict]:

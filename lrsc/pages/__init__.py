@@ -1,6 +1,7 @@
 """What the book's notebooks share: checked parameters, and results shown as figures and tables."""
 
 from lrsc.pages.attributions import (
+    compared,
     contrasted,
     show_contrasts,
     show_gallery,

@@ -1,6 +1,7 @@
 """What the sections on attributions show: galleries, paired measures, agreement of two methods."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -19,12 +20,12 @@ METHODS = {"integrated_gradients": "Integrated Gradients", "deeplift": "DeepLIFT
 
 
 def contrasted(dataset: str, model: str) -> xr.Dataset:
-    """The shipped comparison of low- and high-LR networks; without samples if there is none.
+    """The comparison of low- and high-LR networks; without samples if there is none.
 
     Displays then how one is made, and of a file that cannot be used why.
     """
     command = f"lrsc results contrast --dataset {dataset} --model {model} --lrs LOW,HIGH"
-    found = display.usable(command, contrast.shipped, dataset, model)
+    found = display.usable(command, contrast.stored, dataset, model)
     if found is None:
         display.say(
             "**No comparison here yet.** Once networks at a low and a high LR are trained here "
@@ -32,6 +33,25 @@ def contrasted(dataset: str, model: str) -> xr.Dataset:
         )
         return xr.Dataset()
     return found
+
+
+def compared(
+    dataset: str, model: str, live: xr.Dataset, profile: str, **options: Any
+) -> xr.Dataset:
+    """The networks of the lowest and the highest LR of local runs, compared; without diverged ones.
+
+    live: the runs; options: of `contrast.compare`. Without samples, which is displayed, where fewer
+    than two LRs have a run that did not diverge.
+    """
+    lrs = np.unique(live["lr"].values[live["status"].values != "diverged"])
+    if len(lrs) < 2:
+        left = f"LR {lrs[0]:g} has one" if len(lrs) else "none has one"
+        display.say(
+            "*Nothing to compare: it takes two learning rates with a run that did not diverge, and "
+            f"{left}.*"
+        )
+        return xr.Dataset()
+    return contrast.compare(dataset, model, (float(lrs[0]), float(lrs[-1])), profile, **options)
 
 
 def show_gallery(found: xr.Dataset, methods: Sequence[str] = ("integrated_gradients",)) -> None:
@@ -91,18 +111,18 @@ def show_methods(ds: xr.Dataset, command: str | None = None) -> None:
         if len(values[0]):
             rows.append([f"{lr:g}", str(len(values[0])), *(f"{v.mean():.3g}" for v in values)])
     if not rows:
-        return display.say_unmeasured()
+        return display.say_absent(ds)
     heads = ["Learning rate", "Runs", "Rank correlation of the maps",
              "Completeness error, Integrated Gradients (logits)", "the same, DeepLIFT"]  # fmt: skip
     display.show_cells(heads, rows, display.caption_of(ds, command))
 
 
 def show_contrasts(besides: Sequence[tuple[str, str]] = ()) -> None:
-    """Display the gallery of every comparison that ships with the book but those in `besides`."""
+    """Display the gallery of every comparison, local or shipped, but those in `besides`."""
     shown = 0
-    for path in sorted(results.path.shipped_folder().glob("contrast_*.nc")):
+    for name in results.derived_names("contrast"):
         command = "lrsc results contrast"
-        found = display.usable(command, results.shipped, path.stem, contrast.HELD)
+        found = display.usable(command, results.derived, name, contrast.HELD)
         if found is None or (pair := (found.attrs["dataset"], found.attrs["model"])) in besides:
             continue
         display.say_row(*pair)

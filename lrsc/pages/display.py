@@ -108,8 +108,17 @@ def _one_row(ds: xr.Dataset) -> str:
 
 
 def trained(runs: Sequence[RunConfig]) -> list[tuple]:
-    """The networks of local runs with their data sets; none, which is displayed, if one is gone."""
-    paths = [results.weights_path(identify(config)) for config in runs]
+    """The networks of local runs with their data sets; none, which is displayed, if one is gone.
+
+    Nor where one diverged: its weights are no numbers.
+    """
+    names = [identify(config) for config in runs]
+    ended = [results.load_run(results.run_path(name)) for name in names]
+    if any(run is not None and run.attrs["status"] == "diverged" for run in ended):
+        lrs = ", ".join(f"{config.train.lr:g}" for config in runs)
+        say(f"*Nothing to show: a run diverged (LR {lrs}), and its weights are no numbers.*")
+        return []
+    paths = [results.weights_path(name) for name in names]
     if all(path.is_file() for path in paths):
         return [load_checkpoint(path, config) for path, config in zip(paths, runs, strict=True)]
     what, them = ("this run", "it") if len(runs) == 1 else ("these runs", "them")
@@ -119,6 +128,7 @@ def trained(runs: Sequence[RunConfig]) -> list[tuple]:
 
 def say_unusable(why: str, command: str) -> None:
     """Display that a result file is there but cannot be used, and what writes it again."""
+    command += " --ship" if "book/results/" in why and "lrsc results" in command else ""
     say(
         f"**Not read:** {why}. What it holds counts as not measured. Move it away and write it "
         f"again with `{command}`."
@@ -141,6 +151,13 @@ def say_unread(*names: str) -> None:
     """Display which shipped files of these experiments (of all by default) cannot be used."""
     for name, why in experiments.unusable(*names).items():
         say_unusable(why, f"lrsc results export {name}")
+
+
+def say_absent(ds: xr.Dataset) -> None:
+    """Display why runs have nothing to show: all diverged, or it is not measured."""
+    if ds.sizes.get("run") and (ds["status"].values == "diverged").all():
+        return say(f"*Nothing to show: all {ds.sizes['run']} runs diverged.*")
+    return say_unmeasured()
 
 
 def say_unmeasured(commands: Sequence[str] = ()) -> None:

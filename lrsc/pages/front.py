@@ -25,7 +25,7 @@ def finding(root: str | Path | None = None) -> list[xr.Dataset]:
         )
         return {"runs": found} if known else None
 
-    opened = evidence.opener(root)
+    opened = evidence.Open(root)
     return [row["runs"] for row in evidence.rows(opened, learning_rates.GRID, look)]
 
 

@@ -1,17 +1,20 @@
 """The parameters of a section, checked before anything runs."""
 
+import ast
 import contextlib
+import difflib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
-from lrsc import errors, experiments
+from lrsc import errors, experiments, results, runs
 from lrsc.experiments.rows import EXPERIMENTS
 
 NAMES = ("dataset", "model", "lrs", "seeds", "profile")
-_SHELL = {"In", "Out", "get_ipython", "exit", "quit", "open"}
+FOLDER = "results"  # the one that a notebook may lack
+_INJECTED = "# Parameters"  # how a cell begins that papermill writes
 
 
 def parameters(
@@ -20,27 +23,27 @@ def parameters(
     shares: Sequence[str] = (),
     section: str | None = None,
 ) -> SimpleNamespace:
-    """A section's parameters, checked: dataset, model, lrs, seeds, profile; and `command`.
+    """A section's parameters, checked: dataset, model, lrs, seeds, profile, results; and `command`.
 
     ``namespace``: ``globals()`` of the notebook, or a dict. ``lrs`` and ``seeds`` may be None (the
     profile's own), a list, one number, or a string that holds a JSON list, as papermill passes
-    one; they come back as tuples. ``shares``: names of further parameters of this section, numbers
+    one; they come back as tuples. ``results``: the results folder that this process reads and
+    writes from then on. ``shares``: names of further parameters of this section, numbers
     in [0, 1]. ``command`` is the line that runs the notebook with them. ``section``: the
     notebook's name, where it is not that of the live part's experiment. Raises
-    ValueError for an unknown parameter (papermill only logs it) and for a bad value.
+    ValueError for an unknown parameter (papermill only logs it), for a bad value, and for runs that
+    the experiment does not have or whose data are not here, before any of them starts.
     """
-    names = (*NAMES, *shares)
-    for name, value in namespace.items():
-        if name.startswith("_") or name in _SHELL or isinstance(value, ModuleType):
-            continue
-        if name not in names and _is_literal(value):  # all that papermill can inject
+    names = (*NAMES, FOLDER, *shares)
+    for name in _set_as_parameters(namespace, names):
+        if name not in names:
             raise errors.unknown("notebook parameter", name, names)
-    missing = [name for name in names if name not in namespace]
+    missing = [name for name in names if name not in namespace and name != FOLDER]
     if missing:
         raise ValueError(
             f"notebook parameter {missing[0]!r} is not set: run the cell tagged 'parameters' first"
         )
-    given = {name: namespace[name] for name in names}
+    given: dict[str, Any] = {name: namespace.get(name) for name in names}
     rows = [(row.dataset, row.model) for row in EXPERIMENTS[experiment]]
     errors.check_names("dataset", [given["dataset"]], dict.fromkeys(d for d, _ in rows))
     models = [model for dataset, model in rows if dataset == given["dataset"]]
@@ -52,11 +55,36 @@ def parameters(
         value = given[name]
         if not errors.is_number(value) or not 0 <= value <= 1:
             raise ValueError(f"{name} must be a share, a number in [0, 1]; found {value!r}")
+    results.choose(given[FOLDER])
+    asked = (given[name] for name in ("profile", "dataset", "model", "lrs", "seeds"))
+    runs.identify(experiments.configs(experiment, *asked)[0])
     return SimpleNamespace(**given, command=command_of(section or experiment, given))
 
 
+def _set_as_parameters(namespace: Mapping[str, Any], names: Sequence[str]) -> set[str]:
+    """Names that were set as parameters are: beside them in their cell, or in papermill's.
+
+    In a kernel, by the cells that were run (`In`): other variables are one's own. Without one, what
+    is called nearly as a parameter.
+    """
+    cells = namespace.get("In")
+    if not isinstance(cells, list) or "get_ipython" not in namespace:
+        own = (name for name, value in namespace.items() if _is_literal(value))
+        return {name for name in own if difflib.get_close_matches(name, names, 1, cutoff=0.75)}
+    found: dict[bool, set[str]] = {}  # by the last cell of either kind: the others were mended
+    for cell in map(str, cells):
+        with contextlib.suppress(SyntaxError):  # of a cell with commands of the shell
+            body = ast.parse(cell).body
+            targets = [t for s in body if isinstance(s, ast.Assign) for t in s.targets]
+            set_here = {target.id for target in targets if isinstance(target, ast.Name)}
+            if cell.startswith(_INJECTED) or set_here >= set(NAMES):
+                found[cell.startswith(_INJECTED)] = set_here
+    return set().union(*found.values())
+
+
 def command_of(section: str, given: Mapping[str, Any]) -> str:
-    plain = [name for name in given if name not in ("lrs", "seeds")]
+    lists = "lrs", "seeds"
+    plain = [n for n in given if n not in lists and (n != FOLDER or given[n] is not None)]
     chosen = [f"-p {name} {given[name]}" for name in plain]
     for name in ("lrs", "seeds"):
         if given[name] is not None:

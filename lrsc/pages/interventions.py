@@ -113,12 +113,12 @@ def show_soup(runs: Sequence[RunConfig]) -> None:
 
 
 def show_soups() -> None:
-    """Display every comparison of soups with their networks that ships with the book.
+    """Display every comparison of soups with their networks, local or shipped.
 
     Figures of accuracy against compressibility, for the networks by LR and for the soup; then a
     table of all measures. Without any comparison, the command that makes one.
     """
-    found = soups.shipped()
+    found = soups.stored()
     for file, one in found.items():
         if isinstance(one, str):
             display.say_unusable(one, f"lrsc results soup, with the data set and model of {file}")
@@ -130,7 +130,7 @@ def show_soups() -> None:
             "which started from the same ones."
         )
         figures = [plots.tradeoff(_as_interventions(one), name) for name in AGAINST[:2]]
-        one.attrs["origin"] = "shipped"
+        one.attrs["origin"] = "shipped" if one.attrs.get("file") else "local"
         display.show_runs(one, one.attrs["made_by"], lead, *figures)
         display.show_cells(*_soup_table(one))
     if not found:

@@ -61,9 +61,9 @@ def show_loss_ratios(sections: Sequence[str] = ("synthetic", "semi_synthetic")) 
 
 def show_dynamics(ds: xr.Dataset, command: str | None = None) -> None:
     """Display losses, accuracies and norms along training at the lowest and the highest LR."""
-    ds = _recorded_runs(ds, "dynamics")
+    every, ds = ds, _recorded_runs(ds, "dynamics")
     if not ds.sizes.get("run"):
-        return display.say_unmeasured()
+        return display.say_absent(every)
     ds = _with_derived(ds)
     known = {
         title: names for title, names in DYNAMICS.items()
@@ -83,9 +83,9 @@ def show_dynamics(ds: xr.Dataset, command: str | None = None) -> None:
 
 def show_dominance(ds: xr.Dataset, command: str | None = None) -> None:
     """Display which neurons keep their dominance, of the first seed, and all runs as a table."""
-    ds = _recorded_runs(ds, "dynamics")
+    every, ds = ds, _recorded_runs(ds, "dynamics")
     if not ds.sizes.get("run") or "curve_dynamics_bsi" not in ds:
-        return display.say_unmeasured()
+        return display.say_absent(every)
     found = {
         (float(run["lr"]), int(run["seed"])): _dominance(run)
         for run in (ds.isel(run=i) for i in range(ds.sizes["run"]))
@@ -129,12 +129,12 @@ def show_updates(ds: xr.Dataset, command: str | None = None) -> None:
 def show_crossfit(ds: xr.Dataset) -> None:
     """Display CIFAR-10's curves along training by groups that other networks defined.
 
-    ds: the runs on all training samples; the groups are shipped (`lrsc results crossfit`).
+    ds: the runs on all training samples; the groups: `lrsc results crossfit`.
     """
     ds = _recorded_runs(ds, "dynamics")
     if not ds.sizes.get("run"):
         return display.say_unmeasured()
-    groups = display.usable("lrsc results crossfit", results.shipped, contrast.CROSSFIT, _GROUPS)
+    groups = display.usable("lrsc results crossfit", results.derived, contrast.CROSSFIT, _GROUPS)
     if groups is None:
         text = "The groups are not measured yet: `lrsc sweep crossfit --profile desk`, then "
         display.say(f"{text}`lrsc results crossfit`. What needs no groups:")

@@ -174,9 +174,12 @@ def show_pruning(ds: xr.Dataset, command: str | None = None) -> None:
 def show_attribution_shares(ds: xr.Dataset, command: str | None = None) -> None:
     """Display where attribution lies along training, where the runs have such curves."""
     name = "curve_attribution_core"
-    if not ds.sizes.get("run") or name not in ds or not np.isfinite(ds[name].values).any():
+    if not ds.sizes.get("run") or name not in ds:
         return display.say_unmeasured()
-    ds = ds.isel(run=np.isfinite(ds[name].values).any(axis=1))
+    known = np.isfinite(ds[name].values).any(axis=1) & (ds["status"].values != "diverged")
+    if not known.any():
+        return display.say_absent(ds)
+    ds = ds.isel(run=known)
     lead = "Integrated Gradients of the true label, shares of the absolute values."
     display.show_runs(ds, command, lead, plots.attribution_shares(ds))
 
@@ -202,6 +205,8 @@ def show_report(report, ds: xr.Dataset) -> None:
     if report.elsewhere:
         text += f", {len(report.elsewhere)} at work in another process"
     text += f". Status: {ended}. Training and measuring took {seconds:.0f} s in all."
+    if set(status) == {"diverged"}:
+        text += " **All runs diverged: what follows has no values. Take smaller learning rates.**"
     display.say(text)
 
 

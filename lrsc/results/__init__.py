@@ -1,8 +1,18 @@
 """Results: one netCDF file a run, long-form experiments and dense grids; who trains what now."""
 
+from lrsc.results.derived import (
+    check_ship,
+    derived,
+    derived_names,
+    derived_path,
+    local_derived,
+    write_derived,
+)
 from lrsc.results.file import check_run, load, load_run, local_runs, parsed, save, shipped
 from lrsc.results.path import (
     checkpoints_path,
+    choose,
+    in_checkout,
     project_root,
     results_root,
     run_path,

@@ -76,21 +76,25 @@ def shipped(name: str, needs: Iterable[str] = ()) -> xr.Dataset | None:
     needs: variables and attributes that such a file has. Raises ValueError that names the file, as
     readers of the book know it, where it is damaged or lacks one of them.
     """
-    path = shipped_path(name)
+    found = with_needs(shipped_path(name), f"book/results/{name}.nc", needs)
+    return None if found is None else found.assign_attrs(file=f"book/results/{name}.nc")
+
+
+def with_needs(path: Path, shown: str, needs: Iterable[str] = ()) -> xr.Dataset | None:
+    """A result file, under a name that readers know, with what it must hold: see `shipped`."""
     if not path.is_file():
         return None
-    file = f"`book/results/{path.name}`"
     try:
         found = load(path)
     except ValueError as error:
         _log.info("%s", error)  # a warning would stand on the page, with the machine's path
-        raise ValueError(f"{file} is damaged or not a result") from error
+        raise ValueError(f"`{shown}` is damaged or not a result") from error
     missing = [n for n in needs if n not in found.variables and n not in found.attrs]
     if missing:
         raise ValueError(
-            f"{file} is of another kind or version: it lacks {', '.join(map(repr, missing))}"
+            f"`{shown}` is of another kind or version: it lacks {', '.join(map(repr, missing))}"
         )
-    return found.assign_attrs(file=f"book/results/{path.name}")
+    return found
 
 
 def load_run(path: Path) -> xr.Dataset | None:

@@ -13,16 +13,32 @@ def project_root() -> Path:
     return shipped if shipped.is_dir() else package.parent
 
 
+def in_checkout() -> bool:
+    """Whether the library runs from a checkout, where results can ship."""
+    return (project_root() / "pyproject.toml").is_file()
+
+
+_chosen: list[Path] = []  # the folder of `choose`, at most one
+
+
+def choose(root: str | Path | None) -> None:
+    """The results folder of this process from now on; None: the usual one again."""
+    _chosen[:] = [] if root is None else [errors.path("results", root).resolve()]
+
+
 def results_root(root: str | Path | None = None) -> Path:
     """Folder of local results: the argument, else as `default_root`."""
     return default_root() if root is None else errors.path("root", root)
 
 
 def default_root() -> Path:
-    """Folder of local results: $LRSC_RESULTS, else the checkout's results/, else the user's."""
+    """Folder of local results: that of `choose`, else $LRSC_RESULTS, else results/ of the checkout,
+    else the user's."""
+    if _chosen:
+        return _chosen[0]
     if "LRSC_RESULTS" in os.environ:
         return errors.path("LRSC_RESULTS", os.environ["LRSC_RESULTS"])
-    if (project_root() / "pyproject.toml").is_file():
+    if in_checkout():
         return project_root() / "results"
     return files.user_folder("data") / "results"
 

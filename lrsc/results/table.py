@@ -1,5 +1,6 @@
 """Results of many runs in long form, dimension `run`, and the dense grids that figures want."""
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -49,6 +50,7 @@ def combine(runs: Iterable[xr.Dataset]) -> xr.Dataset:
     return found if kappa is None else found.assign_coords(kappa=kappa)
 
 
+_ROW = ("dataset", "model", "hyperparameter", "data", "model_options", "value")
 Record = Mapping[str, tuple[tuple, np.ndarray]]  # of one run: name -> (dimensions, values)
 
 
@@ -210,18 +212,27 @@ def _column(values: list) -> np.ndarray:
 def to_grid(dataset: xr.Dataset, *dims: str) -> xr.Dataset:
     """Long form -> dense view with one dimension for each coordinate named, as a figure wants.
 
-    Missing combinations are NaN. Raises ValueError if a coordinate does not exist or if two runs
-    fall on one place of the grid (select one data set and model first, or name more dimensions).
+    Where runs would share a place, what tells rows of an experiment apart becomes a dimension too:
+    data set, model, ... (_ROW). Missing combinations are NaN. Raises ValueError if a coordinate
+    does not exist or if two runs fall on one place of the grid.
     """
     if not dims:
         raise ValueError("name at least one coordinate of the grid, as in to_grid(ds, 'lr')")
     coords = [str(c) for c in dataset.coords if dataset[c].dims == ("run",)]
     check_names("coordinate", dims, coords)
-    places = list(zip(*(dataset[d].values.tolist() for d in dims), strict=True))
-    twice = next((p for p in places if places.count(p) > 1), None)
+
+    def shared(dims: Sequence[str]) -> tuple | None:
+        places = list(zip(*(dataset[d].values.tolist() for d in dims), strict=True))
+        return next((p for p, n in Counter(places).items() if n > 1), None)
+
+    differ = [n for n in _ROW if n in coords and len(set(dataset[n].values.tolist())) > 1]
+    for name in differ:
+        if name not in dims and shared(dims) is not None:
+            dims = (*dims, name)
+    twice = shared(dims)
     if twice is not None:
         raise ValueError(
-            f"two runs stand at {dict(zip(dims, twice, strict=True))}: select one data set and "
-            f"model first, or name more of the coordinates {', '.join(coords)}"
+            f"two runs stand at {dict(zip(dims, twice, strict=True))}: name more of the "
+            f"coordinates {', '.join(coords)}"
         )
     return dataset.set_index(run=list(dims)).unstack("run")

@@ -1,6 +1,6 @@
 """Other measures of compressibility, from the raw material of runs that are done (figure 26).
 
-Raw material stays with the runs; what is computed from it here ships as one small file.
+Raw material stays with the runs; what is computed from it here is one small file.
 """
 
 from collections.abc import Collection
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lrsc import datasets, measures, results
 from lrsc.metrics import compressibility, pq_index, sparsity
 
-NAME = "compressibility"  # of the file, book/results/<NAME>.nc
+NAME = "compressibility"  # of the file
 QS = (1.0, 2.0)
 KEPT = (0.05, 0.1, 0.2, 0.5)  # the shares kappa of entries that are kept
 # those of filters are of L2 norms, once a layer (mean) and once over all layers
@@ -76,12 +76,12 @@ def norm_spread(net: nn.Module) -> float:
 
 
 def of_runs(run_ids: Collection[str], root: str | Path | None = None) -> xr.Dataset | None:
-    """These runs in long form, shipped or from local raw material; None if there are none."""
-    shipped = _shipped()
+    """These runs in long form, exported or from local raw material; None if there are none."""
+    exported = _exported(root)
     chosen = []
-    if shipped is not None:
-        chosen.append(shipped.isel(run=np.isin(shipped["run_id"].values, list(run_ids))))
-    have = set() if shipped is None else set(shipped["run_id"].values.tolist())
+    if exported is not None:
+        chosen.append(exported.isel(run=np.isin(exported["run_id"].values, list(run_ids))))
+    have = set() if exported is None else set(exported["run_id"].values.tolist())
     paths = [results.run_path(name, root) for name in run_ids if name not in have]
     local = [run for path in paths if (run := results.load_run(path)) is not None]
     if any(_has_raw(run) for run in local):
@@ -90,30 +90,35 @@ def of_runs(run_ids: Collection[str], root: str | Path | None = None) -> xr.Data
     return xr.concat(chosen, "run", join="outer") if chosen else None
 
 
-def export(root: str | Path | None = None) -> Path:
-    """Write book/results/compressibility.nc: of all local runs on real data, and those shipped.
+def export(
+    root: str | Path | None = None, output: str | Path | None = None, ship: bool = False
+) -> Path:
+    """Write those of all local runs on real data, and all exported before, to one file.
 
-    Raises ValueError if there is nothing to write.
+    It goes to the results folder, or where `results.write_derived` says. Raises ValueError if there
+    is nothing to write.
     """
     real = [
         run for run in results.local_runs(root)
         if _has_raw(run) and not datasets.is_stand_in(run.attrs["source_id"])
     ]  # fmt: skip
     found = [_combined(real)] if real else []
-    shipped = _shipped()
-    if shipped is not None:
-        found.append(shipped)
+    exported = _exported(root)
+    if exported is not None:
+        found.append(exported)
     if not found:
         raise ValueError("no run with raw material is done: measure one with lrsc sweep")
     together = results.once(xr.concat(found, "run", join="outer"))
     together.attrs = {"experiment": NAME, "made_by": f"lrsc results export {NAME}"}
-    results.save(together, results.shipped_path(NAME))
-    return results.shipped_path(NAME)
+    return results.write_derived(together, NAME, root=root, output=output, ship=ship)
 
 
-def _shipped() -> xr.Dataset | None:
+def _exported(root: str | Path | None) -> xr.Dataset | None:
     """Raises ValueError for a file that cannot be used."""
-    return results.shipped(NAME, (*results.COORDINATES, *VARIABLES))
+    needs = (*results.COORDINATES, *VARIABLES)
+    parts = [results.shipped(NAME, needs), results.local_derived(NAME, needs, root)]
+    found = [part for part in parts if part is not None]
+    return results.once(xr.concat(found, "run", join="outer")) if found else None
 
 
 def _has_raw(run: xr.Dataset) -> bool:

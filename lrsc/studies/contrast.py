@@ -1,7 +1,7 @@
 """Networks of a low and of a high LR, side by side: what only the high LR gets right, and why.
 
-Made from the results and weights of runs that are done on this machine; what comes out ships with
-the book. Nothing is chosen by hand: samples are found by a rule and drawn by a seed.
+Made from the results and weights of runs that are done on this machine. Nothing is chosen by hand:
+samples are found by a rule and drawn by a seed.
 """
 
 from collections.abc import Callable, Sequence
@@ -169,12 +169,9 @@ def crossfit(
     })  # fmt: skip
 
 
-def shipped(dataset: str, model: str) -> xr.Dataset | None:
-    """The comparison of a data set and model that ships with the book; None where there is none.
-
-    Raises ValueError for a file that cannot be used.
-    """
-    return results.shipped(f"contrast_{dataset}_{model}", HELD)
+def stored(dataset: str, model: str, root: str | Path | None = None) -> xr.Dataset | None:
+    """The comparison of a data set and model, local or shipped: see `results.derived`."""
+    return results.derived(f"contrast_{dataset}_{model}", HELD, root)
 
 
 def over_test_set(found: xr.Dataset, name: str) -> np.ndarray:
@@ -221,7 +218,7 @@ def runs_of(
     dataset: str, model: str, lr: float, profile: str, root: str | Path | None, half: str = ""
 ) -> list[xr.Dataset]:
     """Local results of this data set, model and LR in a profile, as in the row of the LR alone."""
-    data = {"half": half} if half else experiments.usual_data(dataset, model)
+    data = {"half": half} if half else experiments.usual_data(dataset, model, profile)
     local = consolidated.measures(root)
     columns = [] if local is None else [local[name].values for name in ("run_id", "config")]
     found = []

@@ -1,7 +1,6 @@
 """Soups of networks that were trained at several LRs from the same weights, beside the networks.
 
-Made from the results and weights of runs that are done on this machine; what comes out ships with
-the book.
+Made from the results and weights of runs that are done on this machine.
 """
 
 from collections.abc import Sequence
@@ -75,17 +74,17 @@ def compare(
     return found
 
 
-def shipped() -> dict[str, xr.Dataset | str]:
-    """Every comparison that ships with the book by its file, or why the file cannot be used."""
+def stored(root: str | Path | None = None) -> dict[str, xr.Dataset | str]:
+    """Every comparison, local or shipped, by its name; or why its file cannot be used."""
     found: dict[str, xr.Dataset | str] = {}
-    for path in sorted(results.path.shipped_folder().glob("soup_*.nc")):
+    for name in results.derived_names("soup", root):
         try:
-            one = results.shipped(path.stem, _HELD)
+            one = results.derived(name, _HELD, root)
         except ValueError as error:
-            found[path.stem] = str(error)
+            found[name] = str(error)
         else:
             if one is not None:
-                found[path.stem] = one
+                found[name] = one
     return found
 
 

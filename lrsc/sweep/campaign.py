@@ -16,6 +16,7 @@ from lrsc.errors import DataMissing, check_names, is_number, is_whole, shown
 from lrsc.runs import identify
 from lrsc.sweep import packs
 from lrsc.sweep.crew import Crew, Options, stands
+from lrsc.sweep.dask import check_guard
 from lrsc.sweep.plan import PLAN, Item, read_plan
 from lrsc.training import ENGINES, arguments
 
@@ -62,6 +63,7 @@ def run(
     folder that cannot be written, and too little time for any run, with what the cheapest takes.
     """
     started = time.monotonic()
+    check_guard()
     if not is_number(minutes) or not 60 * minutes >= 1.5 * GRACE:
         raise ValueError(
             f"minutes must be a number >= {1.5 * GRACE / 60:g}, found {shown(minutes)}: training "

@@ -50,6 +50,8 @@ def verify(root: str | Path | None = None, shipped: bool = True) -> Iterator[Fin
     folder = results.results_root(root)
     for path in _files(folder / "runs", "*.nc"):
         yield _verified(path)
+    for path in _files(folder / "derived", "*.nc"):
+        yield _verified(path, _of_experiment)
     yield from _beside(folder)
     if shipped:
         for path in _files(results.path.shipped_folder(), "*.nc"):

@@ -4,6 +4,7 @@ Either the workers write into a results folder that all machines share, or they 
 and the client writes them. Who is tried again, in which order, is left to distributed.
 """
 
+import ast
 import asyncio
 import contextlib
 import dataclasses
@@ -11,6 +12,7 @@ import itertools
 import logging
 import os
 import platform
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -92,6 +94,30 @@ def train(
             # once more: a worker that lost its connection may have held its runs a little longer
             tasks = [left for task in tasks if (left := runs.elsewhere(task))]
     return runs.failed
+
+
+def check_guard() -> None:
+    """Raise ValueError where new processes would run the calling script again from its start.
+
+    They import it; only what stands under `if __name__ == "__main__":` is left out.
+    """
+    frame = sys._getframe()
+    while frame.f_globals.get("__name__") != "__main__" or frame.f_code.co_name != "<module>":
+        if frame.f_back is None:
+            return
+        frame = frame.f_back
+    try:
+        script = ast.parse(Path(frame.f_globals["__file__"]).read_text(encoding="utf-8"))
+    except (KeyError, OSError, SyntaxError, ValueError):  # a notebook, a prompt
+        return
+    for node in script.body:
+        guard = isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)
+        if guard and node.lineno <= frame.f_lineno <= (node.end_lineno or 0):
+            return
+    raise ValueError(
+        f"line {frame.f_lineno} of {frame.f_globals['__file__']} starts processes, each of which "
+        'imports this script: put the call under `if __name__ == "__main__":`'
+    )
 
 
 @contextlib.contextmanager

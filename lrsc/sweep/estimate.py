@@ -2,7 +2,6 @@
 
 import dataclasses
 import statistics
-import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -26,12 +25,9 @@ PROBED = 8  # runs side by side of which a step is timed
 def display(
     named: dict[str, RunConfig], root: str | Path | None, data_root: str | Path | None
 ) -> Progress:
-    """A display of a sweep, with the time left by the steps that its runs are likely to need.
-
-    Looked up only where someone sees it.
-    """
-    if not sys.stderr.isatty():
-        return Progress(len(named), 0, bound=True)
+    """A display of a sweep, with the time left by the steps that its runs are likely to need."""
+    if not named:
+        return Progress(0, 0, bound=True, show=False)
     known, bound, images = experiments.known_runs(root), False, 0.0
     steps: dict[Any, float] = {}
     of = lambda name: str((named[name].dataset, named[name].data))  # noqa: E731

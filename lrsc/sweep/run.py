@@ -90,6 +90,8 @@ def run(
     check_names("executor", [executor], EXECUTORS)
     check_names("write", [write], WRITERS)
     _check_limits(executor, scheduler, retries, time_limit)
+    if executor == "dask" and scheduler is None:  # which starts workers here
+        dask.check_guard()
     check_names("engine", [engine], ENGINES)
     arguments.device(device)
     if isinstance(what, str):

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
 from longform import stored
 
 from lrsc import RunConfig, TrainConfig, experiments, results
@@ -142,11 +144,11 @@ def test_export_ships_evidence_once_and_never_quick_runs(tmp_path):
     configs = experiments.configs("semi_synthetic", "paper", model="fcn", lrs=[0.5], seeds=[0, 1])
     put(tmp_path, quick(1, 0.5))
     with pytest.raises(ValueError, match="nothing to export"):
-        experiments.export("semi_synthetic", tmp_path)
+        experiments.export("semi_synthetic", tmp_path, ship=True)
     put(tmp_path, stored("a" * 16, config=configs[0].to_json(), source_id="mnist"))
-    experiments.export("semi_synthetic", tmp_path)
+    experiments.export("semi_synthetic", tmp_path, ship=True)
     put(tmp_path, stored("b" * 16, config=configs[1].to_json(), source_id="mnist"))
-    path = experiments.export("semi_synthetic", tmp_path)
+    path = experiments.export("semi_synthetic", tmp_path, ship=True)
     shipped = results.load(path)
     assert sorted(shipped["run_id"].values) == ["a" * 16, "b" * 16]
     assert "representation" not in shipped
@@ -159,9 +161,24 @@ def test_export_ships_evidence_once_and_never_quick_runs(tmp_path):
 def test_open_runs_finds_shipped_runs_too(tmp_path):
     configs = experiments.configs("semi_synthetic", "paper", model="fcn", lrs=[0.5], seeds=[0])
     put(tmp_path, stored("a" * 16, config=configs[0].to_json(), source_id="mnist"))
-    experiments.export("semi_synthetic", tmp_path)
+    experiments.export("semi_synthetic", tmp_path, ship=True)
     found = experiments.open_runs(configs, tmp_path / "nowhere")
     assert found.sizes["run"] == 1 and found["origin"].values.tolist() == ["shipped"]
+
+
+@given(st.integers(1, 8), st.floats(1, 1e4), st.sampled_from([1000, 10_000, 60_000]))
+def test_seconds_are_those_of_a_sample_and_shared_by_runs_side_by_side(replicas, seconds, n):
+    """A quick run is not expected to take what one on fifty times the data did."""
+    known = xr.Dataset(coords={name: ("run", [value]) for name, value in {
+        "dataset": "colored_mnist", "model": "cnn", "data": "", "hyperparameter": "lr",
+        "status": "cap", "lr": 0.01, "epochs": 10, "train_seconds": seconds, "n_train": n,
+        "replicas": replicas, "stand_in": False,
+    }.items()}).reset_coords()  # fmt: skip
+    rate = seconds / replicas / (10 * n)
+    quick = experiments.configs("semi_synthetic", "quick", "colored_mnist", "cnn")[0]
+    assert experiments.expected_seconds(quick, known) == pytest.approx(rate * 200 * 2)
+    desk, _ = experiments.usual_run("colored_mnist", "cnn", "desk", train={"lr": 0.01})
+    assert experiments.expected_seconds(desk, known) == pytest.approx(rate * 10_000 * 10)
 
 
 def test_status_counts(tmp_path):
@@ -196,8 +213,39 @@ def test_the_semi_synthetic_grid_is_the_papers():
 
 
 def test_a_row_without_a_plan_says_which_profiles_it_has():
-    with pytest.raises(ValueError, match="double_mnist cnn has no runs .* only in desk and paper"):
-        experiments.configs("semi_synthetic", "quick", dataset="double_mnist", model="cnn")
+    with pytest.raises(ValueError, match="colored_mnist fcn has no runs .* only in desk"):
+        experiments.configs("precision", "quick", dataset="colored_mnist", model="fcn")
+
+
+def test_every_pair_of_the_papers_grid_has_a_quick_plan():
+    pairs = {
+        (row.dataset, row.model)
+        for name in ("synthetic", "semi_synthetic", "standard_classification", "naturalistic",
+                     "imagenet", "attribution")
+        for row in experiments.EXPERIMENTS[name]
+    }  # fmt: skip
+    assert len(pairs) == 2 + 20 + 2 + 4 + 1
+    for dataset, model in pairs:
+        name, row = experiments.usual_row(dataset, model, "quick")
+        runs = experiments.configs(name, "quick", dataset, model)
+        assert {c.source for c in runs} == {"embedded"} and len({c.train.lr for c in runs}) > 1
+        assert all(experiments.profile_of(c) == "quick" for c in runs)
+
+
+@pytest.mark.parametrize("profile", experiments.PROFILES)
+def test_one_run_is_as_its_section_trains_it(profile):
+    """Whatever pair is asked for: the run is one of the row's, or the line says that none is."""
+    names = "synthetic", "semi_synthetic", "naturalistic", "standard_classification", "imagenet"
+    for row in (row for name in names for row in experiments.EXPERIMENTS[name]):
+        name, usual = experiments.usual_row(row.dataset, row.model, profile)
+        run, said = experiments.usual_run(row.dataset, row.model, profile)
+        assert f"section {name!r}" in said
+        if profile in usual.plans:
+            lr = usual.plans[profile].values[0]
+            run, _ = experiments.usual_run(row.dataset, row.model, profile, train={"lr": lr})
+            assert run in experiments.configs(name, profile)
+    run, said = experiments.usual_run("cifar10", "fcn", profile, data={"seed": 3})
+    assert said.startswith("no section trains fcn on cifar10") and said.endswith("for seed=3")
 
 
 def test_runs_stand_under_every_row_they_are_of_and_no_other():
@@ -271,7 +319,7 @@ def test_a_run_of_two_rows_is_in_both_and_knows_its_value(tmp_path):
     only = experiments.open_experiment("hyperparameters", root=tmp_path, hyperparameter="lr")
     assert only["value"].values.tolist() == only["lr"].values.tolist() == [0.001, 0.015, 0.15]
     # the shipped file has each run once
-    shipped = results.load(experiments.export("hyperparameters", tmp_path))
+    shipped = results.load(experiments.export("hyperparameters", tmp_path, ship=True))
     assert shipped.sizes["run"] == 5
     again = experiments.open_experiment("hyperparameters", root=tmp_path / "nowhere")
     assert again.sizes["run"] == 6
@@ -280,7 +328,7 @@ def test_a_run_of_two_rows_is_in_both_and_knows_its_value(tmp_path):
 def test_files_that_lack_a_coordinate_say_which(tmp_path):
     config = experiments.configs("hyperparameters", "desk", hyperparameter="l2", seeds=[0])[0]
     put(tmp_path, stored("a" * 16, config=config.to_json(), source_id="mnist"))
-    path = experiments.export("hyperparameters", tmp_path)
+    path = experiments.export("hyperparameters", tmp_path, ship=True)
     old = results.load(path).drop_vars(["hyperparameter", "value"])
     results.save(old, path)
     assert "it lacks 'hyperparameter', 'value'" in experiments.unusable()["hyperparameters"]

@@ -72,7 +72,7 @@ def test_parameters_come_first_and_are_commented_literals(path):
         ast.literal_eval(statement.value)
         names.append(statement.targets[0].id)
     more = {"standard_classification": ["at_least", "at_most"]}.get(path.stem, [])
-    assert names == ["dataset", "model", "lrs", "seeds", "profile", *more]
+    assert names == ["dataset", "model", "lrs", "seeds", "profile", "results", *more]
 
 
 @by_name

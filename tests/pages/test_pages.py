@@ -7,6 +7,8 @@ import sys
 import numpy as np
 import pytest
 import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
 from longform import bits, experiment
 
 import lrsc
@@ -20,7 +22,8 @@ def check(**changed):
     return pages.parameters(GIVEN | changed, "semi_synthetic")
 
 
-def test_good_parameters_come_back_checked():
+def test_good_parameters_come_back_checked(monkeypatch):
+    monkeypatch.setattr("lrsc.runs.identify", lambda config: "")  # whose data may not be here
     p = check(lrs=[0.05, 0.5], seeds=(0, 1), model="resnet18", profile="desk")
     assert (p.dataset, p.model, p.lrs, p.seeds) == (
         "colored_mnist",
@@ -55,7 +58,6 @@ def test_seeds_may_be_a_string_too():
     [
         ({"lr": 0.1}, r"unknown notebook parameter 'lr'.*'lrs'"),
         ({"profil": "quick"}, r"'profil'.*'profile'"),
-        ({"nonsense": [1]}, r"'nonsense'.*dataset, lrs, model, profile, seeds"),
         ({"dataset": "coloured_mnist"}, r"dataset 'coloured_mnist'.*'colored_mnist'"),
         ({"dataset": "parity"}, r"dataset 'parity'.*colored_mnist"),
         ({"model": "resnet19"}, r"model.*'resnet19'.*'resnet18'"),
@@ -80,6 +82,46 @@ def test_seeds_may_be_a_string_too():
 def test_a_bad_parameter_is_named_with_what_was_expected(changed, message):
     with pytest.raises(ValueError, match=message):
         check(**changed)
+
+
+def kernel(*cells: str) -> dict:
+    """What a kernel holds after these cells."""
+    space: dict = {"In": ["", *cells], "get_ipython": print, "_": 1, "exit": 1}
+    for cell in cells:
+        exec(cell, space)
+    return space
+
+
+PARAMETERS = "\n".join(f"{name} = {value!r}  # said" for name, value in GIVEN.items())
+
+
+@given(st.text("abcdefghij_", min_size=1), st.sampled_from(["0.5", "[1]", "'quick'", "None"]))
+def test_variables_of_ones_own_are_no_parameters_and_injected_names_are(name, value):
+    name = f"{name}_of_mine"
+    own = kernel(PARAMETERS, f"{name} = {value}\nfor seed in range(3): lr = 0.1")
+    assert pages.parameters(own, "semi_synthetic").profile == "quick"
+    for cells in ([PARAMETERS, f"# Parameters\n{name} = {value}\n"],
+                  [f"{PARAMETERS}\n{name} = {value}"]):  # fmt: skip
+        with pytest.raises(ValueError, match=rf"'{name}'.*dataset, lrs, model, profile, results"):
+            pages.parameters(kernel(*cells), "semi_synthetic")
+        mended = kernel(*cells, PARAMETERS, "# Parameters\nlrs = [0.5]")
+        assert pages.parameters(mended, "semi_synthetic").lrs == (0.5,)
+
+
+def test_what_no_run_can_be_made_of_is_refused_with_the_parameters(monkeypatch, tmp_path):
+    monkeypatch.setenv("LRSC_DATA", str(tmp_path))
+    with pytest.raises(lrsc.errors.DataMissing, match="mnist"):
+        check(profile="paper")
+
+
+def test_the_results_folder_is_a_parameter(tmp_path):
+    try:
+        p = check(results=str(tmp_path))
+        assert results.results_root() == tmp_path and f"-p results {tmp_path}" in p.command
+        assert results.derived_path("a", "desk") == tmp_path / "derived" / "a_desk.nc"
+    finally:
+        check()
+    assert results.results_root() != tmp_path and "results" not in check().command.split("-p")[1:]
 
 
 def test_a_missing_parameter_is_named():

@@ -135,6 +135,18 @@ def test_grid_errors(dims, words):
         results.to_grid(long, *dims)
 
 
+def test_rows_of_an_experiment_become_dimensions_where_runs_would_share_a_place():
+    sets = [("parity", "fcn"), ("parity", "cnn"), ("moon_star", "fcn")]
+    long = results.combine([run(f"{i:016x}", lr=0.1) for i in range(3)])
+    datasets, models = zip(*sets, strict=True)
+    names = {"dataset": ("run", list(datasets)), "model": ("run", list(models))}
+    grid = results.to_grid(long.assign_coords(names), "lr", "seed")
+    assert grid["unbiased_accuracy"].dims == ("lr", "seed", "dataset", "model")
+    assert int(grid["unbiased_accuracy"].count()) == 3
+    one = results.to_grid(long.assign_coords(names).isel(run=[0]), "lr", "seed")
+    assert one["unbiased_accuracy"].dims == ("lr", "seed")
+
+
 def test_curves_of_different_lengths_stand_side_by_side():
     parts = [
         xr.Dataset({"curve_dynamics_csi": (("run", "dynamics_call"), np.ones((1, n))),

@@ -97,10 +97,10 @@ def store(root, *runs):
 def test_export_keeps_what_is_shipped_and_leaves_out_stand_ins_and_diverged(tmp_path, shipped):
     a, b, c, d = ("abcd"[i] * 16 for i in range(4))
     store(tmp_path / "one", run(a), run(b, 1, source_id="digits"), run(c, 2, status="diverged"))
-    assert compressibilities.export(tmp_path / "one") == shipped
+    assert compressibilities.export(tmp_path / "one", ship=True) == shipped
     assert list(results.load(shipped)["run_id"].values) == [a]
     store(tmp_path / "two", run(a), run(d, 3))
-    compressibilities.export(tmp_path / "two")
+    compressibilities.export(tmp_path / "two", ship=True)
     found = results.load(shipped)
     assert list(found["run_id"].values) == [a, d]
     assert list(found["seed"].values) == [0, 3]
@@ -110,7 +110,7 @@ def test_export_keeps_what_is_shipped_and_leaves_out_stand_ins_and_diverged(tmp_
 
 def test_nothing_to_export_is_an_error(tmp_path, shipped):
     with pytest.raises(ValueError, match="no run with raw material"):
-        compressibilities.export(tmp_path)
+        compressibilities.export(tmp_path, ship=True)
     assert not shipped.exists()
 
 
@@ -118,7 +118,7 @@ def test_runs_are_found_shipped_and_local(tmp_path, shipped):
     a, b, c = ("abc"[i] * 16 for i in range(3))
     assert compressibilities.of_runs([a], tmp_path) is None
     store(tmp_path / "one", run(a))
-    compressibilities.export(tmp_path / "one")
+    compressibilities.export(tmp_path / "one", ship=True)
     store(tmp_path / "two", run(b, 1), run(c, 2, status="diverged"))
     found = compressibilities.of_runs([a, b, c], tmp_path / "two")
     assert sorted(found["run_id"].values) == [a, b]

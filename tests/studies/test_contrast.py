@@ -216,9 +216,9 @@ def test_runs_on_other_data_or_of_another_training_are_not_taken(tmp_path):
 
 def test_the_share_of_conflicting_samples_is_that_of_the_row(tmp_path):
     """Moon-star networks are compared on the rho that their row of the LR has."""
-    data = experiments.usual_data("moon_star", "fcn")
-    assert data == {"rho": 0.005} and experiments.usual_data("cifar10", "fcn") == {}
-    assert experiments.usual_data("mnist_cifar", "fcn") == {"rho": 0.25}
+    data = experiments.usual_data("moon_star", "fcn", "quick")
+    assert data == {"rho": 0.005} and experiments.usual_data("cifar10", "fcn", "desk") == {}
+    assert experiments.usual_data("mnist_cifar", "fcn", "paper") == {"rho": 0.25}
     usual, other = (
         experiments.run_config("moon_star", "fcn", 0.3, 0, "quick", 1, options)
         for options in (data, {"rho": 0.1})

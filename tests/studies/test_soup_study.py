@@ -6,6 +6,7 @@ import torch
 
 from lrsc import cli, experiments, measures, pages, results, sweep
 from lrsc.claims import settings
+from lrsc.claims.evidence import Open
 from lrsc.runs import load_checkpoint
 from lrsc.studies import soups
 
@@ -31,8 +32,9 @@ def compared(done):
 
 @pytest.fixture
 def book(tmp_path, monkeypatch):
-    """A folder in place of book/results."""
+    """A folder in place of book/results, and a results folder without any."""
     monkeypatch.setattr("lrsc.results.path.shipped_folder", lambda: tmp_path)
+    monkeypatch.setattr("lrsc.results.path.default_root", lambda: tmp_path / "local")
     return tmp_path
 
 
@@ -84,20 +86,26 @@ def test_seeds_without_all_lrs_are_left_out(done, tmp_path):
         soups.compare("parity", "fcn", LRS, "quick", root=tmp_path)
 
 
-def test_the_command_writes_what_the_section_shows(done, book, compared, displayed_texts, capsys):
+def test_the_command_writes_to_the_results_folder(done, book, compared, capsys):
     arguments = ["--dataset", "parity", "--model", "fcn", "--profile", "quick"]
     assert cli.main(
         ["results", "soup", *arguments, "--lrs", "0.05,0.2", "--results", str(done)]
     ) == 0  # fmt: skip
-    assert "soup_parity_fcn.nc" in capsys.readouterr().out
-    written = results.load(book / "soup_parity_fcn.nc")
-    np.testing.assert_array_equal(written["csi"].values, compared["csi"].values)
+    path = results.derived_path("soup_parity_fcn", "quick", done)
+    assert str(path) in capsys.readouterr().out and not list(book.glob("*.nc"))
+    np.testing.assert_array_equal(results.load(path)["csi"].values, compared["csi"].values)
+
+
+@pytest.mark.parametrize("ship", [True, False])
+def test_the_section_shows_what_ships_and_what_is_local(ship, compared, book, displayed_texts):
+    made = evidence(compared, 0.3, 0.1)
+    results.write_derived(made, "soup_parity_fcn", "desk", ship=ship)
     pages.show_soups()
     title, images, caption, table = displayed_texts
     assert title == "**Parity, FCN**" and images.count("<img ") == 2
-    assert "Soup from 2" in images and "`generated`" in caption
-    assert written.attrs["made_by"] in caption and "(../book/results/soup_parity" in caption
-    accuracy = 100 * compared["unbiased_accuracy"].values[[2, 5]].mean()
+    assert "Soup from 2" in images and "`mnist`" in caption and made.attrs["made_by"] in caption
+    assert ("(../book/results/soup_parity" in caption) == ship
+    accuracy = 100 * made["unbiased_accuracy"].values[[2, 5]].mean()
     assert f"soup</th><td>{accuracy:.1f}" in table
 
 
@@ -127,7 +135,7 @@ def test_c14_compares_the_gains(compared, book, accuracy, prunability):
     made = evidence(compared, accuracy, prunability)
     made["unbiased_accuracy"][2] += 0.001  # so that seeds differ
     results.save(made, book / "soup_a_b.nc")
-    found = settings.soups(lambda *_: None)
+    found = settings.soups(Open())
     assert found["effect"] == pytest.approx(accuracy - prunability, abs=0.01)
     assert found["rows"][0]["profile"] == "desk" and len(found["rows"]) == 1
     assert (found["up"] < 0.05) == (accuracy > prunability) == (found["down"] > 0.95)
@@ -136,4 +144,4 @@ def test_c14_compares_the_gains(compared, book, accuracy, prunability):
 def test_stand_ins_quick_runs_and_damaged_files_are_no_evidence(compared, book):
     results.save(compared, book / "soup_quick.nc")
     (book / "soup_damaged.nc").write_bytes(b"no netCDF")
-    assert settings.soups(lambda *_: None)["rows"] == []
+    assert settings.soups(Open())["rows"] == []

@@ -658,21 +658,70 @@ def test_the_display_counts_runs_and_the_time_left():
     shown = Progress(of=4, images=100_000, bound=True, show=False, clock=lambda: now[0])
 
     class Fake:
-        def __init__(self, status="cap", done=0, total=250):
+        def __init__(self, lr, status="cap", done=0, total=250):
             self.status, self.done, self.total = status, done, total
-            self.request, self.job = Request(LONG, 0), SimpleNamespace(batch=100)
+            self.request, self.job = Request(LONG, 0), SimpleNamespace(batch=100, epoch=40)
+            self.config, self.accuracy = dataclasses.replace(LONG, lr=lr), float("nan")
 
-    runs = [Fake(), Fake()]
+    runs = [Fake(0.02), Fake(0.2)]
     for run in runs:
         shown.started(run)
     for _ in range(100):
         shown.step(200)
     now[0] = 10.0
-    assert shown.text == "2 running, 0 of 4 done, 2,000 images/s, at most 40 s left"
+    runs[1].done, runs[1].accuracy = 100, 0.45
+    assert shown.text == (
+        "2 running (epoch 0.0 to 2.5, LR 0.02 to 0.2, accuracy 45.0 %), 0 of 4 done, "
+        "2,000 images/s, at most 40 s left"
+    )
     assert shown.share == pytest.approx(0.2)
     runs[0].status, runs[0].done = "diverged", 100
     shown.ended([runs[0]])
-    assert shown.text == ("1 running, 1 of 4 done, 1 diverged, 2,000 images/s, at most 32 s left")
+    assert shown.text == (
+        "1 running (epoch 2.5, LR 0.2, accuracy 45.0 %), 1 of 4 done, 1 diverged, 2,000 images/s, "
+        "at most 32 s left"
+    )
+
+
+class Kernel:
+    """What a notebook's shell is told apart by."""
+
+    kernel = True
+
+
+@pytest.mark.parametrize("where", ["log", "notebook", "terminal", "off"])
+def test_progress_is_shown_where_there_is_no_terminal(where, monkeypatch, capsys):
+    import IPython
+
+    shown, now = [], [0.0]
+
+    class Handle:
+        def update(self, line):
+            shown.append(line.data)
+
+    def display(line, display_id):
+        Handle().update(line)
+        return Handle()
+
+    monkeypatch.delenv("LRSC_PROGRESS", raising=False)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: where == "terminal", raising=False)
+    monkeypatch.setattr("IPython.display.display", display)
+    monkeypatch.setattr(IPython, "get_ipython", Kernel if where == "notebook" else lambda: None)
+    if where == "off":
+        monkeypatch.setenv("LRSC_PROGRESS", "off")
+    progress = Progress(of=2, images=10_000, bound=False, clock=lambda: now[0])
+    for _ in range(90):  # seconds
+        now[0] += 1
+        progress.step(100)
+    progress.close()
+    said = capsys.readouterr().err
+    if where == "log":  # a line every 30 s
+        lines = said.splitlines()
+        assert len(lines) == 3 and "30%: 0 running, 0 of 2 done, 100 images/s, about" in lines[0]
+    elif where == "notebook":
+        assert len(shown) == 91 and "value='0.900'" in shown[-2] and shown[-1] == "" == said
+    else:
+        assert shown == [] and ("images/s" in said) == (where == "terminal")
 
 
 def test_a_stack_gives_the_logits_of_its_networks(own_dataset):

@@ -1,0 +1,131 @@
+"""What is printed works: every command that README, book, helps and messages name is taken as it
+stands, and those that train are run, with a budget of one short training."""
+
+import argparse
+import dataclasses
+import re
+import shlex
+from pathlib import Path
+
+import nbformat
+import pytest
+from test_prose import rendered_texts
+
+from lrsc import cli, experiments, sweep
+from lrsc.cli.options import NAMES
+
+ROOT = Path(__file__).parents[1]
+GROUPS = "run|sweep|campaign|measure|status|score|bench|repro|book|data|results"
+PLACE = re.compile(r"\b[A-Z]{3,}\b|\.\.\.|\0|[<{]")  # what a reader has to put in
+
+
+def texts() -> list[str]:
+    """README, pages, and the text cells of notebooks."""
+    pages = [ROOT / "README.md", *(ROOT / "book").rglob("*.md")]
+    notebooks = [*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "book").rglob("*.ipynb")]
+    cells = (c for p in notebooks for c in nbformat.read(p, as_version=4).cells)
+    return [*(p.read_text(encoding="utf-8") for p in pages),
+            *(cell.source for cell in cells if cell.cell_type == "markdown")]  # fmt: skip
+
+
+def helps(
+    parser: argparse.ArgumentParser, name: str = "lrsc"
+) -> dict[str, argparse.ArgumentParser]:
+    """Every command's name and parser."""
+    found = {}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for own, child in action.choices.items():
+                below = helps(child, f"{name} {own}")
+                found |= below or {f"{name} {own}": child}
+    return found
+
+
+def printed() -> list[str]:
+    """Commands in blocks, between backticks and in helps, each once, without their comments."""
+    found = []
+    for text in texts():
+        for block in re.findall(r"```(?:bash|sh)\n(.*?)```", text, re.S):
+            lines = block.replace("\\\n", " ").splitlines()
+            found += [line.split(" #")[0] for line in lines]
+        found += re.findall(r"`(lrsc [^`]+)`", text)
+    for text in rendered_texts():
+        found += re.findall(r"`(lrsc [^`]+)`", text)
+    found += [line for p in helps(cli.parser()).values() for line in p.epilog.splitlines()]
+    found = [re.sub(r"\s+", " ", line.strip()).removeprefix(".venv/bin/") for line in found]
+    command = re.compile(rf"lrsc ({GROUPS}|--)")
+    return sorted({line for line in found if command.match(line) and not PLACE.search(line)})
+
+
+PRINTED = printed()
+
+
+def test_there_are_commands():
+    assert len(PRINTED) > 40
+    assert any("--set max_epochs=20" in line for line in PRINTED)
+
+
+@pytest.mark.parametrize("command", PRINTED)
+def test_every_command_that_is_printed_is_understood(command):
+    known = helps(cli.parser())
+    name = max((n for n in known if f"{command} ".startswith(f"{n} ")), key=len, default="")
+    rest = shlex.split(command.removeprefix(name))
+    if name and rest and not rest[0].startswith("-"):
+        cli.parser().parse_args(shlex.split(command)[1:])
+        return
+    # a command, or a group of them, that a sentence names without what it is to work on
+    assert name or any(n.startswith(f"{command} ") for n in known)
+    options = {option for option in rest if option.startswith("--")}
+    assert options <= set(known[name]._option_string_actions if name else [])
+
+
+@pytest.fixture
+def tiny(monkeypatch, tmp_path):
+    """The first run alone, of one epoch on a hundred samples of stand-ins."""
+    made, run = experiments.run_config, sweep.run
+
+    def small(dataset, *args, **options):
+        config = made(dataset, *args, **options)
+        data = dict(config.data) | {"n_train": 200}
+        train = dataclasses.replace(config.train, max_epochs=1)
+        return dataclasses.replace(config, data=data, train=train, model="fcn",
+                                   model_options={}, source="embedded")  # fmt: skip
+
+    monkeypatch.setattr("lrsc.experiments.select.run_config", small)
+    monkeypatch.setattr(sweep, "run", lambda configs, **o: run(configs[:1], **o))
+    estimate = sweep.estimate
+    monkeypatch.setattr(sweep, "estimate", lambda configs, **o: estimate(configs[:1], **o))
+    monkeypatch.setenv("LRSC_RESULTS", str(tmp_path / "results"))
+    return tmp_path
+
+
+TRAINING = [c for c in PRINTED if re.match("lrsc (run|sweep) .", c) and "--executor" not in c]
+TRAINING = [c for c in TRAINING if not re.fullmatch(r"lrsc sweep --\w+.*|lrsc (run|sweep)", c)]
+
+
+@pytest.mark.parametrize("command", TRAINING)
+def test_every_command_that_trains_runs_as_printed(command, tiny, capsys):
+    assert cli.main(shlex.split(command)[1:]) == 0, capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "1 trained" in said.out or "expected" in said.out
+
+
+LOOKING = [c for c in PRINTED if re.match(r"lrsc (status|score|data (list|path)|results (verify|gc)"
+                                          r"|measure --again)( --|$)", c)]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", LOOKING)
+def test_every_command_that_looks_runs_as_printed(command, monkeypatch, tmp_path):
+    monkeypatch.setenv("LRSC_RESULTS", str(tmp_path))
+    assert cli.main(shlex.split(command)[1:]) == 0
+
+
+@pytest.mark.parametrize("name", helps(cli.parser()))
+def test_every_help_has_an_example_and_the_names_it_takes(name):
+    parser = helps(cli.parser())[name]
+    text = re.sub(r"\s+", " ", parser.format_help())
+    assert f"Example: {name}" in text
+    taken = {action.dest for action in parser._actions} & set(NAMES)
+    for each in taken:
+        assert f"{each}: {', '.join(NAMES[each]())}" in text
+    assert "dataset" not in text or "colored_mnist" in text or "data sets" in text
