@@ -1,5 +1,6 @@
 """Errors that name what was found, what was expected, and what to do."""
 
+import contextlib
 import difflib
 import math
 import numbers
@@ -85,10 +86,14 @@ def plain(value: Any) -> Any:
             import numpy as np
 
             item = float(str(value if isinstance(value, np.generic) else np.float32(item)))
-        return item
+        value = item
+    if type(value) in (int, float, bool):
+        return value
     if isinstance(value, numbers.Integral):
         return int(value)
-    return float(value) if isinstance(value, numbers.Real) else value
+    with contextlib.suppress(OverflowError):
+        return float(value) if isinstance(value, numbers.Real) else value
+    return value
 
 
 def is_whole(value: object, least: int = 0) -> bool:

@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib.util
-import threading
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -15,7 +14,6 @@ from lrsc.models.draws import Draws
 
 ETA = 0.01  # added to |w| in ASAM, as published
 _KRON_NEEDS = {"pytorch_optimizer": "pytorch-optimizer", "opt_einsum": "opt-einsum"}
-_one_at_a_time = threading.Lock()  # to draw from NumPy's generator
 _KRON_NOISE = 0x4B524F4E  # sets Kron's noise apart from what is seeded with the seed alone
 
 
@@ -147,7 +145,7 @@ def _kron(
 def _noise(seed: int, step: int, device: torch.device) -> Iterator[None]:
     """Draws of a step from generators of its own, and NumPy's put back as it was afterwards."""
     key = (seed * 0x9E3779B1 + step * 0x85EBCA6B + _KRON_NOISE) & 0xFFFFFFFF
-    with Draws(key, device), _one_at_a_time:
+    with Draws(key, device).inside():  # one at a time, for NumPy's generator too
         before = np.random.get_state()
         np.random.seed(key)
         try:

@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import logging
 import math
-import numbers
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
@@ -15,7 +14,7 @@ from torch import Tensor
 from lrsc.datasets import given
 from lrsc.datasets.images import Images, batches
 from lrsc.datasets.raw.sources import Source
-from lrsc.errors import shown
+from lrsc.errors import is_whole, plain, shown
 
 _log = logging.getLogger(__name__)
 
@@ -164,9 +163,9 @@ class BiasedDataset:
     class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        n: object = self.n_classes
-        if not isinstance(n, numbers.Integral) or n < 2:
+        if not is_whole(n := plain(self.n_classes), 2):
             raise ValueError(f"n_classes must be a whole number >= 2, found {shown(n)}")
+        object.__setattr__(self, "n_classes", n)
         for part in ("train", "test", "val"):
             split = getattr(self, part)
             if split is None and part == "val":
@@ -180,7 +179,7 @@ class BiasedDataset:
                 )
             # of a set of the library's own, read in part, classes may be missing
             whole = part == "train" and self.source_id == "own"
-            given.classes(part, split.y, int(n), whole)
+            given.classes(part, split.y, n, whole)
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lrsc.datasets.images import Images
-from lrsc.errors import shown
+from lrsc.errors import is_number, shown
 
 # integer images that say what their largest value is, and so what lies between 0 and 1
 LARGEST = {torch.uint8: 255, torch.uint16: 65535}
@@ -40,7 +40,11 @@ def labels(name: str, values: object, n: int, unknown: float | None = None) -> T
         raise ValueError(
             f"{name} must hold one label a sample, shape ({n},), found {tuple(given.shape)}"
         )
+    if not given.is_floating_point():
+        given = given.to(torch.int64)
     absent = torch.zeros_like(given, dtype=torch.bool)
+    if unknown is not None and not (is_number(unknown) or unknown != unknown):
+        raise ValueError(f"bias_unknown must be a number or NaN, found {shown(unknown)}")
     if unknown is not None:
         absent = given.isnan() if math.isnan(unknown) else given == unknown
         given = given.masked_fill(absent, 0)
@@ -115,11 +119,13 @@ def mask(name: str, values: object, x: Tensor | Images) -> Tensor:
         raise ValueError(
             f"{name} must be broadcastable to x, shape {tuple(x.shape)}, found {tuple(given.shape)}"
         )
-    return given.bool()
+    return given.bool().reshape((1,) * (len(x.shape) - given.dim()) + tuple(given.shape))
 
 
 def classes(part: str, y: Tensor, n_classes: int, whole: bool) -> None:
     """Check that labels are below n_classes and, if whole, that none is left out."""
+    if len(y) and int(y.max()) > 10 * len(y) + n_classes:  # too many to count
+        y = y.unique(return_inverse=True)[1] + n_classes
     counts = torch.bincount(y) if len(y) else torch.zeros(1, dtype=torch.int64)
     if len(counts) <= n_classes and not (whole and (counts == 0).any() and len(y)):
         return

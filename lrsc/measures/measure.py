@@ -1,5 +1,6 @@
 """All measures of one model in one call: `lrsc.measure(model, dataset) -> xr.Dataset`."""
 
+import contextlib
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -46,8 +47,10 @@ def measure(
     the model does not take the data set's inputs or has no such layer, and for 'running' and
     'recalibrated' where a layer keeps no running statistics.
     """
-    if isinstance(model, training.Trained):
-        model = model.model
+    model = model.model if isinstance(model, training.Trained) else model
+    model = getattr(model, "_orig_mod", model)  # of torch.compile
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model must be a network or one run of fit, found {shown(model)}")
     if isinstance(methods, str):
         methods = [methods]
     for name, value in (("samples", samples), ("prune_samples", prune_samples)):
@@ -122,7 +125,10 @@ def measure_each(
 
 def _note(found: xr.Dataset, chosen: Split, net: nn.Module, layer: str | None) -> None:
     """Say in attributes why measures are NaN, and what pruning did not look at."""
-    notes = {"class_separation": "no class has two of the test samples"}
+    notes = {
+        "adjusted_average": "no group of the test samples is one of training",
+        "class_separation": "no class has two of the test samples",
+    }
     for names, labels, kind in (
         (("csi", "csi_all"), chosen.y, "class"),
         (("bsi", "bsi_all"), chosen.bias, "bias value"),
@@ -185,6 +191,8 @@ def observe(
     """
     device = torch.device(device or next(model.parameters()).device)
     models.check(model.to(device), dataset)
+    if layer is None:  # anew: training may have changed what returns the logits
+        models.find(model, dataset.test.inputs(dataset.test.x[:8]).to(device))
     net, mode = models.settled(model, statistics, dataset.train)
     test = dataset.test.to(device).loaded()
     chosen = fixed_samples(test, samples)
@@ -217,9 +225,11 @@ def accuracy_measures(logits: Tensor, test: Split, train: Split) -> dict[str, Te
     found["group_accuracy"] = metrics.group_accuracies(predicted, y, bias)
     found["worst_group_accuracy"] = metrics.worst_group_accuracy(predicted, y, bias)
     if train.bias is not None and (known := train.known).any():
-        found["adjusted_average"] = metrics.adjusted_average(
-            predicted, y, bias, train.y[known].to(y), train.bias[known].to(y)
-        )
+        found["adjusted_average"] = torch.tensor(torch.nan)
+        with contextlib.suppress(ValueError):  # where no group is in both splits
+            found["adjusted_average"] = metrics.adjusted_average(
+                predicted, y, bias, train.y[known].to(y), train.bias[known].to(y)
+            )
     return found
 
 

@@ -33,7 +33,16 @@ from lrsc.models.normalisation import (
     settled,
     with_statistics_of,
 )
-from lrsc.models.parts import Layer, classifier, classifier_name, feeding, layers
+from lrsc.models.parts import (
+    Layer,
+    are_logits,
+    classifier,
+    classifier_name,
+    feeding,
+    find,
+    hand_on,
+    layers,
+)
 from lrsc.models.precision import matmul_precision, with_gradients
 from lrsc.models.stacking import Stack, linear_layers, unbind
 
@@ -127,10 +136,11 @@ def penultimate(
     layer that is absent, without weights or not used, where no layer returns the logits, for one
     sample with batch statistics, and for running statistics that a layer does not keep.
     """
-    seen: list[Tensor] = []
+    net = getattr(net, "_orig_mod", net)  # of torch.compile, whose layers are not called
+    seen: list[tuple[Tensor, Tensor]] = []  # inputs and outputs of the classifier's calls
     last = classifier(net, layer, x)
-    hook = last.register_forward_pre_hook(
-        lambda module, args, named: seen.append(args[0] if args else named["input"]),
+    hook = last.register_forward_hook(
+        lambda module, args, named, out: seen.append(((*args, *named.values())[0], out)),
         with_kwargs=True,
     )
 
@@ -140,7 +150,10 @@ def penultimate(
             raise ValueError(
                 f"layer {layer!r} is not called in the model's forward pass; name another one"
             )
-        return seen[-1].flatten(1), found
+        told = [z for z, out in seen if isinstance(out, Tensor) and are_logits(out, found)]
+        z = told[-1] if told else seen[-1][0]
+        seen.clear()
+        return z.flatten(1), found
 
     try:
         with (
@@ -179,20 +192,23 @@ def predict(net: nn.Module, split: Split, statistics: str = "running") -> Tensor
         return torch.cat(found(torch.arange(len(split)).split(pass_size(split.x.shape[1:]))))
 
 
-def check(net: nn.Module, dataset: BiasedDataset, to_train: bool = False) -> None:
+def check(net: nn.Module, dataset: BiasedDataset, batch: int | None = None) -> None:
     """One forward pass of two samples: a model that does not fit the data is a ValueError.
 
-    to_train: another one in training mode, of a network that nobody needs afterwards.
+    batch: of so many samples, and another pass in training mode; for a network that nobody needs
+    afterwards.
     """
     if not isinstance(net, nn.Module):
         raise ValueError(f"the model must be an nn.Module, found {type(net).__name__}")
-    device = next(net.parameters()).device
-    x = dataset.train.inputs(dataset.train.x[:2]).to(device)
+    first = next(net.parameters(), None)
+    if first is None:
+        raise ValueError(f"the model {type(net).__name__} has no parameters")
+    x = dataset.train.inputs(dataset.train.x[: 2 if batch is None else batch]).to(first.device)
     with modes_kept(net), torch.no_grad():
         found = _logits(net.eval(), x)
         with contextlib.suppress(ValueError):  # then it has to be named where it is needed
             classifier_name(net, None, x)
-        if to_train:
+        if batch is not None:
             check_training(net, x)
     if found.shape != (len(x), dataset.n_classes):
         raise ValueError(

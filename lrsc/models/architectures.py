@@ -3,7 +3,7 @@
 import functools
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from torch import nn
@@ -19,7 +19,7 @@ STAGES = ((64,), (128,), (256, 256), (512, 512), (512, 512))  # VGG11's filters,
 
 def fcn(input_shape: tuple[int, ...], n_classes: int, hidden) -> nn.Module:
     """ReLU layers of the widths `hidden`, no biases, torch's default initialisation."""
-    listed = hidden if isinstance(hidden, list | tuple) else ()
+    listed = list(hidden) if isinstance(hidden, Iterable) and not isinstance(hidden, str) else []
     widths = [plain(n) for n in listed if is_whole(n, 1) and n <= MOST]
     if not widths or len(widths) < len(listed):
         raise ValueError(

@@ -61,7 +61,8 @@ def check_training(net: nn.Module, x: Tensor) -> None:
         )
     with input_errors(x):
         evaluated, trained = net.eval()(as_taken(net, x)), net.train()(as_taken(net, x))
-    if type(evaluated) is not type(trained):
+    sizes = [len(o) if isinstance(o, Sequence | Mapping) else 1 for o in (evaluated, trained)]
+    if type(evaluated) is not type(trained) or sizes[0] < sizes[1]:
         raise ValueError(
             f"in training the model returns {_kind(trained)}, in evaluation {_kind(evaluated)}: "
             "its further outputs would not be trained; build it without auxiliary heads, as in "

@@ -1,74 +1,90 @@
-"""Random draws of a run: from generators of its own, whatever else draws in the process.
+"""Random draws of a run, apart from those of other runs and of whoever calls.
 
 Torch's layers draw their weights and their dropout from the process's generators, which all
-threads share. While a thread has entered `Draws`, its draws come from that object's instead.
+threads share. A run keeps states of its own, and puts them in for as long as it draws, one run at
+a time. Handing generators to operations instead would leave out what sets and reads the process's
+state: `torch.manual_seed` in a model's constructor, activation checkpointing, `fork_rng`.
 """
 
-import functools
+import contextlib
 import threading
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
-_one_at_a_time = threading.Lock()  # for what can draw from the process's generators only
+State = tuple[Tensor, Tensor | None]
+_lock = threading.RLock()  # of the process's generators
 
 
-class Draws(TorchDispatchMode):
-    """Generators of the CPU and, where that is the device, of a GPU.
+class Draws:
+    """States of torch's generators for the CPU and a GPU, as `torch.manual_seed(seed)` sets them.
 
-    They give what torch's own give after `torch.manual_seed(seed)`. Operations that are given a
-    generator by their caller keep it. drawn: whether anything was drawn.
+    drawn: whether anything was drawn inside. Threads that are not ours are not kept away from the
+    process's generators.
     """
 
     def __init__(self, seed: int, device: torch.device) -> None:
-        super().__init__()
-        devices = {d.type: d for d in (torch.device("cpu"), device)}
-        self.generators = {kind: torch.Generator(d) for kind, d in devices.items()}
-        self.drawn = False
+        self.device, self.drawn, self.times, self.depth = device, False, 0, 0
         self.seed(seed)
 
     def seed(self, seed: int) -> None:
         """Start over."""
-        for generator in self.generators.values():
-            generator.manual_seed(seed)
+        cpu, cuda = (
+            torch.Generator(d).manual_seed(seed).get_state() if d.type == kind else None
+            for d, kind in ((torch.device("cpu"), "cpu"), (self.device, "cuda"))
+        )
+        assert cpu is not None
+        self.set_state((cpu, cuda))
 
-    def state(self) -> tuple[Tensor, Tensor | None]:
-        """State of the CPU's generator, and of the GPU's."""
-        cuda = self.generators.get("cuda")
-        return self.generators["cpu"].get_state(), None if cuda is None else cuda.get_state()
+    def state(self) -> State:
+        """As they are now."""
+        return self._of_process() if self.depth else self.kept
 
-    def set_state(self, state: tuple[Tensor, Tensor | None]) -> None:
+    def is_in(self, state: State) -> bool:
+        """Whether nothing was drawn since they were in this state."""
+        return _equal(self.state(), state)
+
+    def set_state(self, state: State) -> None:
         """Go on from a state."""
-        for kind, value in zip(("cpu", "cuda"), state, strict=True):
-            if value is not None:
-                self.generators[kind].set_state(value)
+        self.kept = state
+        if self.depth:
+            self._put(state)
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Every operation of torch passes here; one that draws is told where from."""
-        kwargs = kwargs or {}
-        if torch.Tag.nondeterministic_seeded not in func.tags or kwargs.get("generator"):
-            return func(*args, **kwargs)
-        self.drawn = True
-        where = next((a.device for a in args if isinstance(a, Tensor)), kwargs.get("device"))
-        generator = self.generators[torch.device(where or "cpu").type]
-        if (taking := _with_generator(func)) is not None:
-            return taking(*args, **(kwargs | {"generator": generator}))
-        # dropout fused with something else on a GPU
-        devices = [generator.device] if generator.device.type == "cuda" else []
-        with _one_at_a_time, torch.random.fork_rng(devices):
-            torch.manual_seed(int(torch.randint(2**62, (), generator=self.generators["cpu"])))
-            return func(*args, **kwargs)
+    @contextlib.contextmanager
+    def inside(self, wait: bool = True) -> Iterator[None]:
+        """Inside, the process's generators are in these states, and afterwards as they were.
+
+        Other runs wait; without wait nothing happens while another one draws.
+        """
+        if not _lock.acquire(blocking=wait):
+            yield
+            return
+        try:
+            before, start = self._of_process(), self.kept
+            self._put(start)
+            self.depth += 1
+            try:
+                yield
+            finally:
+                self.depth -= 1
+                self.kept = self._of_process()
+                self.drawn |= not _equal(start, self.kept)
+                self.times += 1
+                self._put(before)
+        finally:
+            _lock.release()
+
+    def _of_process(self) -> State:
+        cuda = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
+        return torch.get_rng_state(), cuda
+
+    def _put(self, state: State) -> None:
+        torch.set_rng_state(state[0])
+        if state[1] is not None:
+            torch.cuda.set_rng_state(state[1], self.device)
 
 
-@functools.cache
-def _with_generator(func: Any) -> Any:
-    """The operation, or its overload, that can be told its generator; None if there is none."""
-    name, packet = func._overloadname, func.overloadpacket
-    for other in (name, name.replace("low", "low_generator"), f"{name}_generator", "generator"):
-        if other in packet.overloads() and any(
-            a.name == "generator" for a in getattr(packet, other)._schema.arguments
-        ):
-            return getattr(packet, other)
-    return None
+def _equal(one: State, other: State) -> bool:
+    pairs = zip(one, other, strict=True)
+    return all(a is b or torch.equal(a, b) for a, b in pairs if a is not None and b is not None)

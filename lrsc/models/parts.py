@@ -6,6 +6,7 @@ of it: heads may be made first, and there may be others beside it.
 """
 
 import dataclasses
+import functools
 import weakref
 from collections.abc import Iterator
 
@@ -16,7 +17,8 @@ from lrsc.errors import unknown
 from lrsc.models.calls import input_errors, logits
 from lrsc.models.normalisation import modes_kept
 
-Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+Layer = Convolution | nn.Linear
 _CLOSE = 1e-4  # of the largest difference between logits
 
 
@@ -37,11 +39,16 @@ def find(net: nn.Module, x: Tensor) -> str:
 
     Raises ValueError where no module, or more than one, returns the logits.
     """
-    calls: list[tuple[str, nn.Module, Tensor]] = []
+    calls: list[tuple[str, nn.Module, Tensor, int]] = []
+
+    def note(module: nn.Module, _: object, out: object, name: str) -> None:
+        if isinstance(out, Tensor):  # a copy: what follows may work in place
+            calls.append((name, module, out.clone(), out.data_ptr()))
+
     hooks = [
-        module.register_forward_hook(lambda m, _, out, name=name: calls.append((name, m, out)))
+        module.register_forward_hook(functools.partial(note, name=name))
         for name, module in net.named_modules()
-        if isinstance(module, nn.Linear) or any(True for _ in module.parameters(recurse=False))
+        if _may_classify(module) and not isinstance(module, torch.jit.ScriptModule)
     ]
     try:
         with torch.no_grad(), modes_kept(net), input_errors(x):
@@ -49,18 +56,22 @@ def find(net: nn.Module, x: Tensor) -> str:
     finally:
         for hook in hooks:
             hook.remove()
-    names = [name for name, _, out in calls if _are_logits(out, given)]
+    found = {name: place for name, _, out, place in calls if are_logits(out, given)}
+    if len(found) > 1:  # of a dead network all are zero
+        exact = [name for name, place in found.items() if place == given.data_ptr()]
+        found = dict.fromkeys(exact, 0) if len(exact) == 1 else found
+    names = list(found)
     # of a module and those inside it, the innermost
     names = [n for n in names if not any(m.startswith(f"{n}.") or (m and not n) for m in names)]
-    if len(set(names)) != 1:
-        found = f"{', '.join(dict.fromkeys(names))} do" if names else "no layer does"
+    if len(names) != 1:
+        said = f"{', '.join(names)} do" if names else "no layer does"
         raise ValueError(
             f"the classifier of this {type(net).__name__} cannot be told: one layer must return "
-            f"the logits, {found}; name the one whose input is the representation: "
+            f"the logits, {said}; name the one whose input is the representation: "
             f"layer='...' ({', '.join(dict.fromkeys(n for n, *_ in calls))})"
         )
-    (name,) = set(names)
-    ran = dict.fromkeys(n for n, m, _ in calls if isinstance(m, Layer) or n == name)
+    (name,) = names
+    ran = dict.fromkeys(n for n, m, *_ in calls if isinstance(m, Layer) or n == name)
     _seen[net] = _Seen(name, weakref.ref(net.get_submodule(name)), tuple(ran))
     return name
 
@@ -74,7 +85,7 @@ def classifier_name(net: nn.Module, layer: str | None = None, x: Tensor | None =
     """
     if layer is not None:
         return _named(net, layer)
-    if (seen := _seen.get(net)) is not None and _submodule(net, seen.name) is seen.classifier():
+    if seen := _known(net):
         return seen.name
     if x is not None:
         return find(net, x[:8])
@@ -102,9 +113,12 @@ def feeding(net: nn.Module) -> Layer:
     Its rows or filters are the penultimate neurons of the models here. Raises ValueError for a
     network of a single layer.
     """
-    name, found, seen = classifier_name(net), layers(net), _seen.get(net)
+    name, found, seen = classifier_name(net), layers(net), _known(net)
     order = list(seen.layers if seen else found)
     before = order[: order.index(name)]
+    weight = getattr(net.get_submodule(name), "weight", None)
+    if isinstance(weight, Tensor) and weight.dim() == 2:  # not another head
+        before = [n for n in before if weight.shape[1] % len(found[n].weight) == 0]
     if not before:
         raise ValueError("the model has one layer only: no neurons come before its classifier")
     return found[before[-1]]
@@ -116,17 +130,15 @@ def layers(net: nn.Module) -> dict[str, Layer]:
     Those that were not called come last: others may use their weights, as attention does.
     """
     found = {name: m for name, m in net.named_modules() if isinstance(m, Layer)}
-    seen = _seen.get(net)
-    known = seen is not None and _submodule(net, seen.name) is seen.classifier()
-    order = [name for name in seen.layers if name in found] if seen and known else []
+    seen = _known(net)
+    order = [name for name in seen.layers if name in found] if seen else []
     return {name: found[name] for name in (*order, *found)}
 
 
-def _are_logits(out: object, logits: Tensor) -> bool:
+def are_logits(out: Tensor, logits: Tensor) -> bool:
     """Whether they differ by a factor > 0 and by what all classes of a sample share."""
-    if not isinstance(out, Tensor) or logits.dim() != 2:
-        return False
-    if len(out) != len(logits) or out[0].numel() != logits[0].numel():
+    same = logits.dim() == 2 and out.dim() > 0 and len(out) == len(logits) > 0
+    if not same or out[0].numel() != logits[0].numel():
         return False
     a, b = (t.flatten(1).double() for t in (out, logits))
     if torch.equal(a, b):
@@ -141,7 +153,7 @@ def _are_logits(out: object, logits: Tensor) -> bool:
 
 def _named(net: nn.Module, layer: str) -> str:
     modules = dict(net.named_modules(remove_duplicate=False))
-    own = {n: m for n, m in modules.items() if isinstance(m, nn.Linear) or _weighted(m)}
+    own = {n: m for n, m in modules.items() if _may_classify(m) and not isinstance(m, Convolution)}
     if layer in modules and layer not in own:
         raise ValueError(
             f"layer {layer!r} is a {type(modules[layer]).__name__}, expected an nn.Linear, or a "
@@ -152,17 +164,33 @@ def _named(net: nn.Module, layer: str) -> str:
     return layer
 
 
-def _weighted(module: nn.Module) -> bool:
-    """Whether it is a user's own kind of classifier: not one of torch's, and with weights."""
+def _may_classify(module: nn.Module) -> bool:
+    """Whether it is a layer, or a user's own kind of one: none of torch's, and with weights.
+
+    Not a module around others that has weights beside them.
+    """
+    if isinstance(module, Layer):
+        return True
     own = any(p.dim() > 1 for p in module.parameters(recurse=False))
-    return own and not type(module).__module__.startswith("torch.nn.")
+    alone = all(not isinstance(m, Layer) for m in module.modules())
+    return own and alone and not type(module).__module__.startswith("torch.nn.")
 
 
-def _submodule(net: nn.Module, name: str) -> nn.Module | None:
-    try:
-        return net.get_submodule(name)
-    except AttributeError:
+def hand_on(net: nn.Module, copy: nn.Module) -> None:
+    """What is known of a network is so of its copy."""
+    if seen := _known(net):
+        _seen[copy] = dataclasses.replace(
+            seen, classifier=weakref.ref(copy.get_submodule(seen.name))
+        )
+
+
+def _known(net: nn.Module) -> _Seen | None:
+    """What a pass has shown, where the network has the same classifier and layers since."""
+    seen, modules = _seen.get(net), dict(net.named_modules())
+    if seen is None or modules.get(seen.name) is not seen.classifier():
         return None
+    there = all(n == seen.name or isinstance(modules.get(n), Layer) for n in seen.layers)
+    return seen if there else None
 
 
 def _parents(net: nn.Module, name: str) -> Iterator[nn.Module]:

@@ -23,6 +23,7 @@ from lrsc.models import (
     classifier,
     classifier_name,
     copied,
+    hand_on,
     input_errors,
     layers,
     linear_layers,
@@ -73,6 +74,7 @@ def prune(
     pruned = copied(model)
     with torch.no_grad():
         _set_to_zero(pruned, model, kappa, method, rankings)
+    hand_on(model, pruned)
     return pruned if recalibrate is None else renewed(pruned, recalibrate)
 
 
@@ -242,7 +244,12 @@ def _layers(model: nn.Module, layer: str | None) -> dict[str, Layer]:
     last = classifier(model, layer)  # first, since it may be told by a pass
     found = layers(model)
     first = next((m for m in found.values() if not isinstance(m, nn.Linear)), None)
-    pruned = {name: m for name, m in found.items() if m is not first and m is not last}
+    # another layer may share their weights
+    kept = {id(p) for m in (first, last) if m is not None for p in m.parameters() if p.dim() > 1}
+    pruned = {
+        name: m for name, m in found.items()
+        if m is not first and m is not last and kept.isdisjoint(map(id, m.parameters()))
+    }  # fmt: skip
     if not pruned:
         raise ValueError(
             f"the model has nothing to prune: of its layers, {list(found)}, the first convolution "

@@ -35,7 +35,8 @@ def splits(dataset: BiasedDataset, config: TrainConfig) -> tuple[Split, Split | 
             f"select_by={config.select_by!r} needs validation samples, but validation_share=0.0 "
             f"and data set {dataset.name!r} has no validation split: set validation_share=0.1"
         )
-    if config.select_by == "worst_group" and val is not None and val.bias is None:
+    known = val is not None and val.bias is not None and bool(val.known.any())
+    if config.select_by == "worst_group" and not known:
         raise ValueError("select_by='worst_group' needs bias labels in the validation split")
     return train, val
 

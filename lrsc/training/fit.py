@@ -210,12 +210,16 @@ def make_job(
     if first.precision == "tf32" and device.type != "cuda":
         raise ValueError(f"precision='tf32' does nothing on device={str(device)!r}: use 'fp32'")
     with _memory_advice(first):
-        with Draws(0, device):
+        with Draws(0, device).inside():
             made = build()
             if isinstance(made, nn.Module):
-                made = models.copied(made)
-                made = made.float() if first.precision == "fp64" else made
-            models.check(made, dataset, to_train=True)
+                needed = [p.requires_grad for p in made.parameters()]
+                if needed and not any(needed):
+                    raise ValueError("the model has no parameter with requires_grad to train")
+                with contextlib.suppress(RuntimeError):  # one that holds values of its last pass
+                    made = models.copied(made)
+                    made = made.float() if first.precision == "fp64" else made
+            models.check(made, dataset, batch // distributed.world())
         train, val = train.to(device), None if val is None else val.to(device)
     job = Job(
         build, isinstance(model, nn.Module), dataset, train, val, batch, dict(probes), every,

@@ -76,7 +76,7 @@ class Run:
         self.total = job.total(config)
         self.dtype = torch.float64 if config.precision == "fp64" else torch.float32
         self.draws = Draws(seed, job.device)
-        with self.draws:
+        with self.draws.inside():
             self.net = self._new(job).to(job.device)
             models.check(self.net, job.dataset)  # lazy modules have weights from now on
             if self.dtype == torch.float64:
@@ -85,6 +85,7 @@ class Run:
                 for p in self.net.parameters():
                     if p.dim() == 4:
                         p.data = p.data.contiguous(memory_format=torch.channels_last)
+        self.draws.drawn = False  # initial weights apart
         # a ready module is trained in place: it may have been trained before
         fresh = not job.ready and request.checkpoint is not None
         self.initial = checkpoint.digest(self.net.state_dict().values()) if fresh else ""
@@ -170,7 +171,7 @@ class Run:
 
     def look(self, names: list[str], step: int) -> None:
         """Call probes in eval mode."""
-        with self.job.lock, self.draws, models.modes_kept(self.net):
+        with self.job.lock, models.modes_kept(self.net):
             self.net.eval()
             for name in names:
                 found = self.job.probes[name](self.net)

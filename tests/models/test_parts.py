@@ -172,6 +172,104 @@ def test_the_first_convolution_is_the_one_that_runs_first():
     assert set(pruning.prunable(net)) == {"second.weight"}
 
 
+class InPlace(Net):
+    """A second head is added to the first one's output, in place."""
+
+    def forward(self, x):
+        z = self.hidden(x)
+        found = self.head(z)
+        found += self.other(z)
+        return found
+
+
+class Twice(Net):
+    """The head is called a second time, for something else."""
+
+    def forward(self, x):
+        z = self.hidden(x)
+        found = self.head(z)
+        self.aside = self.head(-z)
+        return found
+
+
+class Rooted(Net):
+    """Two averaged heads, and weights beside the layers."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self.beside = nn.Parameter(torch.ones(2, 2))
+
+    def forward(self, x):
+        z = self.hidden(x)
+        return (self.head(z) + self.other(z)) / 2 + 0 * self.beside.sum()
+
+
+@pytest.mark.parametrize("kind", [InPlace, Rooted])
+def test_heads_that_only_share_in_the_logits_are_not_taken_for_the_classifier(kind, data):
+    with pytest.raises(ValueError, match="one layer must return the logits"):
+        lrsc.measure(kind("plain"), data)
+
+
+def test_of_two_calls_of_the_classifier_the_one_that_gave_the_logits_counts(data):
+    net = Twice("plain").eval()
+    z = models.representation(net, data.test.x)
+    assert torch.equal(z, net.hidden(data.test.x).detach())
+
+
+def test_a_normalised_classifier_has_to_be_named(data):
+    net = nn.Sequential(nn.Linear(D, 16), nn.ReLU(), nn.Linear(16, K), nn.BatchNorm1d(K)).eval()
+    net[3].running_mean.normal_()
+    nn.init.uniform_(net[3].weight, 0.5, 2.0)
+    with pytest.raises(ValueError, match="one layer must return the logits, no layer does"):
+        lrsc.measure(net, data)
+    assert "2.weight" not in pruning.prunable(net, "2")
+
+
+def test_a_classifier_that_shares_its_weights_is_left_alone(data):
+    net = net_of("plain")
+    net.b = nn.Linear(16, K)
+    net.head = nn.Linear(K, K)
+    net.head.weight = nn.Parameter(torch.randn(K, K))
+    net.c = nn.Linear(K, K)
+    net.c.weight = net.head.weight
+    models.representation(net, data.test.x[:8])
+    assert set(pruning.prunable(net)) & {"head.weight", "c.weight"} == set()
+
+
+def test_what_is_known_holds_for_a_pruned_copy_and_not_for_changed_heads(data):
+    net = net_of("head first")
+    models.representation(net, data.test.x[:8])
+    assert pruning.sparsity_of(pruning.prune(net, 0.5)) == 0.5
+    net.b = nn.Sequential(nn.Linear(16, 16))
+    with pytest.raises(ValueError, match="not known before it has run"):
+        pruning.prunable(net)
+
+
+def test_a_compiled_network_is_measured_as_the_one_inside(data):
+    net = net_of("plain")
+    compiled = torch.compile(net, backend="eager")
+    assert lrsc.measure(compiled, data).equals(lrsc.measure(net, data))
+
+
+def test_a_dead_network_has_a_classifier(data):
+    net = nn.Sequential(nn.Linear(D, K, bias=False), nn.ReLU(), nn.Linear(K, K, bias=False))
+    for p in net.parameters():
+        nn.init.zeros_(p)
+    assert lrsc.measure(net, data).prunability.notnull()
+    assert models.classifier_name(net) == "2"
+
+
+def test_what_is_no_network_is_named(data):
+    runs = lrsc.fit("fcn", data, lrsc.TrainConfig(max_steps=1), progress=False)
+    with pytest.raises(ValueError, match="model must be a network or one run of fit, found"):
+        lrsc.measure(runs, data)
+    with pytest.raises(ValueError, match="has no parameters"):
+        lrsc.fit(nn.Flatten, data, lrsc.TrainConfig(max_steps=1), progress=False)
+    frozen = Wrapped(lambda z: z).requires_grad_(False)
+    with pytest.raises(ValueError, match="no parameter with requires_grad"):
+        lrsc.fit(frozen, data, lrsc.TrainConfig(max_steps=1), progress=False)
+
+
 # -- what models return -------------------------------------------------------------------------
 
 

@@ -49,7 +49,7 @@ def test_updates_are_those_of_sgd_written_out(own_dataset, momentum, weight_deca
         stop_at_accuracy=None,
     )  # fmt: skip
     (run,) = lrsc.fit(small, own_dataset, config, seeds=[4])
-    with Draws(4, torch.device("cpu")):
+    with Draws(4, torch.device("cpu")).inside():
         net = small()
     parameters = list(net.parameters())
     velocity = [torch.zeros_like(p) for p in parameters]

@@ -1,8 +1,6 @@
 """What others do to torch's global state changes no run: threads, generators, modes, types."""
 
 import asyncio
-import random
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -11,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 import lrsc
 from lrsc.models.draws import Draws
@@ -71,21 +70,8 @@ def test_runs_in_threads_are_those_alone(data, name):
 
     seeds = [0, 1, 2, 0, 3, 1]
     alone = [one(seed) for seed in seeds]
-    stop = threading.Event()
-
-    def disturb() -> None:
-        while not stop.wait(0.0005):
-            torch.rand(7)
-            torch.manual_seed(random.randrange(100))
-
-    other = threading.Thread(target=disturb)
-    other.start()
-    try:
-        with ThreadPoolExecutor(6) as pool:
-            together = list(pool.map(one, seeds))
-    finally:
-        stop.set()
-        other.join()
+    with ThreadPoolExecutor(6) as pool:
+        together = list(pool.map(one, seeds))
     assert all(same(a, b) for a, b in zip(alone, together, strict=True))
     assert not same(alone[0], alone[1])
 
@@ -140,20 +126,77 @@ def test_draws_are_those_of_torchs_generator_with_the_seed():
     with torch.random.fork_rng():
         torch.manual_seed(5)
         expected = step(Noisy())
-    state = torch.get_rng_state()
-    with Draws(5, CPU) as draws:
+    state, draws = torch.get_rng_state(), Draws(5, CPU)
+    with draws.inside():
         found = step(Noisy())
     assert same(expected, found) and draws.drawn
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_a_generator_that_is_given_is_kept_and_states_go_on():
-    with Draws(5, CPU) as draws:
-        own = torch.rand(3, generator=torch.Generator().manual_seed(1))
-        assert not draws.drawn
+def test_states_go_on_inside_and_outside():
+    draws = Draws(5, CPU)
+    with draws.inside():
         torch.rand(2)
-        kept = draws.state()
+    kept = draws.state()
+    with draws.inside():
         expected = torch.rand(3)
         draws.set_state(kept)
         assert torch.equal(torch.rand(3), expected)
-    assert torch.equal(own, torch.rand(3, generator=torch.Generator().manual_seed(1)))
+    draws.set_state(kept)
+    with draws.inside():
+        assert torch.equal(torch.rand(3), expected)
+
+
+class Checkpointed(nn.Module):
+    """Dropout in a block whose activations are computed again in the backward pass."""
+
+    def __init__(self, again: bool) -> None:
+        super().__init__()
+        self.a, self.head, self.again = nn.Linear(43, 16), nn.Linear(16, 2), again
+
+    def block(self, x):
+        return F.dropout(self.a(x).relu(), 0.5, self.training)
+
+    def forward(self, x):
+        found = checkpoint(self.block, x, use_reentrant=False) if self.again else self.block(x)
+        return self.head(found)
+
+
+def test_activation_checkpointing_draws_the_same_again(data):
+    few = lrsc.TrainConfig(max_steps=STEPS, lr=0.5)
+    one, other = (
+        lrsc.fit(lambda again=again: Checkpointed(again), data, few, progress=False)[0]
+        for again in (True, False)
+    )
+    assert torch.equal(one.curves["loss"], other.curves["loss"])
+
+
+class Seeded(nn.Module):
+    """A fixed projection that its constructor draws with a seed of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(7)
+            self.projection = torch.randn(43, 16)
+        self.head = nn.Linear(16, 2)
+
+    def forward(self, x):
+        return self.head((x @ self.projection).relu())
+
+
+def test_seeds_of_a_models_own_are_honoured(data):
+    runs = lrsc.fit(Seeded, data, lrsc.TrainConfig(max_steps=1), seeds=[0, 1], progress=False)
+    expected = torch.randn(43, 16, generator=torch.Generator().manual_seed(7))
+    assert all(torch.equal(run.model.projection, expected) for run in runs)
+
+
+def test_a_network_that_draws_nothing_is_not_slowed_down(data):
+    (run,) = lrsc.fit(
+        "fcn", data, lrsc.TrainConfig(max_steps=2), engine="reference", progress=False
+    )
+    assert run.engine == "reference"
+    draws = Draws(0, CPU)
+    with draws.inside():
+        run.model(data.train.inputs(data.train.x[:2]))
+    assert not draws.drawn

@@ -89,10 +89,11 @@ class _Model:
 
 
 def _look_at(job: Job) -> _Model:
-    with Draws(0, job.device) as draws:
+    draws = Draws(0, job.device)
+    with draws.inside():
         net = job.factory().to(job.device).train()
         x = job.train.inputs(job.train.x[: job.batch].to(job.device))
-        draws.drawn, kept = False, dict[int, int]()
+        before, kept = draws.state(), dict[int, int]()
 
         def keep(t: Tensor) -> Tensor:
             kept[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
@@ -100,7 +101,7 @@ def _look_at(job: Job) -> _Model:
 
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
             result = models.logits_of(net(x))
-        noisy = draws.drawn
+        noisy = not draws.is_in(before)
         weights = sum(p.numel() * p.element_size() for p in net.parameters())
         synchronous = _waits(lambda: models.logits_of(net(x)).sum().backward()) if x.is_cuda else ""
         del result

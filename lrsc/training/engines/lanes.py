@@ -5,6 +5,7 @@ thread with a single torch thread: nothing waits at the barriers of a shared pro
 """
 
 import concurrent.futures
+import contextlib
 import itertools
 import logging
 import threading
@@ -171,23 +172,35 @@ class Trainer:
             if self.stopped.is_set():
                 raise Stopped
 
-        going = [run for run in runs if not run.seen and not run.over]
-        if going:
-            self._advance(engine, going)
-            due = [run for run in going if run.keeper.due(run.done)]
-            if self._asked:
-                due = runs
-            if due:
-                self._stop(due)
-        decided = [run for run in runs if run.seen]
-        if decided:
-            stopping.decide(engine, decided, poll)
-        ended = [run for run in runs if run.over]
-        fresh = [run for run in ended if not run.finished]
-        stopping.finish(engine, fresh, poll)
-        for run in fresh:
-            run.keeper.save()
+        with self._drawing(runs):
+            going = [run for run in runs if not run.seen and not run.over]
+            if going:
+                self._advance(engine, going)
+                due = [run for run in going if run.keeper.due(run.done)]
+                if self._asked:
+                    due = runs
+                if due:
+                    self._stop(due)
+            decided = [run for run in runs if run.seen]
+            if decided:
+                stopping.decide(engine, decided, poll)
+            ended = [run for run in runs if run.over]
+            fresh = [run for run in ended if not run.finished]
+            stopping.finish(engine, fresh, poll)
+            for run in fresh:
+                run.keeper.save()
         return ended
+
+    def _drawing(self, runs: list[Run]) -> contextlib.AbstractContextManager[None]:
+        """Where a run is trained alone it may draw, and what drew before does.
+
+        The others are of networks that draw nothing (`choose`). Of runs that have drawn nothing in
+        an epoch, those in several threads do not wait for one another.
+        """
+        if self.plan.lanes > 1 or self.plan.width > 1:
+            return contextlib.nullcontext()
+        draws = runs[0].draws
+        return draws.inside(wait=draws.drawn or draws.times < 2)
 
     def _advance(self, engine: Reference, runs: list[Run]) -> None:
         job = self.job

@@ -44,9 +44,7 @@ class Reference:
             if lr != run.optimizer.param_groups[0]["lr"]:
                 optimizers.set_lr(run.optimizer, lr)
             y = self.job.train.y[parts[done]]
-            # most networks draw nothing, and to look at each operation takes time
-            with contextlib.nullcontext() if done and not run.draws.drawn else run.draws:
-                logits[done] = step(self.job.train.inputs(x), y, run.due(number))
+            logits[done] = step(self.job.train.inputs(x), y, run.due(number))
             done += 1
             if due(done):
                 break
