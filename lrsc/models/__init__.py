@@ -150,8 +150,10 @@ def penultimate(
             raise ValueError(
                 f"layer {layer!r} is not called in the model's forward pass; name another one"
             )
-        told = [z for z, out in seen if isinstance(out, Tensor) and are_logits(out, found)]
-        z = told[-1] if told else seen[-1][0]
+        z = seen[-1][0]
+        if len(seen) > 1:  # a comparison waits for the device
+            told = [z for z, out in seen if isinstance(out, Tensor) and are_logits(out, found)]
+            z = told[-1] if told else z
         seen.clear()
         return z.flatten(1), found
 

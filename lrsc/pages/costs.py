@@ -6,7 +6,7 @@ import numpy as np
 
 from lrsc import experiments, plots, results
 from lrsc.experiments.rows import Row
-from lrsc.pages.display import say, show_cells
+from lrsc.pages.display import say, say_unmeasured, say_unusable, show_cells
 from lrsc.pages.sections import shipped_runs
 from lrsc.pages.studies import benchmark
 
@@ -48,13 +48,20 @@ def computing() -> dict[tuple[str, str], tuple[int, float]]:
 
 def show_engines() -> None:
     """Display whether what trains runs changes what is measured: equal seeds by two engines."""
+    command = "python book/trials/engines.py"
     path = results.shipped_path("engines").with_suffix(".json")
     if not path.is_file():
-        return say("*Not measured: `python book/trials/engines.py`.*")
-    found = json.loads(path.read_text())
+        return say_unmeasured([command])
+    try:
+        say(_of_engines(json.loads(path.read_text())))
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        say_unusable(f"{path.name}: {error}", command)
+
+
+def _of_engines(found: dict) -> str:
     values = {name: 100 * np.array(v) for name, v in found["unbiased_accuracy"].items()}
     each = "; ".join(f"{name} {v.mean():.1f} ± {v.std(ddof=1):.1f} %" for name, v in values.items())
-    say(
+    return (
         f"{plots.name_of(found['dataset'])}, {plots.name_of(found['model'])}, LR {found['lr']:g}, "
         f"{found['n_train']:,} training samples, {len(next(iter(values.values())))} seeds: "
         f"unbiased accuracy (mean and standard deviation): {each}. One seed differs by up to "

@@ -21,7 +21,7 @@ def pretend(monkeypatch, change=lambda found: found, **options):
         return change(experiment(**options))
 
     monkeypatch.setattr("lrsc.experiments.open.open_experiment", opened)
-    monkeypatch.setattr(settings, "shipped", dict)
+    monkeypatch.setattr(settings, "stored", lambda root: {})
     return {c["id"]: c for c in claims.verdicts()}
 
 
@@ -78,7 +78,7 @@ def test_prunability_has_a_verdict_in_each_of_the_statistics(monkeypatch):
         return found.assign(prunability=sign * found["prunability"])
 
     monkeypatch.setattr("lrsc.experiments.open.open_experiment", opened)
-    monkeypatch.setattr(settings, "shipped", dict)
+    monkeypatch.setattr(settings, "stored", lambda root: {})
     found = {c["id"]: c for c in claims.verdicts()}["C2"]
     apart = {mode: each["verdict"] for mode, each in found["by_statistics"].items()}
     assert apart == {

@@ -96,7 +96,7 @@ CIFAR10 = ("standard_classification", "cifar10", "resnet18", "lr")
 @pytest.mark.parametrize("high", [0.4, 0.6])
 def test_attributions_that_concentrate_in_both_measures(high, monkeypatch):
     row = standard(lambda lr, s: 6 - lr + wobble(s))
-    monkeypatch.setattr(contrast, "shipped", lambda *_: comparison(high))
+    monkeypatch.setattr(contrast, "stored", lambda *_: comparison(high))
     found = networks.concentration(opened({CIFAR10: row}))
     entropy, background = sorted(found["rows"], key=lambda r: r["name"] == "background share")
     assert entropy["effect"] == pytest.approx(0.29 / 5.99, rel=0.01)
@@ -110,7 +110,7 @@ def test_attributions_that_concentrate_in_both_measures(high, monkeypatch):
                  comparison(0.4, profile="quick"), comparison(0.4).drop_vars(networks.BACKGROUND)]
 )  # fmt: skip
 def test_entropy_alone_supports_nothing(compared, monkeypatch):
-    monkeypatch.setattr(contrast, "shipped", lambda *_: compared)
+    monkeypatch.setattr(contrast, "stored", lambda *_: compared)
     found = networks.concentration(opened({CIFAR10: standard(lambda lr, s: 6 - lr + wobble(s))}))
     assert len(found["rows"]) == 1 and found["effect"] > 0 and found["up"] == 1
 
@@ -119,5 +119,5 @@ def test_a_comparison_that_cannot_be_read_is_none(monkeypatch):
     def damaged(*_):
         raise ValueError("damaged")
 
-    monkeypatch.setattr(contrast, "shipped", damaged)
+    monkeypatch.setattr(contrast, "stored", damaged)
     assert len(networks.concentration(opened({CIFAR10: standard(lambda lr, s: 6 - lr)}))["rows"])

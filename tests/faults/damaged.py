@@ -23,6 +23,7 @@ from refused import a_result, write_cache, write_checkpoint, write_weights
 from lrsc import files, results
 from lrsc.datasets import cifar
 from lrsc.datasets.raw import archives, cache
+from lrsc.datasets.raw.sources import check_md5
 from lrsc.training import checkpoint
 
 
@@ -73,7 +74,9 @@ def _cifar_batch(path: Path) -> None:
 
 
 def _read_cifar(path: Path, md5: str) -> list:
-    return list(cifar._batch(path, md5, 10))
+    data = path.read_bytes()
+    check_md5(path, data, md5)
+    return list(cifar._batch(path, data, 10))
 
 
 def _packed(path: Path) -> None:

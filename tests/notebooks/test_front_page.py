@@ -55,8 +55,10 @@ def test_without_evidence_the_page_says_how_to_make_some(displayed_texts, monkey
 
 
 def test_the_page_says_what_the_claims_rest_on(displayed_texts, tmp_path):
-    (cell,) = (c for c in nbformat.read(PAGE, as_version=4).cells if c.cell_type == "code")
-    exec(cell.source, {})
+    namespace: dict = {}
+    for cell in nbformat.read(PAGE, as_version=4).cells:
+        if cell.cell_type == "code":
+            exec(cell.source, namespace)
     of_claim = claims.CLAIMS["C1"].test(evidence.Open())["rows"]
     rises = sum(r["effect"] > 0 for r in of_claim)
     assert f"unbiased accuracy rises in {rises} of {len(of_claim)} networks" in displayed_texts[0]

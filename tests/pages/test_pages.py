@@ -419,7 +419,8 @@ def test_throughput_is_shown_with_machine_and_maker(tmp_path, monkeypatch, displ
 
 def test_engines_are_compared_by_what_is_stored(monkeypatch, tmp_path):
     texts = []
-    monkeypatch.setattr("lrsc.pages.costs.say", lambda *given: texts.extend(given))
+    for where in ("costs", "display"):
+        monkeypatch.setattr(f"lrsc.pages.{where}.say", lambda *given: texts.extend(given))
     pages.show_engines()
     stored = json.loads(results.shipped_path("engines").with_suffix(".json").read_text())
     reference = 100 * np.array(stored["unbiased_accuracy"]["reference"])
