@@ -199,9 +199,7 @@ def observe(
     by_batch = mode == "batch" and models.batch_norms(net)
     size = len(chosen) if by_batch else models.pass_size(chosen.x.shape[1:])
     order = torch.arange(len(chosen)).split(size)
-    z = torch.cat([
-        models.representation(net, x, layer, mode) for x in chosen.batches(order)
-    ])  # fmt: skip
+    z = torch.cat([models.representation(net, x, layer, mode) for x in chosen.batches(order)])
     return Observed(test, models.predict(net, test, mode), chosen, z)
 
 

@@ -239,7 +239,6 @@ class _Group:
 
     def _attributes(self, name: str, run: Trained, pruned_on: int) -> dict:
         (started, when), dataset = self.started[name], self.dataset
-        where = next(run.model.parameters()).device
         found = {
             "run_id": name,
             "config": self.configs[name].to_json(),
@@ -256,7 +255,7 @@ class _Group:
             "processes": distributed.world(),
             "engine": run.engine,
             "replicas": run.replicas,
-        } | results.provenance(where, run.config.precision)
+        } | results.provenance(next(run.model.parameters()).device, run.config.precision)
         if run.config.select_by is not None:
             found |= {
                 "selected_by": f"{run.config.select_by} accuracy on the validation split",
