@@ -11,6 +11,7 @@ import xarray as xr
 from lrsc import metrics, results, significance
 from lrsc.claims.decisions import every, over_rows, over_seeds
 from lrsc.claims.evidence import CURVES, LRS, Open, good, grid, of_seeds, rows
+from lrsc.results.derived import no_evidence
 from lrsc.studies import contrast
 
 BACKGROUND = "integrated_gradients_background"
@@ -127,7 +128,7 @@ def _background(dataset: str, model: str, root: str | Path | None) -> np.ndarray
         found = contrast.stored(dataset, model, root)
     except ValueError:  # it cannot be used, which the pages say
         return None
-    if found is None or BACKGROUND not in found:
+    if found is None or BACKGROUND not in found or no_evidence(found):
         return None
     # runs that diverged are not compared
     fine = results.all_with(found, status="converged")
