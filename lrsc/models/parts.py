@@ -60,17 +60,14 @@ def find(net: nn.Module, x: Tensor) -> str:
     if len(found) > 1:  # of a dead network all are zero
         exact = [name for name, place in found.items() if place == given.data_ptr()]
         found = dict.fromkeys(exact, 0) if len(exact) == 1 else found
-    names = list(found)
-    # of a module and those inside it, the innermost
-    names = [n for n in names if not any(m.startswith(f"{n}.") or (m and not n) for m in names)]
-    if len(names) != 1:
-        said = f"{', '.join(names)} do" if names else "no layer does"
+    if len(found) != 1:
+        said = f"{', '.join(found)} do" if found else "no layer does"
         raise ValueError(
             f"the classifier of this {type(net).__name__} cannot be told: one layer must return "
             f"the logits, {said}; name the one whose input is the representation: "
             f"layer='...' ({', '.join(dict.fromkeys(n for n, *_ in calls))})"
         )
-    (name,) = names
+    (name,) = found
     ran = dict.fromkeys(n for n, m, *_ in calls if isinstance(m, Layer) or n == name)
     _seen[net] = _Seen(name, weakref.ref(net.get_submodule(name)), tuple(ran))
     return name

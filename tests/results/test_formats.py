@@ -76,7 +76,7 @@ def test_no_type_is_written_that_netcdf4_lacks(written):
 
 def test_netcdf4_and_h5netcdf_read_equal_values(written):
     if importlib.util.find_spec("netCDF4") is None:
-        pytest.skip("netCDF4 is not installed")
+        pytest.skip("netCDF4 is not installed here: it is part of the extra dev")
     # in a process of its own: where a file is wrong for netCDF4, it ends the process
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", READ, *map(str, written)],
                           capture_output=True, text=True)  # fmt: skip
