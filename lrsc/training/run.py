@@ -78,7 +78,8 @@ class Run:
         self.draws = Draws(seed, job.device)
         with self.draws.inside():
             self.net = self._new(job).to(job.device)
-            models.check(self.net, job.dataset)  # lazy modules have weights from now on
+            if any(map(nn.parameter.is_lazy, self.net.parameters())):
+                models.check(self.net, job.dataset)  # which gives them weights
             if self.dtype == torch.float64:
                 self.net.double()
             if job.device.type == "cpu":  # faster convolutions

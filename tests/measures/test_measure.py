@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 import lrsc
+from lrsc.measures import result
 
 
 def net() -> nn.Module:
@@ -48,3 +49,11 @@ def test_the_layer_changes_what_is_of_the_representation_and_of_pruning(own_data
 def test_a_layer_that_is_not_there_is_named_with_the_nearest(own_dataset):
     with pytest.raises(ValueError, match=r"unknown layer '55'. Did you mean '5'\?.*1, 3, 5"):
         lrsc.measure(net(), own_dataset, layer="55")
+
+
+@pytest.mark.parametrize(
+    ("pruned", "values", "expected"),
+    [(10_000, 784, 100), (2000, 3 * 224 * 224, 100), (100, 784, 20), (24, 3 * 224 * 224, 1)],
+)
+def test_attributions_are_of_so_few_samples_that_pruning_takes_longer(pruned, values, expected):
+    assert result.attributed(pruned, values) == expected
