@@ -7,11 +7,11 @@ __version__ = "0.1.0"
 _SUBMODULES = (
     "attribution", "bookbuild", "claims", "cli", "config", "datasets", "errors", "experiments",
     "files", "losses", "measures", "metrics", "models", "optimizers", "pages", "plots", "pruning",
-    "results", "runs", "schedules", "significance", "studies", "sweep", "training",
+    "reach", "results", "runs", "schedules", "significance", "studies", "sweep", "training",
 )  # fmt: skip
 _NAMES = {
     "RunConfig": "config", "TrainConfig": "config", "Trained": "training", "fit": "training",
-    "measure": "measures",
+    "LargestLR": "reach", "largest_lr": "reach", "measure": "measures",
 }  # fmt: skip
 
 __all__ = [*_SUBMODULES, *_NAMES]

@@ -16,6 +16,7 @@ from lrsc.plots.mechanism import (
     propositions,
     update_response,
 )
+from lrsc.plots.reach import largest_lr
 from lrsc.plots.samples import examples
 from lrsc.plots.speed import throughput
 from lrsc.plots.spread import accuracy_against_cost, norm_spread, pruning_criteria

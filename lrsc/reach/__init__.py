@@ -1,0 +1,3 @@
+"""For one's own network: the largest useful learning rate, and an audit of any checkpoint."""
+
+from lrsc.reach.largest_lr import LargestLR, largest_lr
