@@ -21,12 +21,13 @@ from lrsc.datasets import (
     waterbirds,
 )
 from lrsc.datasets.biased import BiasedDataset, Split
+from lrsc.datasets.own import from_arrays, from_folder, from_torch
 from lrsc.datasets.raw.sources import Source, data_root, is_stand_in
 from lrsc.errors import LARGEST, check_names, is_number, is_whole, plain, shown
 
 __all__ = [
-    "BiasedDataset", "Split", "check_options", "data_root", "is_stand_in", "load", "names",
-    "options", "resolve", "version",
+    "BiasedDataset", "Split", "check_options", "data_root", "from_arrays", "from_folder",
+    "from_torch", "is_stand_in", "load", "names", "options", "resolve", "version",
 ]  # fmt: skip
 
 MODULES = {
