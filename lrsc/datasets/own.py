@@ -1,6 +1,9 @@
 """Data sets of one's own: from arrays, from folders of images, from torch's Datasets."""
 
+import dataclasses
+import functools
 import hashlib
+import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,12 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lrsc import errors
+from lrsc import errors, imports
+from lrsc.config import pairs
 from lrsc.datasets import folders, given, natural
 from lrsc.datasets.biased import BiasedDataset, Split, mean_std
 from lrsc.datasets.images import Images
 from lrsc.datasets.raw import files
 from lrsc.datasets.raw.files import Files
+from lrsc.datasets.raw.sources import Source
 from lrsc.errors import shown
 
 CHANNELS = (1, 2, 3, 4)  # of images, by which the axis of channels is told from height and width
@@ -133,6 +138,56 @@ def from_torch(
         arrays["train"], arrays["test"], arrays.get("val"), name=name or type(train).__name__,
         class_names=class_names, bias_unknown=bias_unknown, mean=mean, std=std, augment=augment,
     )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Own:
+    """A data set that a user has registered, in the form of the modules beside this one."""
+
+    name: str
+    loader: Callable[..., BiasedDataset]
+    VERSION: int
+
+    def find(self, options: Mapping) -> Source:
+        """Its source: a digest of what the loader gives for these options."""
+        return Source("own", _checksum(self, self._pairs(options)), None)
+
+    def build(self, options: Mapping) -> BiasedDataset:
+        """What the loader gives, with the digest of its content; the last one is kept."""
+        return _loaded(self, self._pairs(options))
+
+    @functools.cached_property
+    def options(self) -> dict:
+        """The loader's arguments with their defaults, `inspect.Parameter.empty` without one."""
+        return imports.options("data set", self.loader)
+
+    def _pairs(self, options: Mapping) -> tuple:
+        own = self.options
+        for name, default in own.items():
+            if default is inspect.Parameter.empty and name not in options:
+                raise ValueError(
+                    f"option {name!r} of data set {self.name!r} has no default: give it, as in "
+                    f"data={{{name!r}: ...}} or --data {name}=..."
+                )
+        return pairs("data", {k: v for k, v in options.items() if v != own[k]})
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(own: Own, options: tuple) -> BiasedDataset:
+    found = own.loader(**dict(options))
+    if not isinstance(found, BiasedDataset):
+        raise ValueError(
+            f"the loader of data set {own.name!r} must return a BiasedDataset, as of "
+            f"lrsc.datasets.from_arrays, found {shown(found)}"
+        )
+    return dataclasses.replace(
+        found, name=own.name, source_id="own", checksum=checksum(found), options=options
+    )
+
+
+@functools.lru_cache(maxsize=1000)
+def _checksum(own: Own, options: tuple) -> str:
+    return _loaded(own, options).checksum
 
 
 def checksum(dataset: BiasedDataset) -> str:
