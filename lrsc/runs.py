@@ -91,8 +91,13 @@ def code(configs: Iterable[RunConfig]) -> list[tuple[str, str, str, int]]:
 def learn(known: Iterable[tuple[str, str, str, int]]) -> None:
     """Register what `code` says, in another process."""
     for kind, name, path, version in known:
-        register = datasets.register_dataset if kind == "data set" else models.register_model
-        register(name, imports.found(kind, path), version)
+        function = imports.found(kind, path)
+        if kind == "model":
+            models.register_model(name, function, version)
+            continue
+        own = datasets.MODULES.get(name)
+        if own is None or (own.loader, own.VERSION) != (function, version):  # else keep its content
+            datasets.register_dataset(name, function, version)
 
 
 def load_checkpoint(

@@ -367,7 +367,8 @@ def _bias(part: str, dataset: Any, metadata: list, bias: Any) -> Any:
         errors.check_names("column of the metadata", [bias], fields)
         bias = fields.index(bias)
     try:
-        return [_single(value[bias]) for value in metadata]
+        rows = (m if isinstance(m, Mapping) else np.atleast_1d(m) for m in metadata)
+        return [_single(row[bias]) for row in rows]
     except (IndexError, KeyError, TypeError) as error:
         raise ValueError(
             f"bias={shown(bias)} is no column of the metadata of {part}, as {shown(metadata[0])}"

@@ -24,6 +24,7 @@ from lrsc.models.calls import (
 )
 from lrsc.models.convolution import SmallMapConv2d
 from lrsc.models.normalisation import (
+    alone,
     batch_norms,
     batches,
     check_statistics,
@@ -178,6 +179,14 @@ def penultimate(
     sample with batch statistics, and for running statistics that a layer does not keep.
     """
     net = getattr(net, "_orig_mod", net)  # of torch.compile, whose layers are not called
+    with alone(net):
+        return _penultimate(net, x, layer, gradients, statistics)
+
+
+def _penultimate(
+    net: nn.Module, x: Tensor, layer: str | None, gradients: bool, statistics: str
+) -> tuple[Tensor, Tensor]:
+    """`penultimate`, with no other thread at this network."""
     seen: list[tuple[Tensor, Tensor]] = []  # inputs and outputs of the classifier's calls
     last = classifier(net, layer, x)
     hook = last.register_forward_hook(

@@ -19,9 +19,9 @@ def entry(name: str, factory: Callable[..., Any]) -> tuple[Callable[..., nn.Modu
     """
     known = imports.options("model", factory)
     empty = [each for each, default in known.items() if default is inspect.Parameter.empty]
-    told = [each for each in GIVEN if each in known]
+    told = {each: each for each in GIVEN if each in known}
     if not told and len(empty) == 2:
-        told = empty
+        told = dict(zip(empty, GIVEN, strict=True))
     if left := [each for each in empty if each not in told]:
         raise ValueError(
             f"the factory of model {name!r} needs {', '.join(map(repr, left))}: call what it is "
@@ -29,8 +29,8 @@ def entry(name: str, factory: Callable[..., Any]) -> tuple[Callable[..., nn.Modu
         )
 
     def build(input_shape: tuple[int, ...], n_classes: int, **options: Any) -> nn.Module:
-        values = dict(zip(told if told == empty else GIVEN, (input_shape, n_classes), strict=True))
-        found = factory(**{k: v for k, v in values.items() if k in told}, **options)
+        values = {"input_shape": input_shape, "n_classes": n_classes}
+        found = factory(**{each: values[what] for each, what in told.items()}, **options)
         if not isinstance(found, nn.Module):
             raise ValueError(
                 f"the factory of model {name!r} must return an nn.Module, found "
