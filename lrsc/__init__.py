@@ -6,12 +6,14 @@ __version__ = "0.1.0"
 
 _SUBMODULES = (
     "attribution", "bookbuild", "claims", "cli", "config", "datasets", "errors", "experiments",
-    "files", "losses", "measures", "metrics", "models", "optimizers", "pages", "plots", "pruning",
-    "reach", "results", "runs", "schedules", "significance", "studies", "sweep", "training",
+    "files", "imports", "losses", "measures", "metrics", "models", "optimizers", "pages", "plots",
+    "pruning", "reach", "results", "runs", "schedules", "significance", "studies", "sweep",
+    "training",
 )  # fmt: skip
 _NAMES = {
     "RunConfig": "config", "TrainConfig": "config", "Trained": "training", "fit": "training",
     "LargestLR": "reach", "largest_lr": "reach", "measure": "measures",
+    "register_dataset": "datasets", "register_model": "models",
 }  # fmt: skip
 
 __all__ = [*_SUBMODULES, *_NAMES]

@@ -159,9 +159,11 @@ class TrainConfig:
 class RunConfig:
     """One run: data set and its options, model and its options, training, and the run seed.
 
-    data: options of `datasets.load` (rho, seed, n_train, ...) that differ from its defaults;
-    model_options: options of `models.build`; both mappings, kept as sorted pairs so that the
-    whole is hashable. seed: weights and order. source: 'auto', 'real' or 'embedded'.
+    dataset, model: names, of the library or registered (`lrsc.register_dataset`, `register_model`),
+    or import paths of one's own, package.module:function. data: options of `datasets.load` (rho,
+    seed, n_train, ...) that differ from its defaults; model_options: options of `models.build`;
+    both mappings, kept as sorted pairs so that the whole is hashable. seed: weights and order.
+    source: 'auto', 'real' or 'embedded'.
     """
 
     dataset: str
@@ -183,9 +185,7 @@ class RunConfig:
         _whole(self, "seed", 0)
         check_names("source", [self.source], SOURCES)
         for name in ("data", "model_options"):
-            options = _named(name, getattr(self, name))
-            pairs = sorted((k, _plain(f"{name} {k!r}", v)) for k, v in options.items())
-            object.__setattr__(self, name, tuple(pairs))
+            object.__setattr__(self, name, pairs(name, getattr(self, name)))
 
     def to_json(self) -> str:
         """Canonical JSON of the non-default fields: a new field with a default changes nothing."""
@@ -229,9 +229,14 @@ def _non_default(config) -> dict:
             if inner := _non_default(value):
                 fields[field.name] = inner
         elif value != field.default:
-            pairs = field.name in ("data", "model_options")
-            fields[field.name] = dict(value) if pairs else value
+            named = field.name in ("data", "model_options")
+            fields[field.name] = dict(value) if named else value
     return fields
+
+
+def pairs(name: str, options) -> tuple:
+    """Options, a mapping or its pairs, as sorted and hashable pairs of plain values."""
+    return tuple(sorted((k, _plain(f"{name} {k!r}", v)) for k, v in _named(name, options).items()))
 
 
 def _named(name: str, options) -> dict:

@@ -2,11 +2,12 @@
 
 import dataclasses
 import functools
+from collections.abc import Iterable
 from pathlib import Path
 
 from torch import nn
 
-from lrsc import datasets, errors, models
+from lrsc import datasets, errors, imports, models
 from lrsc.config import RunConfig, run_id
 from lrsc.errors import check_names
 from lrsc.models import weights
@@ -19,7 +20,8 @@ def identify(config: RunConfig, data_root: str | Path | None = None) -> str:
     Raises ValueError for options that do not exist, before any work.
     """
     plain = without_defaults(config)
-    source = datasets.resolve(config.dataset, data_root, config.source)
+    options = dict(plain.data)
+    source = datasets.resolve(config.dataset, data_root, config.source, options)
     versions = {"data": datasets.version(config.dataset), "model": models.VERSIONS[config.model]}
     return run_id(plain, source.key, versions)
 
@@ -28,7 +30,7 @@ def without_defaults(config: RunConfig) -> RunConfig:
     """The run without options that repeat a default; ValueError for options that do not exist."""
     known = datasets.options(config.dataset)
     datasets.check_options(config.dataset, dict(config.data))
-    check_names("model", [config.model], models.BUILDERS)
+    models.check_name(config.model)
     usual = models.BUILDERS[config.model][1] | models.options_for(config.model, config.dataset)
     check_names(f"option of model {config.model!r}", dict(config.model_options), usual)
     return dataclasses.replace(
@@ -40,12 +42,62 @@ def without_defaults(config: RunConfig) -> RunConfig:
 
 def load(config: RunConfig, data_root: str | Path | None = None) -> datasets.BiasedDataset:
     """The data set of a run; the last one is kept, as the runs of a sweep mostly share it."""
-    return _load(config.dataset, config.data, config.source, data_root)
+    datasets.check_name(config.dataset)
+    module = datasets.MODULES[config.dataset]  # another one where a user registers a name again
+    return _load(config.dataset, config.data, config.source, data_root, module)
 
 
 @functools.lru_cache(maxsize=1)
-def _load(name, data, source, data_root) -> datasets.BiasedDataset:
+def _load(name, data, source, data_root, module) -> datasets.BiasedDataset:
     return datasets.load(name, root=data_root, source=source, **dict(data))
+
+
+def is_own(config: RunConfig) -> bool:
+    """Whether data set or model of a run are of a user's own code."""
+    return datasets.is_own(config.dataset) or models.is_own(config.model)
+
+
+def check_file(config: RunConfig) -> None:
+    """Raise ValueError where a configuration out of a file names code that is not to be run.
+
+    What nobody has named in this process is run if it says that it returns a data set or network.
+    """
+    for kind, name, known, returned in (
+        ("data set", config.dataset, datasets.MODULES, datasets.BiasedDataset),
+        ("model", config.model, models.BUILDERS, nn.Module),
+    ):
+        if imports.is_path(name) and name not in known:
+            imports.check_returns(kind, name, returned)
+
+
+def code(configs: Iterable[RunConfig]) -> list[tuple[str, str, str, int]]:
+    """What another process needs to know of registered names in these runs, for `learn`.
+
+    Kind, name, import path and version of each. Raises ValueError for a function that cannot be
+    imported there.
+    """
+    named = {pair for c in configs for pair in (("data set", c.dataset), ("model", c.model))}
+    found = []
+    for kind, name in sorted(pair for pair in named if not imports.is_path(pair[1])):
+        if kind == "model" and models.is_own(name):
+            path = imports.path_of(kind, name, models.FACTORIES[name])
+            found.append((kind, name, path, models.VERSIONS[name]))
+        elif kind == "data set" and datasets.is_own(name):
+            own = datasets.MODULES[name]
+            found.append((kind, name, imports.path_of(kind, name, own.loader), own.VERSION))
+    return found
+
+
+def learn(known: Iterable[tuple[str, str, str, int]]) -> None:
+    """Register what `code` says, in another process."""
+    for kind, name, path, version in known:
+        function = imports.found(kind, path)
+        if kind == "model":
+            models.register_model(name, function, version)
+            continue
+        own = datasets.MODULES.get(name)
+        if own is None or (own.loader, own.VERSION) != (function, version):  # else keep its content
+            datasets.register_dataset(name, function, version)
 
 
 def load_checkpoint(

@@ -14,6 +14,8 @@ from lrsc.errors import BuildFailed
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code: 0 done, 1 failed or interrupted, 2 wrong use."""
+    if "" not in sys.path and os.getcwd() not in sys.path:
+        sys.path.append("")  # for import paths of one's own code, my_code:my_data
     args, others = parser().parse_known_args(argv)
     if others:  # by the command's own parser, which knows what options there are
         args.parser.error(f"unrecognized arguments: {' '.join(others)}")

@@ -11,6 +11,20 @@ from lrsc.cli import options
 from lrsc.cli.options import flag, hours, option
 
 
+def _setting(text: str) -> tuple:
+    """'name=value' -> (name, value as JSON or Python has it, else as text)."""
+    name, found, value = text.partition("=")
+    if not name or not found:
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, found {text!r}")
+    for read in (json.loads, ast.literal_eval):
+        with contextlib.suppress(ValueError, SyntaxError):
+            return name, read(value)
+    return name, value
+
+
+NAMED: dict = {"type": _setting, "action": "append", "default": []}
+
+
 def add(commands) -> None:
     """The commands and their options."""
     _add_runs(commands)
@@ -32,6 +46,8 @@ def add(commands) -> None:
         option("checkpoint", "file with a state_dict of a model of ours", nargs="?"),
         option("--dataset", "data set that the checkpoint is measured on"),
         option("--model", "name of the checkpoint's model"),
+        option("--data", "an option of the data set, as in rho=0.1", **NAMED),
+        option("--model-option", "an option of the model, as in init=torch", **NAMED),
         flag("--again", "recompute all stored local results"),
         option("--output", "netCDF file to write the measures to", type=options.path),
         option("--statistics", "of batch normalisation", default="running"),
@@ -40,15 +56,14 @@ def add(commands) -> None:
 
 
 def _add_runs(commands) -> None:
-    named: dict = {"type": _setting, "action": "append", "default": []}
     options.add_command(
         commands, "run", _run, "train and measure one run", "dataset", "model",
         option("--lr", "learning rate (default 0.1)", type=float),
         option("--seed", "of weights and order (default 0)", type=int, default=0),
         option("--max-epochs", "cap (default that of the paper's row, else 1000)", type=int),
-        option("--set", "a field of TrainConfig, as in optimizer=adamw or precision=bf16", **named),
-        option("--data", "an option of the data set, as in rho=0.1", **named),
-        option("--model-option", "an option of the model, as in weights=imagenet", **named),
+        option("--set", "a field of TrainConfig, as in optimizer=adamw or precision=bf16", **NAMED),
+        option("--data", "an option of the data set, as in rho=0.1", **NAMED),
+        option("--model-option", "an option of the model, as in weights=imagenet", **NAMED),
         *options.COMMON, example="lrsc run colored_mnist fcn --lr 0.1 --set optimizer=adamw",
     )  # fmt: skip
     engines = "what trains runs side by side: auto, reference (none), threads, stacked or graphs"
@@ -75,17 +90,6 @@ def _add_runs(commands) -> None:
         *options.COMMON, executor="serial", write="worker", retries=2,
         example="lrsc sweep semi_synthetic --dataset colored_mnist --model fcn",
     )  # fmt: skip
-
-
-def _setting(text: str) -> tuple:
-    """'name=value' -> (name, value as JSON or Python has it, else as text)."""
-    name, found, value = text.partition("=")
-    if not name or not found:
-        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, found {text!r}")
-    for read in (json.loads, ast.literal_eval):
-        with contextlib.suppress(ValueError, SyntaxError):
-            return name, read(value)
-    return name, value
 
 
 def _threads(args) -> None:
@@ -199,7 +203,10 @@ def _measure(args) -> None:
         return
     if not (args.checkpoint and args.dataset and args.model):
         raise ValueError("give CHECKPOINT --dataset NAME --model NAME, or --again")
-    config, _ = experiments.usual_run(args.dataset, args.model, args.profile)
+    config, _ = experiments.usual_run(
+        args.dataset, args.model, args.profile, data=dict(args.data),
+        model_options=dict(args.model_option),
+    )  # fmt: skip
     found = measures.measure(
         *load_checkpoint(args.checkpoint, config, args.data_root),
         device=args.device, statistics=args.statistics,

@@ -5,7 +5,9 @@ import inspect
 import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+from lrsc import imports
 from lrsc.config import SOURCES
 from lrsc.datasets import (
     celeba,
@@ -21,23 +23,55 @@ from lrsc.datasets import (
     waterbirds,
 )
 from lrsc.datasets.biased import BiasedDataset, Split
-from lrsc.datasets.raw.sources import Source, data_root, is_stand_in
-from lrsc.errors import LARGEST, check_names, is_number, is_whole, plain, shown
+from lrsc.datasets.own import Own, from_arrays, from_folder, from_torch
+from lrsc.datasets.raw.sources import SINGLE, Source, data_root, is_stand_in
+from lrsc.errors import LARGEST, check_names, is_number, is_whole, plain, shown, unknown
 
 __all__ = [
-    "BiasedDataset", "Split", "check_options", "data_root", "is_stand_in", "load", "names",
-    "options", "resolve", "version",
+    "SINGLE", "BiasedDataset", "Split", "check_name", "check_options", "data_root", "from_arrays",
+    "from_folder", "from_torch", "is_own", "is_stand_in", "load", "names", "options",
+    "register_dataset", "resolve", "version",
 ]  # fmt: skip
 
-MODULES = {
+MODULES: dict[str, Any] = {  # and those that users register
     module.__name__.rpartition(".")[2]: module
     for module in (
         parity, moon_star, colored_mnist, double_mnist, mnist_cifar, corrupted_cifar10, celeba,
         waterbirds, cifar10, cifar100, imagenet,
     )
 }  # fmt: skip
+_OURS = frozenset(MODULES)
 _COMMON = ("rho", "seed", "n_train")
 _log = logging.getLogger(__name__)
+
+
+def register_dataset(name: str, loader: Callable[..., BiasedDataset], version: int = 1) -> None:
+    """Give a data set of one's own a name, which then works wherever the library's names do.
+
+    loader: a function that returns a `BiasedDataset`. Its arguments, rho, seed and n_train if it
+    has them, are the data set's options: numbers, names or lists of these. A run's name holds them,
+    a digest of what the loader returns (of images on disk: their names and sizes), and the version,
+    a whole number >= 1: raise it when the code changes. Other processes import the loader, so that
+    it must stand in a module where they are to train; the import path, package.module:function,
+    needs no registration and does the same (with VERSION of the module, 1 where it has none).
+    Registering a name again replaces it. Raises ValueError for a name of the library's.
+    """
+    imports.check_new("data set", name, loader, _OURS)
+    MODULES[name] = Own(name, loader, imports.check_version(version))
+
+
+def check_name(name: str) -> None:
+    """Raise ValueError unless it is a data set's name or an import path, which is imported here."""
+    if imports.is_path(name) and name not in MODULES:
+        loader = imports.found("data set", name)
+        MODULES[name] = Own(name, loader, imports.version(loader))
+    if not isinstance(name, str) or name not in MODULES:
+        raise ValueError(f"{unknown('data set', name, MODULES)}{imports.own('dataset')}")
+
+
+def is_own(name: str) -> bool:
+    """Whether a name is none of the library's; it may be one that nobody has registered here."""
+    return name not in _OURS
 
 
 def names() -> list[str]:
@@ -46,14 +80,20 @@ def names() -> list[str]:
 
 
 def options(name: str) -> dict:
-    """Options of `load` for this data set beyond root and source, with their defaults."""
-    return {k: p.default for k, p in inspect.signature(_builder(name)).parameters.items()
+    """Options of `load` for this data set beyond root and source, with their defaults.
+
+    Of one of your own, those without a default have `inspect.Parameter.empty`.
+    """
+    check_name(name)
+    if isinstance(own := MODULES[name], Own):
+        return own.options
+    return {k: p.default for k, p in inspect.signature(own.build).parameters.items()
             if k != "source"}  # fmt: skip
 
 
 def version(name: str) -> int:
     """Integer version of the data set's code: part of every run's name."""
-    check_names("data set", [name], MODULES)
+    check_name(name)
     return MODULES[name].VERSION
 
 
@@ -75,11 +115,14 @@ def load(
     Raises ValueError for an unknown name or option or a value out of range, DataMissing if real
     data are asked for and absent, ValueError if a file is damaged.
     """
-    builder = _builder(name)
     given = {k: v for k, v in zip(_COMMON, (rho, seed, n_train), strict=True) if v is not None}
+    if "seed" not in options(name) and seed == 0:
+        del given["seed"]
     given = {k: plain(v) for k, v in (given | other).items()}
     check_options(name, given)
-    return builder(resolve(name, root, source), **given)
+    if isinstance(own := MODULES[name], Own):
+        return own.build(given)
+    return own.build(resolve(name, root, source), **given)
 
 
 def check_options(name: str, given: Mapping) -> None:
@@ -89,6 +132,8 @@ def check_options(name: str, given: Mapping) -> None:
     """
     known = options(name)
     check_names(f"option of data set {name!r}", given, known)
+    if isinstance(MODULES[name], Own):
+        return  # the loader knows the rest
     for key, value in given.items():
         usual = known[key]
         whole = is_whole(value, -LARGEST)
@@ -111,10 +156,18 @@ def check_options(name: str, given: Mapping) -> None:
             raise ValueError(f"{key} must be {expected}, found {shown(value)}")
 
 
-def resolve(name: str, root: str | Path | None = None, source: str = "auto") -> Source:
-    """Which raw data `load` would use: its source_id, the checksum of its content, the content."""
-    check_names("data set", [name], MODULES)
+def resolve(
+    name: str, root: str | Path | None = None, source: str = "auto",
+    options: Mapping | None = None,
+) -> Source:  # fmt: skip
+    """Which raw data `load` would use: its source_id, the checksum of its content, the content.
+
+    options: of a data set of one's own, whose content they are part of.
+    """
+    check_name(name)
     check_names("source", [source], SOURCES)
+    if isinstance(own := MODULES[name], Own):
+        return own.find(options or {})
     return _resolve(name, data_root(root), source)
 
 
@@ -127,8 +180,3 @@ def _resolve(name: str, root: Path, source: str) -> Source:
             "(pass source='real' to insist)", name, root, found.source_id,
         )  # fmt: skip
     return found
-
-
-def _builder(name: str) -> Callable[..., BiasedDataset]:
-    check_names("data set", [name], MODULES)
-    return MODULES[name].build

@@ -1,6 +1,5 @@
 """ImageNet-1k (Russakovsky et al. 2015), no bias labels: training set, and validation as test."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,6 @@ from lrsc.errors import DataMissing
 VERSION = 2
 N = 1_281_167 + 50_000  # images published
 TRUTH, META = "ILSVRC2012_validation_ground_truth.txt", "meta.mat"
-Labelled = tuple[Files, np.ndarray]  # the images of a split, their classes
 DEVKIT = ("ILSVRC2012_devkit_t12/data", "", "val")  # where these two are looked for
 
 
@@ -31,15 +29,15 @@ def find(root: Path, source: str) -> Source:
     ValueError naming file and line for what is damaged.
     """
     place = natural.folder("imagenet", root, source, (("train",), ("val",)))
-    wnids = _class_folders(place / "train")
+    wnids = natural.class_folders(place / "train")
     if not wnids:
         raise DataMissing(
             f"{place / 'train'} holds no folders, expected one a class: n01440764 ..."
         )
-    parts = {"train": _by_folder(place / "train", wnids)}
+    parts = {"train": natural.by_folder(place / "train", wnids)}
     lists = []
-    if _class_folders(place / "val"):
-        parts["test"] = _by_folder(place / "val", wnids)
+    if natural.class_folders(place / "val"):
+        parts["test"] = natural.by_folder(place / "val", wnids)
     else:
         truth = _devkit(place, TRUTH)
         parts["test"] = _flat(place / "val", wnids, truth, synsets(_devkit(place, META)))
@@ -91,30 +89,9 @@ def synsets(path: Path) -> dict[int, tuple[str, str]]:
         ) from error
 
 
-def _class_folders(place: Path) -> list[str]:
-    with os.scandir(place) as entries:
-        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
-
-
-def _by_folder(place: Path, wnids: list[str]) -> Labelled:
-    found = files.listed(place, depth=2)
-    classes = [name.rpartition(b"/")[0] for name in found.names.tolist()]
-    known = {os.fsencode(wnid): k for k, wnid in enumerate(wnids)}
-    for folder in sorted({*classes, *map(os.fsencode, _class_folders(place))}):
-        if folder not in known:
-            raise ValueError(
-                f"{place / os.fsdecode(folder)} holds images of a class that train does not have"
-            )
-    empty = sorted(known.keys() - set(classes))
-    if empty:
-        raise ValueError(
-            f"{place / os.fsdecode(empty[0])} holds no image: each class needs some. Unpack the "
-            "set again, or take the class's folder out of train and val."
-        )
-    return found, np.array([known[name] for name in classes], np.int64)
-
-
-def _flat(place: Path, wnids: list[str], truth: Path, meta: dict[int, tuple[str, str]]) -> Labelled:
+def _flat(
+    place: Path, wnids: list[str], truth: Path, meta: dict[int, tuple[str, str]]
+) -> natural.Labelled:
     known = {wnid: k for k, wnid in enumerate(wnids)}
     y = []
     for line, text in enumerate(natural.rows(truth), 1):

@@ -24,21 +24,23 @@ AHEAD = 256  # images decoded ahead
 class Images:
     """N x 3 x S x S uint8 images that lie on disk and are read when they are asked for.
 
-    source: image files, decoded as `decode` does (size, short); or a tensor over a memory map, as
-    `cached` gives it. x[int | slice | int or bool tensor] is a uint8 tensor, read in this process;
-    `batches` reads ahead. Whatever the set's size, only the files' names are held.
+    source: image files, decoded as `decode` does (size, short, channels); or a tensor over a memory
+    map, as `cached` gives it. x[int | slice | int or bool tensor] is a uint8 tensor, read in this
+    process; `batches` reads ahead. Whatever the set's size, only the files' names are held.
     """
 
     dtype = torch.uint8
     ndim = 4
 
     def __init__(
-        self, source: Files | Tensor, size: int = 224, short: int | None = None, rows=None
-    ) -> None:
+        self, source: Files | Tensor, size: int = 224, short: int | None = None, rows=None,
+        channels: int = 3,
+    ) -> None:  # fmt: skip
         self.source = source
         self.size = size if isinstance(source, Files) else source.shape[-1]
         self.short = decoding.shorter_side(size) if short is None else short
         self.rows = torch.arange(len(source)) if rows is None else rows
+        self.channels = channels
         self.device = torch.device("cpu")
 
     def __len__(self) -> int:
@@ -46,8 +48,8 @@ class Images:
 
     @property
     def shape(self) -> torch.Size:
-        """(N, 3, S, S)."""
-        return torch.Size((len(self), 3, self.size, self.size))
+        """(N, 3, S, S), or (N, 1, S, S) for grey."""
+        return torch.Size((len(self), self.channels, self.size, self.size))
 
     def __getitem__(self, index: int | slice | Tensor) -> Tensor:
         rows = self.rows[index.cpu() if isinstance(index, Tensor) else index]
@@ -121,7 +123,7 @@ class Images:
             return torch.from_numpy(pixels)
 
     def _like(self, rows: Tensor, device: torch.device) -> "Images":
-        new = Images(self.source, self.size, self.short, rows)
+        new = Images(self.source, self.size, self.short, rows, self.channels)
         new.device = device
         return new
 
@@ -148,7 +150,7 @@ class Images:
         assert isinstance(self.source, Files)
         for i, row in enumerate(rows.tolist()):
             name, data = self.source.read(row)
-            out[i] = decode(data, self.size, self.short, name)
+            out[i] = decode(data, self.size, self.short, name, self.channels)
 
 
 def batches(

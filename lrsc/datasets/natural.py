@@ -25,6 +25,7 @@ from lrsc.datasets.standins import miniatures
 from lrsc.errors import DataMissing, is_whole, shown
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, in units of 0..1
+Labelled = tuple[Files, np.ndarray]  # images, their classes
 Augment = Callable[[Tensor, torch.Generator], Tensor]
 _log = logging.getLogger(__name__)
 
@@ -112,6 +113,37 @@ def in_order(path: Path, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
     if len(twice):
         raise ValueError(f"{path} lists {twice[0].decode(errors='replace')} more than once")
     return found, rows
+
+
+def class_folders(place: Path) -> list[str]:
+    """Names of the folders in a folder, sorted; hidden ones are left out."""
+    with os.scandir(place) as entries:
+        return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
+
+
+def by_folder(place: Path, names: list[str]) -> Labelled:
+    """The images of class folders of these names, and their classes, numbered in this order.
+
+    ValueError for a folder of another name, one without images, and images outside all.
+    """
+    found = files.listed(place, depth=2)
+    classes = [name.rpartition(b"/")[0] for name in found.names.tolist()]
+    if b"" in classes:
+        loose = os.fsdecode(found.names[classes.index(b"")])
+        raise ValueError(f"{place / loose} lies in no class folder: move it into one, or away")
+    known = {os.fsencode(name): k for k, name in enumerate(names)}
+    for folder in sorted({*classes, *map(os.fsencode, class_folders(place))}):
+        if folder not in known:
+            raise ValueError(
+                f"{place / os.fsdecode(folder)} holds images of a class that train does not have"
+            )
+    empty = sorted(known.keys() - set(classes))
+    if empty:
+        raise ValueError(
+            f"{place / os.fsdecode(empty[0])} holds no image: each class needs some. Unpack the "
+            "set again, or take the class's folder out of all splits."
+        )
+    return found, np.array([known[name] for name in classes], np.int64)
 
 
 def masks(place: Path, names: np.ndarray, listed_in: Path) -> Files | None:

@@ -165,7 +165,7 @@ def find_places(
         for row, (key, held, stands_in, source_id) in enumerate(zip(*columns, strict=True)):
             if key not in keys or (key in best and held <= best[key][0]):
                 continue
-            if stands_in == (profile == "quick") or source_id == "generated":
+            if stands_in == (profile == "quick") or source_id in datasets.SINGLE:
                 best[key] = held, number, row
     return [best[key][1:] for key in keys if key in best]
 

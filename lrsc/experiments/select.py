@@ -36,14 +36,15 @@ def configs(
     """The runs of an experiment in a profile, restricted to a data set or model where given.
 
     lrs: replace the plan's own; rows that sweep something else are then left out, which a warning
-    says. seeds: replace the plan's own. hyperparameter: only the row of this name ('lr', 'l2',
-    'adam', ...). Each run comes once, also where it stands in several rows. Raises ValueError for
-    unknown names, for a data set, model and hyperparameter that are no row of the experiment, and
-    for an empty list.
+    says. A data set or model of a user's own is swept over the LRs of a row of the experiment, the
+    same model's or data set's where there is one. seeds: replace the plan's own. hyperparameter:
+    only the row of this name ('lr', 'l2', 'adam', ...). Each run comes once, also where it stands
+    in several rows. Raises ValueError for unknown names, for a data set, model and hyperparameter
+    that are no row of the experiment, and for an empty list.
     """
     check_names("experiment", [name], EXPERIMENTS)
     check_names("profile", [profile], PROFILES)
-    rows = EXPERIMENTS[name]
+    rows = rows_for(name, dataset, model)
     given = {"dataset": dataset, "model": model, "hyperparameter": hyperparameter}
     for field, value in given.items():
         if value is not None:
@@ -68,6 +69,18 @@ def configs(
     if seeds is not None:
         seeds = tuple(seeds)
     return list(dict.fromkeys(c for r in rows for c in runs_of_row(r, profile, lrs, seeds)))
+
+
+def rows_for(name: str, dataset: str | None, model: str | None) -> tuple[Row, ...]:
+    """The rows of an experiment, or the one in it for a data set or model of a user's own."""
+    rows = EXPERIMENTS[name]
+    if dataset is None or model is None or not (datasets.is_own(dataset) or models.is_own(model)):
+        return rows
+    datasets.check_name(dataset)
+    models.check_name(model)
+    swept = [row for row in rows if row.hyperparameter == "lr"] or list(rows)
+    like = max(swept, key=lambda row: (row.model == model, row.dataset == dataset))
+    return (Row(dataset, model, like.plans),)
 
 
 def runs_of_row(
@@ -148,11 +161,12 @@ def run_config(
     stands in place of the profile's. train: further fields of TrainConfig; model_options: options
     of the model.
     """
-    check_names("model", [model], models.BUILDERS)
+    models.check_name(model)
     check_names("profile", [profile], PROFILES)
     known = datasets.options(dataset)  # which checks its name
     options = {k: v for k, v in (data or {}).items() if v != known.get(k)}
-    if profile == "desk" and dataset != "parity":  # which has 10 000 in every profile
+    # parity has 10 000 in every profile, a user's own as many as it has
+    if profile == "desk" and dataset != "parity" and not datasets.is_own(dataset):
         options.setdefault("n_train", DESK_TRAIN)
     return RunConfig(
         dataset,
@@ -206,8 +220,8 @@ def usual_run(
 
     Where there is none, by the defaults of data set, model and TrainConfig, up to 1000 epochs.
     """
-    check_names("data set", [dataset], datasets.names())
-    check_names("model", [model], models.BUILDERS)
+    datasets.check_name(dataset)
+    models.check_name(model)
     check_names("profile", [profile], PROFILES)
     found, cap = usual_row(dataset, model, profile), {"max_epochs": 1000}
     if found is None:

@@ -1,5 +1,6 @@
 """What is done of the experiments, what is missing, and what that is likely to take."""
 
+import collections
 import dataclasses
 import functools
 import math
@@ -16,6 +17,7 @@ from lrsc.experiments.found import all_runs, all_shipped, find_places, key_of
 from lrsc.experiments.rows import EXPERIMENTS
 from lrsc.experiments.select import PROFILES, planned_runs, profile_of, row_keys
 from lrsc.results import locks
+from lrsc.runs import is_own
 
 
 def known_runs(root: str | Path | None = None) -> xr.Dataset | None:
@@ -86,8 +88,10 @@ def _samples(config: RunConfig, known: xr.Dataset) -> float:
     """
     if "n_train" in dict(config.data):
         return float(dict(config.data)["n_train"])
-    source = datasets.resolve(config.dataset, None, "embedded").source_id
-    embedded = config.source == "embedded" and datasets.is_stand_in(source)
+    embedded = config.source == "embedded" and not datasets.is_own(config.dataset)
+    if embedded:
+        source = datasets.resolve(config.dataset, None, "embedded").source_id
+        embedded = datasets.is_stand_in(source)
     same = (known["dataset"] == config.dataset) & (known["stand_in"] == embedded)
     sizes = known["n_train"].values[same.values]
     return float(np.max(sizes)) if len(sizes) else 2000.0 if embedded else 60_000.0
@@ -132,7 +136,34 @@ def status(profile: str | None = None, root: str | Path | None = None) -> list[d
                     "missing": len(wanted) - len(places) - now,
                     "seconds": seconds if math.isfinite(seconds) else None,
                 })  # fmt: skip
-    return rows
+    return rows + _own(profile, sources, running, failed)
+
+
+def _own(
+    profile: str | None, sources: list[xr.Dataset], running: set[tuple], failed: set[tuple]
+) -> list[dict]:
+    """What is done of runs with a user's own data set or model, which no experiment plans."""
+    runs: dict[tuple, dict[str, str]] = {}  # row -> key of the run -> how it stands
+
+    def put(config: RunConfig, state: str) -> None:
+        if is_own(config) and profile in (None, profile_of(config)):
+            row = profile_of(config), config.dataset, config.model, results.intervention(config)
+            runs.setdefault(row, {})[key_of(config)] = state
+
+    for found in sources:
+        for text, status in zip(found["config"].values, found["status"].values, strict=True):
+            put(results.parsed(text), "diverged" if status == "diverged" else "done")
+    for state, noted in (("failed", failed), ("running", running)):
+        for _, text in noted:
+            put(RunConfig.from_json(text), state)
+    return [
+        dict(zip(("profile", "dataset", "model", "hyperparameter"), row, strict=True)) | {
+            "experiment": "own", "runs": len(of_row), "done": states["done"] + states["diverged"],
+            "diverged": states["diverged"], "running": states["running"],
+            "failed": states["failed"], "missing": states["failed"], "seconds": None,
+        }
+        for row, of_row in runs.items() if (states := collections.Counter(of_row.values()))
+    ]  # fmt: skip
 
 
 def is_done(name: str, root: str | Path | None = None, probes: Iterable[str] = ()) -> bool:

@@ -10,7 +10,7 @@ import xarray as xr
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lrsc import attribution, metrics, models, pruning, training
+from lrsc import attribution, metrics, models, pruning, results, training
 from lrsc.datasets import BiasedDataset, Split
 from lrsc.errors import is_whole, shown
 from lrsc.measures.variables import OF_NETWORK, PRUNABILITY, SINGLE, VARIABLES
@@ -43,9 +43,10 @@ def measure(
     Accuracies are fractions; bias measures are left out where the data set has no bias labels, and
     samples of unknown bias are left out of them. What is not defined, as the selectivity of test
     samples of one class, is NaN with an attribute `note`. Weights of which pruning knows nothing
-    are named in the attributes `pruned_share` and `left_alone` of prunability. Raises ValueError if
-    the model does not take the data set's inputs or has no such layer, and for 'running' and
-    'recalibrated' where a layer keeps no running statistics.
+    are named in the attributes `pruned_share` and `left_alone` of prunability. Attributes of the
+    whole say of which data and by which versions it was made; `lrsc.results.save` writes it. Raises
+    ValueError if the model does not take the data set's inputs or has no such layer, and for
+    'running' and 'recalibrated' where a layer keeps no running statistics.
     """
     model = model.model if isinstance(model, training.Trained) else model
     model = getattr(model, "_orig_mod", model)  # of torch.compile
@@ -66,6 +67,10 @@ def measure(
         [model], dataset, methods=methods, prune_samples=prune_samples, statistics=names,
         seen=[seen], samples=samples, layer=layer,
     )  # fmt: skip
+    found.attrs |= {
+        "dataset": dataset.name, "source_id": dataset.source_id, "checksum": dataset.checksum,
+        "rho": dataset.rho, "n_train": len(dataset.train), "n_test": len(dataset.test),
+    } | results.provenance(next(model.parameters()).device)  # fmt: skip
     return found.squeeze("statistics") if isinstance(statistics, str) else found
 
 

@@ -175,8 +175,11 @@ def prune_samples(config: RunConfig, dataset: datasets.BiasedDataset) -> int:
     """Test samples that pruning is evaluated on: a fixed subset, or all where that costs little.
 
     All of them in the paper profile, for networks without batch normalisation; the others are
-    pruned three times, once for each of its statistics.
+    pruned three times, once for each of its statistics, and a user's own may be.
     """
-    few = "n_train" in dict(config.data) or config.model in models.NORMALISED
+    few = (
+        "n_train" in dict(config.data) or config.model in models.NORMALISED
+        or models.is_own(config.model)
+    )  # fmt: skip
     most = QUICK_PRUNED if config.source == "embedded" else FEW_PRUNED
     return min(most, len(dataset.test)) if few else len(dataset.test)

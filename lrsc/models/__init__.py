@@ -2,14 +2,16 @@
 
 import contextlib
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
 
+from lrsc import imports
 from lrsc.config import STATISTICS
 from lrsc.datasets import BiasedDataset, Split
 from lrsc.errors import check_names, is_whole, shown, unknown
+from lrsc.models import own
 from lrsc.models.architectures import BUILDERS, MOST
 from lrsc.models.calls import (
     as_taken,
@@ -22,6 +24,7 @@ from lrsc.models.calls import (
 )
 from lrsc.models.convolution import SmallMapConv2d
 from lrsc.models.normalisation import (
+    alone,
     batch_norms,
     batches,
     check_statistics,
@@ -46,10 +49,13 @@ from lrsc.models.parts import (
 from lrsc.models.precision import matmul_precision, with_gradients
 from lrsc.models.stacking import Stack, linear_layers, unbind
 
-VERSIONS = {  # raised when the code changes what a seed trains
+# raised when the code changes what a seed trains; and those of models that users register
+VERSIONS = {
     "fcn": 1, "cnn": 1, "resnet18": 1, "resnet50": 1, "wide_resnet101_2": 1, "swin_t": 1,
 }  # fmt: skip
 NORMALISED = ("resnet18", "resnet50", "wide_resnet101_2")  # those with batch normalisation
+_OURS = frozenset(BUILDERS)
+FACTORIES: dict[str, Callable[..., nn.Module]] = {}  # that users have registered
 BATCH = 500  # samples a forward pass without gradient
 
 _FCN_HIDDEN = {  # where it is not the default
@@ -58,6 +64,42 @@ _FCN_HIDDEN = {  # where it is not the default
     "mnist_cifar": (2048, 2048),
     "corrupted_cifar10": (2048, 2048),
 }
+
+
+def register_model(name: str, factory: Callable[..., nn.Module], version: int = 1) -> None:
+    """Give a model of one's own a name, which then works wherever the library's names do.
+
+    factory: a function of input_shape ((C, H, W) or (d,)), n_classes and options, which have
+    defaults, that returns a new nn.Module; it may leave out what it does not need. Weights are to
+    come from torch's current generator, as those of torch's layers do. version: a whole number
+    >= 1, part of every run's name: raise it when the code changes. Other processes import the
+    factory, so that it must stand in a module where they are to train; the import path,
+    package.module:function, needs no registration and does the same (with VERSION of the module,
+    1 where it has none). Registering a name again replaces it. Raises ValueError for a name of the
+    library's, and for a factory with further arguments that have no default.
+    """
+    imports.check_new("model", name, factory, _OURS)
+    _register(name, factory, imports.check_version(version))
+
+
+def _register(name: str, factory: Callable[..., nn.Module], version: int) -> None:
+    BUILDERS[name] = own.entry(name, factory)
+    VERSIONS[name] = version
+    FACTORIES[name] = factory
+
+
+def check_name(name: str) -> None:
+    """Raise ValueError unless it is a model's name or an import path, which is imported here."""
+    if imports.is_path(name) and name not in BUILDERS:
+        factory = imports.found("model", name)
+        _register(name, factory, imports.version(factory))
+    if not isinstance(name, str) or name not in BUILDERS:
+        raise ValueError(f"{unknown('model', name, BUILDERS)}{imports.own('model')}")
+
+
+def is_own(name: str) -> bool:
+    """Whether a name is none of the library's; it may be one that nobody has registered here."""
+    return name not in _OURS
 
 
 def build(name: str, input_shape: tuple[int, ...], n_classes: int, **options) -> nn.Module:
@@ -77,7 +119,7 @@ def build(name: str, input_shape: tuple[int, ...], n_classes: int, **options) ->
     option, an empty, non-positive or too small shape, fewer than two classes, and weights that are
     absent (DataMissing), damaged or of another model.
     """
-    check_names("model", [name], BUILDERS)
+    check_name(name)
     builder, defaults = BUILDERS[name]
     check_names(f"option of model {name!r}", options, defaults)
     sizes = list(input_shape) if isinstance(input_shape, list | tuple) else []
@@ -92,7 +134,7 @@ def build(name: str, input_shape: tuple[int, ...], n_classes: int, **options) ->
 
 def options_for(name: str, dataset: str) -> dict:
     """The options that the paper uses for this model on this data set (widths of the FCN)."""
-    check_names("model", [name], BUILDERS)
+    check_name(name)
     return {"hidden": _FCN_HIDDEN[dataset]} if name == "fcn" and dataset in _FCN_HIDDEN else {}
 
 
@@ -137,6 +179,14 @@ def penultimate(
     sample with batch statistics, and for running statistics that a layer does not keep.
     """
     net = getattr(net, "_orig_mod", net)  # of torch.compile, whose layers are not called
+    with alone(net):
+        return _penultimate(net, x, layer, gradients, statistics)
+
+
+def _penultimate(
+    net: nn.Module, x: Tensor, layer: str | None, gradients: bool, statistics: str
+) -> tuple[Tensor, Tensor]:
+    """`penultimate`, with no other thread at this network."""
     seen: list[tuple[Tensor, Tensor]] = []  # inputs and outputs of the classifier's calls
     last = classifier(net, layer, x)
     hook = last.register_forward_hook(

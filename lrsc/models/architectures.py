@@ -3,7 +3,7 @@
 import functools
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 from torch import nn
@@ -99,7 +99,7 @@ def swin_t(input_shape: tuple[int, ...], n_classes: int, weights) -> nn.Module:
 
 _OF_RESNETS = {"weights": None, "init": "torchvision"}
 # name -> (builder, its options with their defaults)
-BUILDERS: Mapping[str, tuple] = {
+BUILDERS: dict[str, tuple] = {
     "fcn": (fcn, {"hidden": (1024, 1024)}),
     "cnn": (cnn, {}),
     "resnet18": (functools.partial(resnet, "resnet18"), _OF_RESNETS),

@@ -9,7 +9,10 @@ training. A network without batch normalisation is the same in all three.
 import contextlib
 import copy
 import functools
+import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,14 +38,28 @@ def batch_norms(net: nn.Module) -> list[_BatchNorm]:
 
 
 @contextlib.contextmanager
+def alone(net: nn.Module) -> Iterator[None]:
+    """Inside, other threads wait that look at this network: hooks and modes are one for all."""
+    with _making:
+        lock = _locks.setdefault(net, threading.RLock())
+    with lock:
+        yield
+
+
+_locks: weakref.WeakKeyDictionary[nn.Module, Any] = weakref.WeakKeyDictionary()
+_making = threading.Lock()
+
+
+@contextlib.contextmanager
 def modes_kept(net: nn.Module) -> Iterator[None]:
     """Afterwards each module is in the mode, training or eval, that it was in before."""
-    modes = [(module, module.training) for module in net.modules()]
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
+    with alone(net):
+        modes = [(module, module.training) for module in net.modules()]
+        try:
+            yield
+        finally:
+            for module, training in modes:
+                module.training = training
 
 
 @contextlib.contextmanager

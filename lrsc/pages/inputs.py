@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
-from lrsc import errors, experiments, results, runs
+from lrsc import datasets, errors, experiments, models, results, runs
 from lrsc.experiments.rows import EXPERIMENTS
 
 NAMES = ("dataset", "model", "lrs", "seeds", "profile")
@@ -45,9 +45,10 @@ def parameters(
         )
     given: dict[str, Any] = {name: namespace.get(name) for name in names}
     rows = [(row.dataset, row.model) for row in EXPERIMENTS[experiment]]
-    errors.check_names("dataset", [given["dataset"]], dict.fromkeys(d for d, _ in rows))
-    models = [model for dataset, model in rows if dataset == given["dataset"]]
-    errors.check_names(f"model for {given['dataset']}", [given["model"]], models)
+    if not (datasets.is_own(given["dataset"]) or models.is_own(given["model"])):
+        errors.check_names("dataset", [given["dataset"]], dict.fromkeys(d for d, _ in rows))
+        of_dataset = [model for dataset, model in rows if dataset == given["dataset"]]
+        errors.check_names(f"model for {given['dataset']}", [given["model"]], of_dataset)
     errors.check_names("profile", [given["profile"]], experiments.PROFILES)
     given["lrs"] = _numbers("lrs", given["lrs"])
     given["seeds"] = _numbers("seeds", given["seeds"])

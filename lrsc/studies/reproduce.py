@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from lrsc import datasets, errors, experiments, results, sweep
+from lrsc import datasets, errors, experiments, results, runs, sweep
 from lrsc.config import RunConfig
 from lrsc.training import arguments
 
@@ -65,6 +65,7 @@ def reproduce(
     stored = _stored(result, root)
     attrs = stored.attrs
     config = _with_source(results.parsed(attrs["config"]), attrs["source_id"])
+    runs.check_file(config)
     _check_data(config, attrs, data_root)
     alone = attrs["engine"] if attrs["engine"] in ALONE else "reference"
     with (
@@ -153,12 +154,13 @@ def _with_source(config: RunConfig, source_id: str) -> RunConfig:
     """'auto' as it was resolved then: real data that came since are not meant."""
     if config.source != "auto":
         return config
-    embedded = datasets.is_stand_in(source_id) or source_id == "generated"
+    embedded = datasets.is_stand_in(source_id) or source_id in datasets.SINGLE
     return dataclasses.replace(config, source="embedded" if embedded else "real")
 
 
 def _check_data(config: RunConfig, attrs: dict, data_root: str | Path | None) -> None:
-    found = datasets.resolve(config.dataset, data_root, config.source)
+    options = dict(runs.without_defaults(config).data)
+    found = datasets.resolve(config.dataset, data_root, config.source, options)
     then = f"{attrs['source_id']}:{attrs['checksum']}"
     if found.key != then:
         raise ValueError(

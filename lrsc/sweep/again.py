@@ -9,7 +9,7 @@ import xarray as xr
 from lrsc import datasets, measures, models, results
 from lrsc.config import RunConfig
 from lrsc.measures.result import of_networks, prune_samples
-from lrsc.runs import load, load_checkpoint
+from lrsc.runs import check_file, load, load_checkpoint
 
 
 def measure_again(
@@ -23,6 +23,7 @@ def measure_again(
         name, config = old.attrs["run_id"], RunConfig.from_json(old.attrs["config"])
         if old.attrs["status"] == "diverged":
             continue
+        check_file(config)
         weights = results.weights_path(name, root)
         if weights.is_file():
             net, dataset = load_checkpoint(weights, config, data_root)
@@ -49,7 +50,8 @@ def _from_raw_material(old: xr.Dataset, dataset: datasets.BiasedDataset) -> xr.D
     fresh = measures.as_dataset(found)
     for name in [n for n in fresh if n in old and "statistics" in old[n].dims]:
         # raw material is of running statistics; without batch normalisation all are the same
-        alike = RunConfig.from_json(old.attrs["config"]).model not in models.NORMALISED
+        model = RunConfig.from_json(old.attrs["config"]).model
+        alike = model not in models.NORMALISED and not models.is_own(model)
         kept = old[name].copy()
         kept.loc[{"statistics": slice(None) if alike else "running"}] = fresh[name]
         fresh[name] = kept

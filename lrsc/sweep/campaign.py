@@ -11,7 +11,7 @@ import os
 import time
 from pathlib import Path
 
-from lrsc import errors, results
+from lrsc import errors, results, runs
 from lrsc.errors import DataMissing, check_names, is_number, is_whole, shown
 from lrsc.runs import identify
 from lrsc.sweep import packs
@@ -82,6 +82,7 @@ def run(
     options = Options(
         absolute("plan", plan), base, absolute("data_root", data_root), device, engine, raw,
         max(1, (cores or 1) // workers), started + 60 * minutes - GRACE,
+        runs.code(config for item in items for config in item.runs),
     )  # fmt: skip
     named = [names for item in items if (names := _names(item, options.data_root))]
     every = list(dict.fromkeys(name for names in named for name in names))

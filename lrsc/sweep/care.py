@@ -20,7 +20,7 @@ from lrsc.config import run_id
 from lrsc.errors import shown
 from lrsc.experiments import shipped_ids
 from lrsc.results import locks, netcdf
-from lrsc.runs import without_defaults
+from lrsc.runs import is_own, without_defaults
 from lrsc.sweep import packs
 
 DAY, HOUR = 86400.0, 3600.0  # seconds
@@ -189,9 +189,13 @@ def _without_units(found: xr.Dataset) -> Iterator[str]:
 def _name(name: str, text: str, source_id: str, checksum: str) -> Iterator[str]:
     """A complaint if a run's name is not that of its configuration and data.
 
-    Under no version of the data set's and the model's code so far, that is.
+    Under no version of the data set's and the model's code so far, that is. Of a run with a user's
+    own code, which may not be here, nothing is said.
     """
-    config = without_defaults(results.parsed(text))
+    config = results.parsed(text)
+    if is_own(config):
+        return
+    config = without_defaults(config)
     versions = itertools.product(
         range(datasets.version(config.dataset), 0, -1), range(models.VERSIONS[config.model], 0, -1)
     )

@@ -21,7 +21,7 @@ import xarray as xr
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from lrsc import datasets, experiments, files, measures, models, pruning, results, sweep
+from lrsc import datasets, experiments, files, measures, models, pruning, results, runs, sweep
 from lrsc.config import RunConfig
 from lrsc.errors import DataMissing
 from lrsc.measures.result import prune_samples
@@ -59,6 +59,7 @@ class Options:
     raw: bool
     threads: int
     end: float  # of the training, by the clock that all processes share
+    code: Sequence[tuple[str, str, str, int]] = ()  # of the user's own, as `runs.code` gives it
 
 
 def stands(name: str, options: Options) -> bool:
@@ -162,6 +163,7 @@ def _work(options: Options, failures: Sequence[int], board: Any) -> None:
     display = Progress(0, 0.0, bound=False, show=False)
     costs = _Costs(options, board)
     threading.Thread(target=_tell, args=(board, display, costs), daemon=True).start()
+    runs.learn(options.code)
     items, trained = read_plan(options.plan), True
     while trained:
         trained = False

@@ -13,7 +13,7 @@ from typing import Any
 
 import xarray as xr
 
-from lrsc import datasets, errors, experiments, files, results
+from lrsc import datasets, errors, experiments, files, results, runs
 from lrsc.config import RunConfig
 from lrsc.errors import check_names, is_number, is_whole, shown
 from lrsc.experiments.status import shipped_ids
@@ -120,7 +120,7 @@ def run(
     if executor == "dask":
         failed = dask.train(
             _on_worker, _groups(to_do), ledger, scheduler, write, retries, raw=raw,
-            time_limit=time_limit,
+            time_limit=time_limit, code=runs.code(to_do.values()),
             data_root=data_root and str(errors.path("data_root", data_root).resolve()), **options,
         )  # fmt: skip
     else:
@@ -280,6 +280,7 @@ def _on_worker(configs: dict[str, str], options: dict) -> dict[str, tuple[str, A
     tell of it, as `on_worker.answer` packs it. Raises ValueError where this worker has other data.
     """
     root, data_root = on_worker.own_root(options), options["data_root"]
+    runs.learn(options["code"])
     named = {name: RunConfig.from_json(text) for name, text in configs.items()}
     for name, config in named.items():
         if identify(config, data_root) != name:

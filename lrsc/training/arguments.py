@@ -8,7 +8,7 @@ from torch import nn
 from lrsc import models
 from lrsc.datasets import BiasedDataset
 from lrsc.errors import is_number, is_whole, plain, shown
-from lrsc.training.run import Probe
+from lrsc.training.run import Callback, Probe
 
 
 def factory(model, dataset: BiasedDataset, model_options: Mapping) -> Callable[[], nn.Module]:
@@ -95,6 +95,15 @@ def intervals(probes: Mapping[str, Probe], every: int | Mapping[str, int]) -> di
             raise ValueError(
                 f"probe_every of {name!r} must be a whole number >= 1, found {shown(number)}"
             )
+    return found
+
+
+def callbacks(given: Callback | Iterable[Callback]) -> tuple[Callback, ...]:
+    found = (given,) if callable(given) else tuple(given) if isinstance(given, Iterable) else ()
+    if not all(map(callable, found)) or not (found or given == ()):
+        raise ValueError(
+            f"callbacks must be a function of a dict, or several, found {shown(given)}"
+        )
     return found
 
 

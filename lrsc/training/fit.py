@@ -20,7 +20,7 @@ from lrsc.training.engines import choose
 from lrsc.training.engines.lanes import Trainer
 from lrsc.training.memory import advice
 from lrsc.training.progress import Progress
-from lrsc.training.run import Job, Probe, Request, Run, joined
+from lrsc.training.run import Callback, Job, Probe, Request, Run, joined
 
 
 @dataclasses.dataclass
@@ -64,6 +64,7 @@ def fit(
     model_options: Mapping | None = None,
     probes: Mapping[str, Probe] | None = None,
     probe_every: int | Mapping[str, int] = 200,
+    callbacks: Callback | Iterable[Callback] = (),
     checkpoints: str | Path | None = None,
     checkpoint_seconds: float | None = 30.0,
     checkpoint_steps: int | None = None,
@@ -88,6 +89,12 @@ def fit(
     probes: name -> function(net) -> tensor or mapping of tensors, called in eval mode at every
     `probe_every` iterations (one number, or one a probe), before the update, when each parameter's
     .grad is that of the mini-batch; and once more at the end, without gradients.
+
+    callbacks: a function, or several, called at the end of every epoch of every run, one at a time,
+    with a dict of numbers: `lr` and `seed` of the run, `epoch` (1, 2, ...) and `step`, both done,
+    `loss` (nat) and `accuracy`, means over the epoch's mini-batches, and `loss_ratio` where there
+    are bias labels, `validation_accuracy` where there is a validation split. What they raise ends
+    the call. An epoch that was done before a checkpoint is not told again.
 
     checkpoints: a folder for one file a run, written every so many seconds or steps, at the end,
     and when SIGTERM or Ctrl-C stops the process (exit status 143, KeyboardInterrupt). The same
@@ -116,7 +123,7 @@ def fit(
     fit_each(
         model, dataset, [c for c, _ in runs], requests,
         lambda ended: found.update({request.name: trained for request, trained in ended}),
-        model_options=model_options, probes=probes, probe_every=probe_every,
+        model_options=model_options, probes=probes, probe_every=probe_every, callbacks=callbacks,
         checkpoint_seconds=checkpoint_seconds, checkpoint_steps=checkpoint_steps, device=device,
         engine=engine, replicas=replicas, progress=progress, keep=folder is not None,
     )  # fmt: skip
@@ -134,6 +141,7 @@ def fit_each(
     model_options: Mapping | None = None,
     probes: Mapping[str, Probe] | None = None,
     probe_every: int | Mapping[str, int] = 200,
+    callbacks: Callback | Iterable[Callback] = (),
     checkpoint_seconds: float | None = 30.0,
     checkpoint_steps: int | None = None,
     device: torch.device | str | None = None,
@@ -159,6 +167,7 @@ def fit_each(
         {} if probes is None else probes, probe_every,
         checkpoint_seconds, checkpoint_steps, device,
     )  # fmt: skip
+    job = dataclasses.replace(job, callbacks=arguments.callbacks(callbacks))
     with _memory_advice(configs[0]):
         plan = choose.plan(job, configs, engine, replicas)
     if isinstance(progress, Progress):

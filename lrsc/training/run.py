@@ -19,6 +19,7 @@ from lrsc.models.draws import Draws
 from lrsc.training import checkpoint, distributed
 
 Probe = Callable[[nn.Module], Tensor | Mapping[str, Tensor]]
+Callback = Callable[[dict[str, float]], object]
 PER_STEP = ("loss", "loss_ratio")  # curves that come in pieces of many steps
 
 
@@ -38,6 +39,7 @@ class Job:
     checkpoint_steps: int | None
     device: torch.device
     asked: checkpoint.Asked
+    callbacks: tuple[Callback, ...] = ()
     # a factory and the probes are the user's, and torch's generators are everyone's
     lock: threading.RLock = dataclasses.field(default_factory=threading.RLock)
     # parameters of networks that are still there, by their id
@@ -180,6 +182,27 @@ class Run:
                 for key, value in {"step": torch.tensor(step), **named}.items():
                     curve = f"{name}_{key}" if key else name
                     self.curves.setdefault(curve, []).append(torch.as_tensor(value).detach())
+
+    def tell(self, **known: float) -> None:
+        """Call the callbacks with the numbers of the epoch that has ended."""
+        if not self.job.callbacks or distributed.rank():
+            return
+        steps = self.done % self.job.epoch or self.job.epoch
+        found: dict[str, float] = {
+            "lr": self.config.lr, "seed": self.seed, "epoch": self.epochs, "step": self.done,
+            "accuracy": float(self.curves["accuracy"][-1]),
+        }  # fmt: skip
+        for name in PER_STEP:
+            parts, held = list[Tensor](), 0
+            for part in reversed(self.curves.get(name, ())):
+                parts.append(part[max(0, len(part) - steps + held) :])
+                held += len(parts[-1])
+                if held >= steps:
+                    break
+            found |= {name: float(torch.cat(parts[::-1]).mean())} if parts else {}
+        with self.job.lock:
+            for callback in self.job.callbacks:
+                callback(found | known)
 
     _PLAIN = (
         "done", "epochs", "status", "accuracy", "finished", "best", "epoch_order", "seen", "probed",

@@ -55,6 +55,7 @@ def decide(engine: Reference, runs: list[Run], poll: Callable[[], None]) -> None
         run.right.zero_()
         if run in validation:
             _select(run, validation[run])
+        run.tell(**{"validation_accuracy": validation[run]} if run in validation else {})
 
 
 def _accuracies(

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -554,3 +555,15 @@ def test_small_map_convolution_is_torchs_with_its_gradients(options, sizes, bias
 def test_errors_name_the_argument(name, shape, classes, options, words):
     with pytest.raises(ValueError, match=words):
         models.build(name, shape, classes, **options)
+
+
+def test_threads_that_look_at_one_network_wait_for_one_another():
+    net = models.build("resnet18", (3, 16, 16), 10)
+    inputs = torch.randn(6, 4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    expected = [models.representation(net, x) for x in inputs]
+    net.train()
+    with ThreadPoolExecutor(6) as pool:
+        found = [*pool.map(lambda x: models.representation(net, x), inputs)]
+        evaluated = [*pool.map(lambda x: models.evaluate(net, x), inputs)]
+    assert all(map(torch.equal, found, expected)) and net.training
+    assert all(map(torch.equal, evaluated, [models.evaluate(net, x) for x in inputs]))

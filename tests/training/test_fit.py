@@ -1,5 +1,6 @@
 """The reference loop: bit-equality, the update itself, stopping, recording, errors."""
 
+import dataclasses
 import math
 
 import pytest
@@ -221,3 +222,56 @@ def test_global_generator_is_left_alone(parity):
 def test_bad_arguments_are_named_before_any_work(parity, arguments, words):
     with pytest.raises(ValueError, match=words):
         lrsc.fit(arguments.pop("model", "fcn"), parity, SHORT, **arguments)
+
+
+def test_callbacks_get_the_numbers_of_each_epoch(digits, tmp_path):
+    told, others = [], []
+    config = TrainConfig(max_epochs=2, validation_share=0.1, stop_at_accuracy=None)
+    runs = lrsc.fit("fcn", digits, config, lrs=[0.1, 0.2], model_options={"hidden": (8,)},
+                    callbacks=[told.append, others.append])  # fmt: skip
+    assert told == others and len(told) == 4
+    for run in runs:
+        first, last = [each for each in told if each["lr"] == run.config.lr]
+        assert (first["epoch"], first["step"], last["epoch"]) == (1, 10, 2)
+        assert last["step"] == run.steps and last["seed"] == 0
+        for name in ("loss", "loss_ratio"):
+            assert first[name] == pytest.approx(float(run.curves[name][:10].mean()), rel=1e-5)
+            assert last[name] == pytest.approx(float(run.curves[name][10:].mean()), rel=1e-5)
+        for name in ("accuracy", "validation_accuracy"):
+            assert last[name] == pytest.approx(float(run.curves[name][1]))
+
+
+def test_callbacks_of_a_resumed_run_are_told_of_what_is_new(own_dataset, tmp_path):
+    told = []
+    short = TrainConfig(max_epochs=4, batch_size=7, stop_at_accuracy=None)
+
+    def stop(numbers):
+        told.append(numbers)
+        if numbers["epoch"] == 2:
+            raise RuntimeError("enough")
+
+    keep = {"checkpoints": tmp_path, "checkpoint_steps": 4, "model_options": {"hidden": (8,)}}
+    with pytest.raises(RuntimeError, match="enough"):
+        lrsc.fit("fcn", own_dataset, short, callbacks=stop, **keep)
+    (run,) = lrsc.fit("fcn", own_dataset, short, callbacks=told.append, **keep)
+    assert [each["epoch"] for each in told] == [1, 2, 2, 3, 4]
+    assert told[1] == told[2]
+    assert told[-1]["loss"] == pytest.approx(float(run.curves["loss"][-8:].mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize("bad", [5, [5], {"a": print}, "print"])
+def test_callbacks_must_be_functions(own_dataset, bad):
+    with pytest.raises(ValueError, match="callbacks must be a function of a dict"):
+        lrsc.fit("fcn", own_dataset, SHORT, callbacks=bad)
+
+
+@pytest.mark.parametrize(
+    ("augment", "found"),
+    [(lambda x, g: x.float() / 255, "20 torch.float32"), (lambda x, g: x[:3], "3 torch.uint8"),
+     (lambda x, g: None, "a NoneType")],
+)  # fmt: skip
+def test_an_augmentation_returns_what_it_was_given(own_dataset, augment, found):
+    train = dataclasses.replace(own_dataset.train, augment=augment)
+    data = dataclasses.replace(own_dataset, train=train)
+    with pytest.raises(ValueError, match=f"augment must return .*found {found}"):
+        lrsc.fit("fcn", data, TrainConfig(batch_size=20, max_epochs=1))

@@ -17,9 +17,10 @@ def shorter_side(size: int) -> int:
 
 
 def decode(
-    file: str | os.PathLike | bytes, size: int, short: int | None = None, name: str | None = None
-) -> np.ndarray:
-    """An image file (path or content) -> 3 x size x size uint8, RGB.
+    file: str | os.PathLike | bytes, size: int, short: int | None = None, name: str | None = None,
+    channels: int = 3,
+) -> np.ndarray:  # fmt: skip
+    """An image file (path or content) -> 3 x size x size uint8, RGB; or 1 x size x size grey.
 
     The shorter side is resized to `short` pixels (size * 256 / 224 unless given; bilinear, with
     antialiasing) and the centre cropped, at the pixels of torchvision's Resize and CenterCrop. A
@@ -40,13 +41,19 @@ def decode(
             if orientation != 1:
                 ImageOps.exif_transpose(image, in_place=True)
                 sides = sides[::-1] if orientation in (5, 6, 7, 8) else sides
-            return _square(_rgb(image), sides, size, short)
+            colour = _rgb(image)
+            return _square(colour if channels == 3 else colour.convert("L"), sides, size, short)
     except Exception as error:  # a damaged file fails in whatever way Pillow's parsers do
         shown = name or ("an image" if isinstance(file, bytes) else os.fspath(file))
-        raise ValueError(
-            f"{shown} cannot be read as an image: {error or type(error).__name__}. "
-            "Fetch it again or take it out of the set."
-        ) from error
+        raise unreadable(shown, error) from error
+
+
+def unreadable(name: str, error: Exception) -> ValueError:
+    """The error for a damaged image file."""
+    return ValueError(
+        f"{name} cannot be read as an image: {error or type(error).__name__}. "
+        "Fetch it again or take it out of the set."
+    )
 
 
 def _square(image, sides: tuple[int, int], size: int, short: int) -> np.ndarray:
@@ -59,7 +66,7 @@ def _square(image, sides: tuple[int, int], size: int, short: int) -> np.ndarray:
     # the box of the crop in the file's own pixels: what is cropped away is not resized
     box = (left * x, top * y, (left + size) * x, (top + size) * y)
     pixels = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box))
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    return np.ascontiguousarray(np.atleast_3d(pixels).transpose(2, 0, 1))
 
 
 def _rgb(image):

@@ -28,6 +28,10 @@ class Source:
         return f"{self.source_id}:{self.checksum}"
 
 
+# sources of data that are the same in every profile: generated, and of a user's own
+SINGLE = ("generated", "own")
+
+
 def generated(root: Path, source: str) -> Source:
     """`find` of a generated set: whatever is asked for, this is the real thing."""
     return Source("generated", "", None)

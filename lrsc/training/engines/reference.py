@@ -78,4 +78,12 @@ def _samples(run: Run, parts: Tensor) -> Iterator[Tensor]:
     for number, x in enumerate(found, run.done):  # so that a resumed run draws the same
         key = run.seed * 0x9E3779B1 + number * 0x85EBCA6B + distributed.rank() * 0xC2B2AE35
         generator.manual_seed(key & 0x7FFFFFFF)
-        yield train.augment(x, generator)
+        given = train.augment(x, generator)
+        if not isinstance(given, Tensor) or (given.dtype, len(given)) != (x.dtype, len(x)):
+            told = given.dtype if isinstance(given, Tensor) else type(given).__name__
+            raise ValueError(
+                f"augment must return as many samples of the type that it is given, {len(x)} of "
+                f"{x.dtype}, found {len(given) if isinstance(given, Tensor) else 'a'} {told}: what "
+                "it returns is scaled and standardised as the samples are"
+            )
+        yield given

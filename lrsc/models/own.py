@@ -1,0 +1,41 @@
+"""Models that users register, in the form of the table of the library's."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from lrsc import imports
+
+GIVEN = ("input_shape", "n_classes")  # what a factory is told of the data
+
+
+def entry(name: str, factory: Callable[..., Any]) -> tuple[Callable[..., nn.Module], dict]:
+    """Builder and options, with their defaults, of a factory.
+
+    Its arguments input_shape and n_classes get those of the data, as do two others without a
+    default; all else are options. ValueError for an option without a default.
+    """
+    known = imports.options("model", factory)
+    empty = [each for each, default in known.items() if default is inspect.Parameter.empty]
+    told = {each: each for each in GIVEN if each in known}
+    if not told and len(empty) == 2:
+        told = dict(zip(empty, GIVEN, strict=True))
+    if left := [each for each in empty if each not in told]:
+        raise ValueError(
+            f"the factory of model {name!r} needs {', '.join(map(repr, left))}: call what it is "
+            f"told of the data {' and '.join(GIVEN)}, and give options a default"
+        )
+
+    def build(input_shape: tuple[int, ...], n_classes: int, **options: Any) -> nn.Module:
+        values = {"input_shape": input_shape, "n_classes": n_classes}
+        found = factory(**{each: values[what] for each, what in told.items()}, **options)
+        if not isinstance(found, nn.Module):
+            raise ValueError(
+                f"the factory of model {name!r} must return an nn.Module, found "
+                f"{type(found).__name__}"
+            )
+        return found
+
+    return build, {each: default for each, default in known.items() if each not in told}
