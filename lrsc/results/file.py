@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 _WRITING = threading.RLock()
 
 
-def save(dataset: xr.Dataset, path: Path) -> None:
+def save(dataset: xr.Dataset, path: str | Path) -> None:
     """Write a Dataset as netCDF with its digests, atomically; larger variables are compressed.
 
     Variables that `units` knows get their units and long names. float16, which netCDF-4 lacks, is
@@ -42,7 +42,7 @@ def save(dataset: xr.Dataset, path: Path) -> None:
     with contextlib.closing(store):
         dataset.dump_to_store(store, encoding=encoding)
     netcdf.sign(made)
-    write(path, made.getbuffer())
+    write(errors.path("path", path), made.getbuffer())
 
 
 def _chunks(variable: xr.DataArray) -> tuple[int, ...]:
