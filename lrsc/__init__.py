@@ -6,7 +6,7 @@ __version__ = "0.1.0"
 
 _SUBMODULES = (
     "attribution", "bookbuild", "claims", "cli", "config", "datasets", "errors", "experiments",
-    "files", "imports", "losses", "measures", "metrics", "models", "optimizers", "pages", "plots",
+    "files", "losses", "measures", "metrics", "models", "optimizers", "pages", "plots",
     "pruning", "reach", "results", "runs", "schedules", "significance", "studies", "sweep",
     "training",
 )  # fmt: skip

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from torch import nn
 
-from lrsc import datasets, errors, imports, models
+from lrsc import datasets, errors, models
 from lrsc.config import RunConfig, run_id
+from lrsc.datasets import imports
 from lrsc.errors import check_names
 from lrsc.models import weights
 

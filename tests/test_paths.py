@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import xarray as xr
 
 from lrsc import datasets, errors, files, results
 from lrsc.datasets.raw import cache, sources
@@ -71,3 +72,10 @@ def test_a_user_without_a_home_can_work_where_folders_are_given(tmp_path):
     if "Permission denied" in run.stderr:
         pytest.skip("the environment is not readable to another user")
     assert run.stdout.strip() == datasets.load("parity", n_train=100).source_id, run.stderr
+
+
+def test_results_are_saved_and_read_under_paths_as_text(home):
+    found = xr.Dataset({"a": 1.0})
+    results.save(found, "~/of/mine.nc")
+    assert results.load("~/of/mine.nc").equals(found)
+    assert (home / "of" / "mine.nc").is_file()

@@ -3,14 +3,18 @@ stands, and those that train are run, with a budget of one short training."""
 
 import argparse
 import dataclasses
+import gc
 import re
 import shlex
+import warnings
 from pathlib import Path
 
 import nbformat
 import pytest
-from test_prose import rendered_texts
+import torch
+from test_prose import blocks, rendered_texts
 
+import lrsc
 from lrsc import cli, experiments, sweep
 from lrsc.cli.options import NAMES
 
@@ -19,13 +23,15 @@ GROUPS = "run|sweep|campaign|measure|status|score|bench|repro|book|data|results"
 PLACE = re.compile(r"\b[A-Z]{3,}\b|\.\.\.|\0|[<{]")  # what a reader has to put in
 
 
-def texts() -> list[str]:
-    """README, pages, and the text cells of notebooks."""
-    pages = [ROOT / "README.md", *(ROOT / "book").rglob("*.md")]
-    notebooks = [*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "book").rglob("*.ipynb")]
-    cells = (c for p in notebooks for c in nbformat.read(p, as_version=4).cells)
-    return [*(p.read_text(encoding="utf-8") for p in pages),
-            *(cell.source for cell in cells if cell.cell_type == "markdown")]  # fmt: skip
+def pages() -> dict[str, str]:
+    """README, pages, and the text cells of notebooks, by file."""
+    texts = [ROOT / "README.md", *sorted((ROOT / "book").rglob("*.md"))]
+    notebooks = sorted([*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "book").rglob("*.ipynb")])
+    found = {p: p.read_text(encoding="utf-8") for p in texts}
+    for path in notebooks:
+        cells = nbformat.read(path, as_version=4).cells
+        found[path] = "\n".join(c.source for c in cells if c.cell_type == "markdown")
+    return {str(path.relative_to(ROOT)): text for path, text in found.items()}
 
 
 def helps(
@@ -44,7 +50,7 @@ def helps(
 def printed() -> list[str]:
     """Commands in blocks, between backticks and in helps, each once, without their comments."""
     found = []
-    for text in texts():
+    for text in pages().values():
         for block in re.findall(r"```(?:bash|sh)\n(.*?)```", text, re.S):
             lines = block.replace("\\\n", " ").splitlines()
             found += [line.split(" #")[0] for line in lines]
@@ -108,6 +114,77 @@ def test_every_command_that_trains_runs_as_printed(command, tiny, capsys):
     assert cli.main(shlex.split(command)[1:]) == 0, capsys.readouterr().err
     said = capsys.readouterr()
     assert "1 trained" in said.out or "expected" in said.out
+
+
+def calls(text: str) -> list[str]:
+    """Calls of the library in sentences, but for those that leave arguments out."""
+    spans = re.findall(r"`((?:\w+ = )?lrsc\.[\w.]+\([^`]*\))`", text)
+    return [span for span in spans if "..." not in span]
+
+
+def named() -> dict:
+    """What the names stand for that calls in sentences take."""
+    ds = lrsc.datasets.load("colored_mnist", n_train=200, source="embedded")
+    net = lrsc.models.build("fcn", ds.input_shape, ds.n_classes, hidden=(16, 16)).eval()
+    x, y, bias = ds.test.inputs(ds.test.x[:20]), ds.test.y[:20], ds.test.bias[:20]
+    z = lrsc.models.representation(net, x)
+    return {
+        "lrsc": lrsc, "ds": ds, "data": ds, "dataset": ds, "split": ds.test.take(torch.arange(200)),
+        "net": net, "model": net, "x": x, "y": y, "bias": bias, "pred": net(x).argmax(1),
+        "train_y": ds.train.y, "train_bias": ds.train.bias, "z": z, "w": net[1].weight,
+        "mask": (x > 0).any(1, keepdim=True), "losses": z[:, 0], "conflicting": bias != y,
+        "before": torch.tensor(0.9), "after": torch.tensor(0.5), "chance": 0.1, "kappa": 0.5,
+        "name": "synthetic",
+    }  # fmt: skip
+
+
+@pytest.fixture
+def short(monkeypatch, tiny):
+    """Trainings of one epoch, first runs of sweeps alone, and no cluster that submits jobs."""
+    run = sweep.run  # that of `tiny`
+
+    def small(**fields):
+        return lrsc.config.TrainConfig(**fields | {"max_epochs": 1})
+
+    def here(what, executor="serial", scheduler=None, profile="quick"):
+        assert executor == "serial" or hasattr(scheduler, "scheduler_address")
+        return run(experiments.configs(what, profile) if isinstance(what, str) else what)
+
+    monkeypatch.setattr(lrsc, "TrainConfig", small, raising=False)
+    monkeypatch.setattr(sweep, "run", here)
+    monkeypatch.setattr("dask_jobqueue.SLURMCluster.adapt", lambda cluster, **limits: None)
+    monkeypatch.chdir(tiny)
+
+
+CODE = {page: found for page, text in pages().items() if (found := blocks(text, "python"))}
+
+
+@pytest.mark.parametrize("page", CODE)
+def test_every_block_of_python_runs_as_printed(page, short, capsys):
+    names: dict = {}
+    with warnings.catch_warnings():  # of a port that is taken, and sockets that Dask leaves open
+        warnings.simplefilter("ignore")
+        for block in CODE[page]:
+            exec(compile(block, page, "exec"), names)
+        if "cluster" in names:
+            names.pop("cluster").close()
+            gc.collect()
+    assert re.search(r"\d", capsys.readouterr().out)
+
+
+CALLS = {page: found for page, text in pages().items() if (found := calls(text))}
+
+
+@pytest.mark.parametrize("page", CALLS)
+def test_every_call_in_a_sentence_runs_as_printed(page):
+    names = named()
+    for call in CALLS[page]:
+        exec(compile(call, page, "exec"), names)
+
+
+def test_there_is_code():
+    assert {"README.md", "book/run_it_yourself.md", "book/datasets.ipynb"} <= CODE.keys()
+    assert len(CODE["book/run_it_yourself.md"]) > 8 and len(CALLS["README.md"]) > 2
 
 
 LOOKING = [c for c in PRINTED if re.match(r"lrsc (status|score|data (list|path)|results (verify|gc)"

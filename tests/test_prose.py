@@ -1,11 +1,8 @@
 """The prose pages: what they name exists, what they show runs."""
 
 import ast
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -77,28 +74,6 @@ def test_the_table_of_parameters_is_that_of_the_experiments():
     for name in notebooks - {"compressibility"}:
         rows = lrsc.experiments.EXPERIMENTS[name]
         assert told[name] == [{row.dataset for row in rows}, {row.model for row in rows}], name
-
-
-EXAMPLES = blocks(RUN, "python")
-
-
-SLOW = {i for i, example in enumerate(EXAMPLES) if "sweep" in example}
-
-
-@pytest.mark.parametrize(
-    "number",
-    [pytest.param(i, marks=[pytest.mark.slow] if i in SLOW else []) for i in range(len(EXAMPLES))],
-)
-def test_every_python_example_runs(number, tmp_path):
-    (tmp_path / "pyproject.toml").touch()
-    (tmp_path / "lrsc").symlink_to(ROOT / "lrsc")  # results go to a folder of their own
-    env = os.environ | {"PYTHONPATH": str(tmp_path), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", EXAMPLES[number]], cwd=tmp_path, env=env, capture_output=True,
-        text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"\d", done.stdout)
 
 
 def rendered_texts() -> list[str]:

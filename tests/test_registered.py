@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 import lrsc
-from lrsc import RunConfig, TrainConfig, cli, datasets, experiments, imports, models, results, runs
+from lrsc import RunConfig, TrainConfig, cli, datasets, experiments, models, results, runs
 from lrsc.config import run_id
-from lrsc.datasets import own
+from lrsc.datasets import imports, own
 from lrsc.studies.reproduce import reproduce
 from lrsc.sweep import care
 

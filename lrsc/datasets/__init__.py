@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lrsc import imports
 from lrsc.config import SOURCES
 from lrsc.datasets import (
     celeba,
@@ -17,6 +16,7 @@ from lrsc.datasets import (
     corrupted_cifar10,
     double_mnist,
     imagenet,
+    imports,
     mnist_cifar,
     moon_star,
     parity,

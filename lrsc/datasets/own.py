@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lrsc import errors, imports
+from lrsc import errors
 from lrsc.config import pairs
-from lrsc.datasets import folders, given, natural
+from lrsc.datasets import folders, given, imports, natural
 from lrsc.datasets.biased import BiasedDataset, Split, mean_std
 from lrsc.datasets.images import Images
 from lrsc.datasets.raw import files

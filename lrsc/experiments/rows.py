@@ -75,8 +75,9 @@ def _usual(dataset: str, model: str, low: float, high: float, **data: float) -> 
     There a LR between the upper two, which takes minutes, stands beside the ends and the middle.
     """
     cap = 1000 if model == "fcn" else 100
+    quick = {"fcn": (20,), "wide_resnet101_2": (1, 50)}.get(model, (2, 200))
     return Row(dataset, model, {
-        "quick": Plan((low, high), (0,), 20) if model == "fcn" else Plan((low, high), (0,), 2, 200),
+        "quick": Plan((low, high), (0,), *quick),
         "desk": Plan(_desk(low, high), (0, 1, 2), cap // 2 if model == "fcn" else cap),
         "paper": Plan(_log_spaced(low, high), (0, 1, 2), cap),
     }, data)  # fmt: skip

@@ -1,6 +1,7 @@
 """A trained network -> variables of its result: `lrsc.measure(model, dataset) -> xr.Dataset`."""
 
 from lrsc.measures.measure import (
+    SAMPLES,
     Observed,
     accuracy_measures,
     as_dataset,

@@ -9,7 +9,7 @@ import torch
 import xarray as xr
 from torch import nn
 
-from lrsc import datasets, measures, models
+from lrsc import datasets, measures, models, pruning
 from lrsc.config import RunConfig
 from lrsc.training import Trained
 
@@ -18,6 +18,8 @@ FEW_PRUNED = 2000  # unbiased test images on which most networks are pruned
 # the same in the quick profile, which is no evidence; training images for recalibration as well
 QUICK_PRUNED, QUICK_ATTRIBUTED = 100, 20
 SMALL = 3 * 32 * 32  # values of an input; of larger ones fewer are attributed where few are pruned
+# and of networks of 10^8 weights, which are then pruned by columns and in running statistics alone
+HUGE_PRUNED, HUGE_ATTRIBUTED, HUGE_SAMPLES, HUGE = 20, 2, 100, ("wide_resnet101_2",)
 
 
 def result_each(
@@ -32,7 +34,7 @@ def result_each(
     dataset = dataclasses.replace(dataset, test=dataset.test.loaded())
     fine, seen = [], []
     for run in (run for run in trained if run.status != "diverged"):
-        what = measures.observe(run.model, dataset)
+        what = measures.observe(run.model, dataset, samples(prune_samples))
         if bool(what.z.isfinite().all() & what.logits.isfinite().all()):
             fine.append(run)
             seen.append(what)
@@ -50,17 +52,24 @@ def of_networks(
     seen: Sequence[measures.Observed],
 ) -> list[xr.Dataset]:  # fmt: skip
     """Measures, attributions and raw material of networks of one model."""
-    train = dataset.train
+    train, few = dataset.train, attributed(prune_samples, dataset.test.x[:1].numel())
     if prune_samples <= QUICK_PRUNED:
-        train = measures.fixed_samples(train, QUICK_PRUNED)
-    few = attributed(prune_samples, dataset.test.x[:1].numel())
+        train = measures.fixed_samples(train, prune_samples)
+    huge = prune_samples == HUGE_PRUNED and any(map(_is_huge, networks))
     measured = measures.measure_each(
-        networks, dataset, prune_samples=prune_samples, seen=seen, train=train
-    )
+        networks, dataset, prune_samples=prune_samples, seen=seen, train=train,
+        methods=pruning.METHODS[: 1 if huge else None], statistics=["running"] if huge else None,
+    )  # fmt: skip
+    if huge:  # no dimension, as where the statistics make no difference
+        measured = [found.squeeze("statistics", drop=True) for found in measured]
     return [
-        xr.merge([found, raw_material(net, what), attributions(net, what, train, few)])
+        xr.merge([found, raw_material(net, what), attributions(net, what, train, few, huge)])
         for net, found, what in zip(networks, measured, seen, strict=True)
     ]
+
+
+def _is_huge(net: nn.Module) -> bool:
+    return sum(p.numel() for p in net.parameters()) > 10**8
 
 
 def attributed(pruned: int, values: int) -> int:
@@ -69,6 +78,8 @@ def attributed(pruned: int, values: int) -> int:
     A path takes the time of some 150 passes, both pruning curves that of 18: one sample in 20 adds
     less than half of pruning's time. Of small inputs 20 at least.
     """
+    if pruned == HUGE_PRUNED:
+        return HUGE_ATTRIBUTED
     least = min(QUICK_ATTRIBUTED, QUICK_ATTRIBUTED * SMALL // values)
     return max(1, least, min(ATTRIBUTED, pruned // 20))
 
@@ -112,17 +123,17 @@ def raw_material(model: nn.Module, seen: measures.Observed) -> xr.Dataset:
 
 
 def attributions(
-    model: nn.Module, seen: measures.Observed, train: datasets.Split, n: int
+    model: nn.Module, seen: measures.Observed, train: datasets.Split, n: int, running: bool = False
 ) -> xr.Dataset:
     """What the network looks at on n fixed test samples, and the maps themselves.
 
-    In all statistics of batch normalisation; the maps are those in running ones. train: samples
-    from which they are estimated anew.
+    In all statistics of batch normalisation, or in running ones alone; the maps are those in
+    running ones. train: samples from which they are estimated anew.
     """
     chosen = seen.chosen.take(torch.arange(min(n, len(seen.chosen))))
     found, maps = measures.attribution_measures(model, chosen)
     measured = {"running": found}
-    if models.batch_norms(model):
+    if models.batch_norms(model) and not running:
         measured["batch"], _ = measures.attribution_measures(model, chosen, "batch")
         renewed, _ = models.settled(model, "recalibrated", train)
         measured["recalibrated"], _ = measures.attribution_measures(renewed, chosen)
@@ -171,6 +182,11 @@ def sampled_curves(trained: Trained) -> xr.Dataset:
     return found
 
 
+def samples(prune_samples: int) -> int:
+    """Test samples for the representation, by those that pruning is evaluated on."""
+    return HUGE_SAMPLES if prune_samples == HUGE_PRUNED else measures.SAMPLES
+
+
 def prune_samples(config: RunConfig, dataset: datasets.BiasedDataset) -> int:
     """Test samples that pruning is evaluated on: a fixed subset, or all where that costs little.
 
@@ -181,5 +197,6 @@ def prune_samples(config: RunConfig, dataset: datasets.BiasedDataset) -> int:
         "n_train" in dict(config.data) or config.model in models.NORMALISED
         or models.is_own(config.model)
     )  # fmt: skip
-    most = QUICK_PRUNED if config.source == "embedded" else FEW_PRUNED
+    quick = HUGE_PRUNED if config.model in HUGE else QUICK_PRUNED
+    most = quick if config.source == "embedded" else FEW_PRUNED
     return min(most, len(dataset.test)) if few else len(dataset.test)

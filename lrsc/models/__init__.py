@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from lrsc import imports
 from lrsc.config import STATISTICS
-from lrsc.datasets import BiasedDataset, Split
+from lrsc.datasets import BiasedDataset, Split, imports
 from lrsc.errors import check_names, is_whole, shown, unknown
 from lrsc.models import own
 from lrsc.models.architectures import BUILDERS, MOST

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from lrsc import imports
+from lrsc.datasets import imports
 
 GIVEN = ("input_shape", "n_classes")  # what a factory is told of the data
 

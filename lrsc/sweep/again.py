@@ -8,7 +8,7 @@ import xarray as xr
 
 from lrsc import datasets, measures, models, results
 from lrsc.config import RunConfig
-from lrsc.measures.result import of_networks, prune_samples
+from lrsc.measures.result import of_networks, prune_samples, samples
 from lrsc.runs import check_file, load, load_checkpoint
 
 
@@ -28,7 +28,7 @@ def measure_again(
         if weights.is_file():
             net, dataset = load_checkpoint(weights, config, data_root)
             pruned_on = prune_samples(config, dataset)
-            seen = measures.observe(net, dataset)
+            seen = measures.observe(net, dataset, samples(pruned_on))
             (fresh,) = of_networks([net], dataset, pruned_on, [seen])
             old, source = old.assign_attrs(prune_samples=pruned_on), "weights"
         else:

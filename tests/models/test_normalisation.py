@@ -357,6 +357,21 @@ def test_new_runs_carry_all_statistics_and_others_no_dimension(done):
     assert "statistics" not in found[identify(config("fcn", hidden=(8, 8)))].dims
 
 
+def test_quick_runs_of_huge_networks_are_measured_on_little(tmp_path, monkeypatch):
+    monkeypatch.setattr("lrsc.measures.result.HUGE", ("resnet18",))
+    sweep.run([config()], root=tmp_path)
+    (run,) = results.local_runs(tmp_path)
+    few = {name: run.sizes[name] for name in ("sample", "attributed")}
+    assert run.attrs["prune_samples"] == 20 and few == {"sample": 100, "attributed": 2}
+    assert "statistics" not in run.dims and "prunability_magnitude" not in run
+    assert np.isfinite(run["prunability"]) and np.isfinite(run["attribution_entropy"])
+    whole = experiments.open_runs([config()], tmp_path)
+    assert np.isfinite(whole["prunability"]).all() and [*whole["statistics"].values] == ["running"]
+    list(sweep.measure_again(root=tmp_path))
+    (again,) = results.local_runs(tmp_path)
+    assert again.sizes == run.sizes and again["prunability"].values == run["prunability"].values
+
+
 def test_a_file_without_the_dimension_opens_as_running(done, tmp_path):
     for run in results.local_runs(done):
         old = results.running(run).drop_vars("chance")

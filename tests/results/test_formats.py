@@ -47,7 +47,7 @@ def written(tmp_path_factory):
         patch.setattr(consolidated, "WORTH", 1)
         assert consolidated.measures(folder).sizes["run"] == 4
     measured = lrsc.measure(lrsc.models.build("fcn", (9,), 2), bits())
-    results.save(measured, folder / "measured.nc")
+    results.save(measured, str(folder / "measured.nc"))
     striped = images()
     nets = [[lrsc.models.build("fcn", striped.input_shape, 3)]] * 2
     results.save(contrast._maps(nets, striped.test.take(torch.arange(8))), folder / "contrast.nc")
