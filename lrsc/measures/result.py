@@ -167,7 +167,7 @@ def prune_samples(config: RunConfig, dataset: datasets.BiasedDataset) -> int:
     """
     few = (
         "n_train" in dict(config.data) or config.model in models.NORMALISED
-        or models.is_own(config.model)
+        or not models.is_ours(config.model)
     )  # fmt: skip
     most = QUICK_PRUNED if config.source == "embedded" else FEW_PRUNED
     return min(most, len(dataset.test)) if few else len(dataset.test)
