@@ -54,8 +54,8 @@ def _load(name, data, source, data_root, module) -> datasets.BiasedDataset:
 
 
 def is_own(config: RunConfig) -> bool:
-    """Whether data set or model of a run are of a user's own code."""
-    return datasets.is_own(config.dataset) or models.is_own(config.model)
+    """Whether data set or model of a run are of a user's own code, which may not be here."""
+    return not (datasets.is_ours(config.dataset) and models.is_ours(config.model))
 
 
 def check_file(config: RunConfig) -> None:

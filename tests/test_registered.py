@@ -244,7 +244,7 @@ def test_factories_are_told_what_they_ask_for():
         (lambda c: runs.identify(config("their_code:nothing")), "must return a BiasedDataset"),
         (lambda c: runs.identify(config(data={"sift": 1})), "Did you mean 'shift'?"),
         (lambda c: runs.identify(config(model_options={"w": 1})), "Valid: width"),
-        (lambda c: experiments.configs("synthetic", "quick", "mine", "fcn"), "data set 'mine'"),
+        (lambda c: experiments.configs("synthetic", "quick", "mine", "fcn"), "data set of 'synth"),
     ],
 )  # fmt: skip
 def test_bad_names_and_functions(code, act, text):

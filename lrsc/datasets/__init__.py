@@ -29,7 +29,7 @@ from lrsc.errors import LARGEST, check_names, is_number, is_whole, plain, shown,
 
 __all__ = [
     "SINGLE", "BiasedDataset", "Split", "check_name", "check_options", "data_root", "from_arrays",
-    "from_folder", "from_torch", "is_own", "is_stand_in", "load", "names", "options",
+    "from_folder", "from_torch", "is_ours", "is_own", "is_stand_in", "load", "names", "options",
     "register_dataset", "resolve", "version",
 ]  # fmt: skip
 
@@ -69,9 +69,14 @@ def check_name(name: str) -> None:
         raise ValueError(f"{unknown('data set', name, MODULES)}{imports.own('dataset')}")
 
 
-def is_own(name: str) -> bool:
-    """Whether a name is none of the library's; it may be one that nobody has registered here."""
-    return name not in _OURS
+def is_ours(name: str) -> bool:
+    """Whether a name is one of the library's."""
+    return name in _OURS
+
+
+def is_own(name: object) -> bool:
+    """Whether a name is one that was registered in this process, or an import path."""
+    return isinstance(name, str) and name not in _OURS and (":" in name or name in MODULES)
 
 
 def names() -> list[str]:

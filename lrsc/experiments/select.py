@@ -166,7 +166,7 @@ def run_config(
     known = datasets.options(dataset)  # which checks its name
     options = {k: v for k, v in (data or {}).items() if v != known.get(k)}
     # parity has 10 000 in every profile, a user's own as many as it has
-    if profile == "desk" and dataset != "parity" and not datasets.is_own(dataset):
+    if profile == "desk" and dataset != "parity" and datasets.is_ours(dataset):
         options.setdefault("n_train", DESK_TRAIN)
     return RunConfig(
         dataset,

@@ -88,7 +88,7 @@ def _samples(config: RunConfig, known: xr.Dataset) -> float:
     """
     if "n_train" in dict(config.data):
         return float(dict(config.data)["n_train"])
-    embedded = config.source == "embedded" and not datasets.is_own(config.dataset)
+    embedded = config.source == "embedded" and datasets.is_ours(config.dataset)
     if embedded:
         source = datasets.resolve(config.dataset, None, "embedded").source_id
         embedded = datasets.is_stand_in(source)

@@ -195,7 +195,7 @@ def prune_samples(config: RunConfig, dataset: datasets.BiasedDataset) -> int:
     """
     few = (
         "n_train" in dict(config.data) or config.model in models.NORMALISED
-        or models.is_own(config.model)
+        or not models.is_ours(config.model)
     )  # fmt: skip
     quick = HUGE_PRUNED if config.model in HUGE else QUICK_PRUNED
     most = quick if config.source == "embedded" else FEW_PRUNED

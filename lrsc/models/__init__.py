@@ -96,9 +96,14 @@ def check_name(name: str) -> None:
         raise ValueError(f"{unknown('model', name, BUILDERS)}{imports.own('model')}")
 
 
-def is_own(name: str) -> bool:
-    """Whether a name is none of the library's; it may be one that nobody has registered here."""
-    return name not in _OURS
+def is_ours(name: str) -> bool:
+    """Whether a name is one of the library's."""
+    return name in _OURS
+
+
+def is_own(name: object) -> bool:
+    """Whether a name is one that was registered in this process, or an import path."""
+    return isinstance(name, str) and name not in _OURS and (":" in name or name in BUILDERS)
 
 
 def build(name: str, input_shape: tuple[int, ...], n_classes: int, **options) -> nn.Module:

@@ -51,7 +51,7 @@ def _from_raw_material(old: xr.Dataset, dataset: datasets.BiasedDataset) -> xr.D
     for name in [n for n in fresh if n in old and "statistics" in old[n].dims]:
         # raw material is of running statistics; without batch normalisation all are the same
         model = RunConfig.from_json(old.attrs["config"]).model
-        alike = model not in models.NORMALISED and not models.is_own(model)
+        alike = model not in models.NORMALISED and models.is_ours(model)
         kept = old[name].copy()
         kept.loc[{"statistics": slice(None) if alike else "running"}] = fresh[name]
         fresh[name] = kept
