@@ -11,9 +11,9 @@ _SUBMODULES = (
     "training",
 )  # fmt: skip
 _NAMES = {
-    "RunConfig": "config", "TrainConfig": "config", "Trained": "training", "fit": "training",
-    "LargestLR": "reach", "largest_lr": "reach", "measure": "measures",
-    "register_dataset": "datasets", "register_model": "models",
+    "Audit": "reach", "LargestLR": "reach", "RunConfig": "config", "TrainConfig": "config",
+    "Trained": "training", "audit": "reach", "fit": "training", "largest_lr": "reach",
+    "measure": "measures", "register_dataset": "datasets", "register_model": "models",
 }  # fmt: skip
 
 __all__ = [*_SUBMODULES, *_NAMES]

@@ -1,4 +1,4 @@
-"""The command `lrsc`: data | run | sweep | measure | repro | status | score | results | book."""
+"""The command `lrsc`: data | run | sweep | measure | tune | audit | repro | status | score | ..."""
 
 import argparse
 import logging
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 import lrsc
-from lrsc.cli import data, report, results, train
+from lrsc.cli import data, reach, report, results, train
 from lrsc.cli.options import EPILOG, Parser
 from lrsc.errors import BuildFailed
 
@@ -46,6 +46,6 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"lrsc {lrsc.__version__}")
     parser.set_defaults(kept="Finished runs and checkpoints are kept")
     commands = parser.add_subparsers(required=True, metavar="command")
-    for group in (data, train, report, results):
+    for group in (data, train, reach, report, results):
         group.add(commands)
     return parser

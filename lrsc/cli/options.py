@@ -1,6 +1,8 @@
 """What commands share: options, numbers and tables as people write and read them."""
 
 import argparse
+import ast
+import contextlib
 import importlib
 import json
 from collections.abc import Callable, Sequence
@@ -59,6 +61,17 @@ def flag(names: str, text: str) -> Option:
     return option(names, text, action="store_true")
 
 
+def setting(text: str) -> tuple:
+    """'name=value' -> (name, value as JSON or Python has it, else as text)."""
+    name, found, value = text.partition("=")
+    if not name or not found:
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, found {text!r}")
+    for read in (json.loads, ast.literal_eval):
+        with contextlib.suppress(ValueError, SyntaxError):
+            return name, read(value)
+    return name, value
+
+
 def numbers(text: str) -> list:
     """'0.05,0.5' or '[0.05, 0.5]' -> numbers."""
     try:
@@ -74,6 +87,7 @@ def path(text: str) -> Path:
     return errors.path("path", text)
 
 
+NAMED: dict = {"type": setting, "action": "append", "default": []}  # of NAME=VALUE
 JSON = flag("--json", "the same rows for programs")
 RAW = flag("--raw", "train shipped runs too, for raw material")
 PROFILE = option("--profile", "quick, desk or paper (quick)", default="quick")
@@ -108,9 +122,15 @@ def add_command(
     parser.set_defaults(command=run, parser=parser, **defaults)
 
 
-def check_threads(threads: int | None) -> None:
-    if threads is not None and threads < 1:
+def use_threads(threads: int | None) -> None:
+    """Let torch use so many CPU threads; ValueError for less than one."""
+    if threads is None:
+        return
+    if threads < 1:
         raise ValueError(f"--threads must be >= 1, found {threads}")
+    import torch
+
+    torch.set_num_threads(threads)
 
 
 def hours(seconds: float) -> str:

@@ -119,7 +119,7 @@ def _repro(args) -> int:
 
     from lrsc.studies import reproduce
 
-    options.check_threads(args.threads)
+    options.use_threads(args.threads)
     found = reproduce.reproduce(
         args.result, root=args.results, data_root=args.data_root, device=args.device,
         threads=args.threads,

@@ -1,28 +1,11 @@
 """lrsc run, sweep, campaign and measure: what trains networks, and measures them."""
 
-import argparse
-import ast
 import contextlib
-import json
 import logging
 import sys
 
 from lrsc.cli import options
-from lrsc.cli.options import flag, hours, option
-
-
-def _setting(text: str) -> tuple:
-    """'name=value' -> (name, value as JSON or Python has it, else as text)."""
-    name, found, value = text.partition("=")
-    if not name or not found:
-        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, found {text!r}")
-    for read in (json.loads, ast.literal_eval):
-        with contextlib.suppress(ValueError, SyntaxError):
-            return name, read(value)
-    return name, value
-
-
-NAMED: dict = {"type": _setting, "action": "append", "default": []}
+from lrsc.cli.options import NAMED, flag, hours, option
 
 
 def add(commands) -> None:
@@ -92,18 +75,10 @@ def _add_runs(commands) -> None:
     )  # fmt: skip
 
 
-def _threads(args) -> None:
-    options.check_threads(args.threads)
-    if args.threads is not None:
-        import torch
-
-        torch.set_num_threads(args.threads)
-
-
 def _run(args) -> int | None:
     from lrsc import experiments, sweep
 
-    _threads(args)
+    options.use_threads(args.threads)
     train = dict(args.set)
     for name, given in (("lr", args.lr), ("max_epochs", args.max_epochs)):
         if given is not None and train.setdefault(name, given) != given:
@@ -121,7 +96,7 @@ def _run(args) -> int | None:
 def _sweep(args) -> int | None:
     from lrsc import experiments, sweep
 
-    _threads(args)
+    options.use_threads(args.threads)
     configs = experiments.configs(
         args.experiment, args.profile, args.dataset, args.model, args.lrs, args.seeds,
         args.hyperparameter,
@@ -196,7 +171,7 @@ def _measure(args) -> None:
     from lrsc import experiments, measures, results, sweep
     from lrsc.runs import load_checkpoint
 
-    _threads(args)
+    options.use_threads(args.threads)
     if args.again:
         for line in sweep.measure_again(root=args.results, data_root=args.data_root):
             print(line)

@@ -16,7 +16,7 @@ from lrsc.plots.mechanism import (
     propositions,
     update_response,
 )
-from lrsc.plots.reach import largest_lr
+from lrsc.plots.reach import audited_plane, audited_pruning, audited_samples, largest_lr
 from lrsc.plots.samples import examples
 from lrsc.plots.speed import throughput
 from lrsc.plots.spread import accuracy_against_cost, norm_spread, pruning_criteria

@@ -1,9 +1,21 @@
-"""Figures of one's own network: scores of short runs against the LR."""
+"""Figures of one's own network: scores of short runs against the LR, and those of an audit."""
+
+from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
 
-from lrsc.plots.frame import SMALL, TEXT, legend_above, lr_axis, new_figure
+from lrsc.plots.frame import (
+    SMALL,
+    TEXT,
+    WIDTH,
+    bare,
+    legend_above,
+    lr_axis,
+    new_figure,
+    picture,
+)
+from lrsc.plots.words import name_of
 
 
 def largest_lr(ds: xr.Dataset):
@@ -56,3 +68,82 @@ def _marks(ds: xr.Dataset) -> xr.Dataset:
     low, high = np.log10([ds["lr"].values.min(), ds["lr"].values.max()])
     marks = 10.0 ** np.arange(np.floor(low), np.ceil(high) + 1)
     return xr.Dataset(coords={"lr": ("run", marks)})
+
+
+def audited_pruning(audits: Sequence[xr.Dataset], names: Sequence[str]):
+    """Pruning curves of audited networks, with bands of 95 % and the chance level."""
+    figure, (axes,) = new_figure(1, 3.0)
+    for number, (found, name) in enumerate(zip(audits, names, strict=True)):
+        if "accuracy_pruned" not in found:
+            continue
+        for statistics in found["statistics"].values:
+            one = found.sel(statistics=statistics)
+            words = f"{name}, {statistics}" if found.sizes["statistics"] > 1 else name
+            line = "-" if statistics == "recalibrated" or found.sizes["statistics"] == 1 else "--"
+            kappa, mean, low, high = (
+                100 * one[key] for key in
+                ("kappa", "accuracy_pruned", "accuracy_pruned_low", "accuracy_pruned_high")
+            )  # fmt: skip
+            axes.plot(kappa, mean, line, marker="o", ms=4, color=f"C{number}", label=words)
+            axes.fill_between(kappa, low, high, color=f"C{number}", alpha=0.15)
+        axes.axhline(100 * float(found["chance"]), color="0.45", ls=":", lw=1.2)
+    axes.set_xlabel("filters set to zero (%)", fontsize=TEXT)
+    axes.set_ylabel("accuracy (%)", fontsize=TEXT)
+    axes.set_ylim(0, 102)
+    legend_above(figure, axes)
+    figure.set_label("Accuracy against the share of filters set to zero.")
+    return figure
+
+
+def audited_plane(stored: xr.Dataset, audits: Sequence[xr.Dataset], names: Sequence[str]):
+    """Audited networks among stored runs: accuracy against prunability, running statistics."""
+    figure, (axes,) = new_figure(1, 3.0)
+    pairs = list(zip(stored["model"].values, stored["n_train"].values, strict=True))
+    for number, pair in enumerate(sorted(set(pairs))):
+        some = stored.isel(run=[one == pair for one in pairs])
+        rank = np.unique(some["lr"].values, return_inverse=True)[1]
+        axes.scatter(
+            some["prunability"], 100 * some["unbiased_accuracy"], s=20 + 30 * rank, alpha=0.5,
+            color=f"C{number + len(audits)}", edgecolors="none",
+            label=f"{name_of(pair[0])}, {int(pair[1]):,} images",
+        )  # fmt: skip
+    for number, (found, name) in enumerate(zip(audits, names, strict=True)):
+        at = [found.sel(measure=key) for key in ("prunability", "unbiased_accuracy")]
+        (x, low, high), (y, bottom, top) = (
+            [float(one[key]) for key in ("value", "low", "high")] for one in at
+        )
+        axes.errorbar(x, 100 * y, [[100 * (y - bottom)], [100 * (top - y)]],
+                      [[x - low], [high - x]], fmt="D", ms=8, capsize=3, color=f"C{number}",
+                      label=name)  # fmt: skip
+    axes.set_xlabel("prunability", fontsize=TEXT)
+    axes.set_ylabel("accuracy (%)", fontsize=TEXT)
+    legend_above(figure, axes, ncols=2)
+    figure.set_label("Accuracy against prunability of audited networks and stored runs.")
+    return figure
+
+
+def audited_samples(found: xr.Dataset):
+    """Samples of an audit with their labels, and under each the size of its attribution map."""
+    from matplotlib.figure import Figure
+
+    count, names = found.sizes["shown"], list(found.attrs.get("class_names", []))
+    columns = min(4, count)
+    blocks = -(-count // columns)
+    figure = Figure(figsize=(WIDTH, 2.9 * blocks), layout="constrained", dpi=100)
+    panels = figure.subplots(2 * blocks, columns, squeeze=False)
+    for axes in panels.flat:
+        bare(axes)
+    for i in range(count):
+        block, column = divmod(i, columns)
+        top, under = panels[2 * block, column], panels[2 * block + 1, column]
+        true, told = int(found["shown_label"][i]), int(found["shown_predicted"][i])
+        top.imshow(picture(found["image"].values[i]))
+        under.imshow(found["map"].values[i], cmap="magma", vmin=0)
+        say = lambda k: names[k] if k < len(names) else str(k)  # noqa: E731
+        right = true == told
+        top.set_title(
+            f"{say(true)}" + ("" if right else f"\ntaken for {say(told)}"), fontsize=SMALL,
+            color="0.35" if right else "C3", pad=3,
+        )  # fmt: skip
+    figure.set_label(f"{count} samples and where the network looks.")
+    return figure

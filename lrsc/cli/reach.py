@@ -1,0 +1,98 @@
+"""lrsc tune and audit: for one's own network."""
+
+import dataclasses
+from pathlib import Path
+
+from lrsc.cli import options
+from lrsc.cli.options import NAMED, flag, option
+
+
+def add(commands) -> None:
+    """The commands and their options."""
+    data = option(
+        "--data", "data set: a name, package.module:function, or a folder of images", required=True
+    )
+    shared = (
+        option("--data-option", "an option of the data set, as in rho=0.1", **NAMED),
+        option("--model-option", "an option of the model, as in init=torch", **NAMED),
+        option("--groups", "CSV file of a folder's images with a column group", type=options.path),
+        option("--size", "pixels a side of a folder's images (default as they are)", type=int),
+        options.DATA_ROOT, options.DEVICE, options.THREADS,
+    )  # fmt: skip
+    options.add_command(
+        commands, "tune", _tune, "find the largest useful learning rate of a model",
+        data, option("--model", "its name, or package.module:function", required=True), *shared,
+        option("--budget", "updates of all short runs, or a time as in '10 min' (20 epochs)"),
+        option("--lrs", "lowest and highest LR, as in 0.001,1", type=options.numbers),
+        option("--seeds", "of weights and order (0,1)", type=options.numbers, default=[0, 1]),
+        option("--usual", "a LR to compare with (0.001)", type=float, default=1e-3),
+        option("--set", "a field of TrainConfig, as in optimizer=adamw", **NAMED),
+        option("--store", "netCDF file for the short runs, to go on from", type=options.path),
+        option("--plot", "image file for the figure", type=options.path),
+        example="lrsc tune --data parity --model fcn --budget 4000",
+    )  # fmt: skip
+    options.add_command(
+        commands, "audit", _audit, "measure a checkpoint, or two side by side, and make a page",
+        option("checkpoint", "file with a state_dict", nargs="+"), data,
+        option("--model", "its name, or package.module:function", required=True), *shared,
+        option("--layer", "dotted name of the classifier, where it is not found"),
+        option("--html", "the page (audit.html)", type=options.path, default="audit.html"),
+        flag("--quick", "few samples, in seconds"),
+        example="lrsc audit low.pt high.pt --data my_images --model resnet18 --html report.html",
+    )  # fmt: skip
+
+
+def _data(args):
+    """The data set that is named, and a factory of the model for it."""
+    from lrsc import datasets, models
+
+    options.use_threads(args.threads)
+    place = Path(args.data).expanduser()
+    known = args.data in datasets.names() or ":" in args.data
+    if known and (args.groups or args.size):
+        raise ValueError("--groups and --size go with a folder of images")
+    if not known and (place.is_dir() or args.groups):
+        data = datasets.from_folder(
+            place, size=args.size, metadata=args.groups, **dict(args.data_option)
+        )
+    else:
+        data = datasets.load(args.data, root=args.data_root, **dict(args.data_option))
+    given = models.options_for(args.model, data.name) | dict(args.model_option)
+    return data, lambda: models.build(args.model, data.input_shape, data.n_classes, **given)
+
+
+def _tune(args) -> None:
+    from lrsc import TrainConfig
+    from lrsc.reach import largest_lr
+
+    data, factory = _data(args)
+    budget = args.budget
+    found = largest_lr(
+        factory, data, TrainConfig(**dict(args.set)), lrs=args.lrs, seeds=args.seeds,
+        budget=int(budget) if budget and budget.isdigit() else budget, usual=args.usual,
+        store=args.store, device=args.device,
+    )  # fmt: skip
+    print(found)
+    if args.plot:
+        found.plot().savefig(args.plot)
+
+
+def _audit(args) -> None:
+    from lrsc.models import weights
+    from lrsc.reach import audit
+
+    data, factory = _data(args)
+    done = []
+    for path in args.checkpoint:
+        net = factory()
+        try:
+            weights.fill(net, Path(path).expanduser())
+        except (ValueError, RuntimeError) as error:
+            raise ValueError(f"{path} does not hold weights of {args.model!r}: {error}") from error
+        name = Path(path).stem
+        done.append(
+            audit(net, data, name=name, quick=args.quick, device=args.device, layer=args.layer)
+        )
+        print(f"{done[-1]}\n")
+    first, *others = done
+    print(f"page: {dataclasses.replace(first).to_html(args.html, *others)}")

@@ -1,0 +1,245 @@
+"""The page of an audit: one HTML file with its figures inside, light and dark, printable."""
+
+import html
+import io
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import xarray as xr
+
+from lrsc import __version__, plots, results
+
+GROUPS = 12  # lowest groups that are listed where there are more
+LEAST_GROUP = 10  # test samples, below which a group is marked
+STORED = ("synthetic", "semi_synthetic", "standard_classification", "naturalistic")
+_COSTS = {  # of a network: what it is called, unit, divisor
+    "parameters": ("Parameters", "million", 1e6), "macs": ("Multiply-accumulates", "million", 1e6),
+    "bytes": ("File", "MB", 1e6), "seconds": ("Latency", "ms", 1e-3),
+}  # fmt: skip
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1c1e21; --soft: #5f6670; --line: #d5d9de; --back: #fff }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6e6e6; --soft: #a0a7b0; --line: #3c4148; --back: #15171a }
+  figure.drawn svg { filter: invert(0.92) hue-rotate(180deg) }
+}
+body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--back);
+  max-width: 50rem; margin: 2rem auto; padding: 0 1rem }
+h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2.2rem }
+table { border-collapse: collapse; display: block; overflow-x: auto; font-size: .92rem }
+td, th { padding: .25rem .8rem .25rem 0; text-align: left; border-bottom: 1px solid var(--line) }
+td.n, th.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
+.soft, figcaption { color: var(--soft); font-size: .88rem }
+figure { margin: 1rem 0 } svg { max-width: 100%; height: auto }
+@media print { body { margin: 0; max-width: none } h2, figure { break-inside: avoid } }
+"""
+
+
+def page(audits: Sequence[xr.Dataset]) -> str:
+    """HTML of audits of one data set, side by side. ValueError for those of different ones."""
+    first = audits[0].attrs
+    for other in audits[1:]:
+        if (other.attrs["data"], other.attrs["checksum"]) != (first["data"], first["checksum"]):
+            raise ValueError(
+                f"audits must be of the same data, found {first['data']!r} and "
+                f"{other.attrs['data']!r}"
+            )
+    names = _names(audits)
+    title = f"{' and '.join(names)} on {first['data']}"
+    sections: list[tuple[str, Callable[[Sequence[xr.Dataset], list[str]], str]]] = [
+        ("In short", _short), ("Numbers", _numbers), ("Groups", _groups),
+        ("What it looks at", _gallery), ("How far it can be pruned", _pruning),
+        ("What shrinking saves", _costs), ("Beside the runs of the book", _plane),
+        ("What is missing", _missing),
+    ]  # fmt: skip
+    parts = [(head, made(audits, names)) for head, made in sections]
+    body = "".join(f"<h2>{head}</h2>\n{text}\n" for head, text in parts if text)
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>\n<body>"
+        f"<h1>{html.escape(title)}</h1>\n{body}"
+        f'<p class="soft">Made by lrsc {__version__}. Intervals: 95 %, of a bootstrap over the '
+        "test samples; they say nothing about other seeds of training.</p></body></html>\n"
+    )
+
+
+def _names(audits: Sequence[xr.Dataset]) -> list[str]:
+    names = [str(one.attrs["model"]) for one in audits]
+    return [f"{name} ({k + 1})" if names.count(name) > 1 else name for k, name in enumerate(names)]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:
+    """Rows under their heads; the columns after the first ones hold numbers."""
+
+    def cells(row: Sequence[str], tag: str) -> str:
+        return "".join(
+            f"<{tag}{' class=n' if k >= text_columns else ''}>{html.escape(cell)}</{tag}>"
+            for k, cell in enumerate(row)
+        )
+
+    lines = [cells(head, "th"), *(cells(row, "td") for row in rows)]
+    return "<table>" + "".join(f"<tr>{line}</tr>\n" for line in lines) + "</table>"
+
+
+def _figure(figure, caption: str, drawn: bool = True) -> str:
+    made = io.StringIO()
+    figure.savefig(made, format="svg", transparent=True)
+    svg = made.getvalue()
+    svg = svg[svg.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{caption}"', 1)
+    kind = ' class="drawn"' if drawn else ""
+    return f"<figure{kind}>{svg}<figcaption>{html.escape(caption)}</figcaption></figure>"
+
+
+def _one(found: xr.Dataset, name: str) -> str:
+    """A number with its interval, as people write it; a dash where there is none."""
+    if name not in found["measure"].values:
+        return "-"
+    row = found.sel(measure=name)
+    many, digits, unit = (100, 1, " %") if bool(row["percent"]) else (1, 3, "")
+    value, low, high = (f"{many * float(row[key]):.{digits}f}" for key in ("value", "low", "high"))
+    return f"{value}{unit} ({low} to {high})" if low != "nan" else f"{value}{unit}"
+
+
+def _short(audits: Sequence[xr.Dataset], names: list[str]) -> str:
+    said = []
+    for found, name in zip(audits, names, strict=True):
+        has = set(found["measure"].values.tolist())
+        text = f"<b>{html.escape(name)}</b>: {_one(found, 'unbiased_accuracy')} of "
+        text += f"{found.attrs['n_test']:,} test samples are right"
+        if "worst_group_accuracy" in has:
+            text += f", {_one(found, 'worst_group_accuracy')} in the worst group"
+        if "shrunk_kappa" in found:
+            before, after = (
+                found["cost"].sel(quantity="bytes", when=w) for w in ("before", "after")
+            )
+            text += (
+                f". Without {100 * float(found['shrunk_kappa']):.0f} % of its filters it keeps its "
+                f"accuracy to a point, and takes {float(after) / 1e6:.2f} MB in place of "
+                f"{float(before) / 1e6:.2f} MB"
+            )
+        said.append(f"<p>{text}.</p>")
+    return "\n".join(said)
+
+
+def _numbers(audits: Sequence[xr.Dataset], names: list[str]) -> str:
+    order = dict.fromkeys(name for one in audits for name in one["measure"].values.tolist())
+    rows = []
+    for name in order:
+        has = [one.sel(measure=name) for one in audits if name in one["measure"].values]
+        label = str(has[0]["label"].values)
+        if name == "worst_group_accuracy" and len({str(one["label"].values) for one in has}) > 1:
+            label = "Accuracy of the worst group"
+        samples = f"{int(has[0]['samples']):,}"
+        rows.append([label, samples, *(_one(one, name) for one in audits)])
+    return _table(["Measure", "Test samples", *names], rows)
+
+
+def _groups(audits: Sequence[xr.Dataset], names: list[str]) -> str:
+    if "group" not in audits[0].dims:
+        return ""
+    first = audits[0]
+    lowest = np.argsort(np.min([one["group_value"].values for one in audits], 0), kind="stable")
+    few = first["group_samples"].values < LEAST_GROUP
+    rows = [
+        [str(first["group"].values[k]), f"{int(first['group_samples'][k]):,}{'*' * int(few[k])}",
+         *(f"{100 * float(one['group_value'][k]):.1f} % ({100 * float(one['group_low'][k]):.1f} to "
+           f"{100 * float(one['group_high'][k]):.1f})" for one in audits)]
+        for k in lowest[:GROUPS]
+    ]  # fmt: skip
+    left = len(lowest) - len(rows)
+    more = f", of {len(lowest)} the {len(rows)} lowest" if left else ""
+    star = f" * fewer than {LEAST_GROUP} samples." if few.any() else ""
+    classes = ", ".join(f"{k}: {name}" for k, name in enumerate(first.attrs["class_names"]))
+    text = f"Accuracy of each group{more}.{star}{f' Classes: {classes}.' if classes else ''}"
+    return f"<p class=soft>{html.escape(text)}</p>" + _table(
+        ["Group", "Test samples", *names], rows
+    )
+
+
+def _gallery(audits: Sequence[xr.Dataset], names: list[str]) -> str:
+    made = []
+    for found, name in zip(audits, names, strict=True):
+        if "image" in found:
+            kind = "conflicting" if "shown_bias" in found else "test"
+            caption = (
+                f"{name}: {found.sizes['shown']} {kind} samples, wrong ones first, and where the "
+                "evidence for the true class is (size of Integrated Gradients, bright is much)."
+            )
+            made.append(_figure(plots.audited_samples(found), caption, drawn=False))
+    return "\n".join(made)
+
+
+def _pruning(audits: Sequence[xr.Dataset], names: list[str]) -> str:
+    if not any("accuracy_pruned" in one for one in audits):
+        return ""
+    many = next(int(one["pruned_samples"]) for one in audits if "accuracy_pruned" in one)
+    caption = (
+        f"Accuracy on {many:,} test samples without the filters of smallest norm, the same share "
+        "in each layer, without any training afterwards. Bands: 95 % intervals; dotted: the share "
+        "of the largest class, below which nothing is left. Recalibrated: batch normalisation's "
+        "statistics taken anew from training samples."
+    )
+    return _figure(plots.audited_pruning(audits, names), caption)
+
+
+def _costs(audits: Sequence[xr.Dataset], names: list[str]) -> str:
+    rows = []
+    for found, name in zip(audits, names, strict=True):
+        if "cost" not in found:
+            continue
+        kappa, batch = float(found["shrunk_kappa"]), int(found["batch"])
+        rows.append([name, "Filters removed", "", f"{100 * float(found['removed']):.0f} %"])
+        for quantity, (label, unit, divisor) in _COSTS.items():
+            before, after = (
+                f"{float(found['cost'].sel(quantity=quantity, when=w)) / divisor:,.2f} {unit}"
+                for w in ("before", "after")
+            )
+            extra = f", batch of {batch}" if quantity == "seconds" else ""
+            rows.append(["", label + extra, before, after])
+        rows.append(["", f"Accuracy at {100 * kappa:.0f} %", "",
+                     f"{100 * float(found['shrunk_accuracy']):.1f} %"])  # fmt: skip
+    if not rows:
+        return ""
+    text = (
+        "The largest share of filters whose removal costs at most one point of accuracy on the "
+        "samples of the figure above, removed for good. Latency is the median on this machine."
+    )
+    return f"<p class=soft>{text}</p>" + _table(["", "", "Before", "After"], rows, 2)
+
+
+def _plane(audits: Sequence[xr.Dataset], names: list[str]) -> str:
+    first = audits[0]
+    stored = _stored(str(first.attrs["data"]))
+    if not stored["run"].size or "prunability" not in first["measure"].values:
+        return ""
+    sizes = sorted({int(n) for n in stored["n_train"].values})
+    caption = (
+        f"Accuracy against prunability, in running statistics: {stored.sizes['run']} runs that are "
+        f"stored with the book ({' or '.join(f'{n:,}' for n in sizes)} training images, "
+        f"{', '.join(sorted(set(stored['model'].values.tolist())))}), larger points at larger "
+        f"learning rates; this audit's network saw {first.attrs['n_train']:,} training images. "
+        "Compare those of one model and one number of training images only."
+    )
+    return _figure(plots.audited_plane(stored, audits, names), caption)
+
+
+def _stored(data: str) -> xr.Dataset:
+    """Runs of this data set that ship: LR, model, size, accuracy, prunability."""
+    names = ("lr", "model", "n_train", "unbiased_accuracy", "prunability")
+    parts = []
+    for name in STORED:
+        found = results.shipped(name)
+        if found is None or "prunability" not in found:
+            continue
+        if "statistics" in found.dims:
+            found = found.sel(statistics="running")
+        here = (found["dataset"] == data) & found["prunability"].notnull()
+        parts.append(found[[*names]].reset_coords().isel(run=here.values)[[*names]])
+    return xr.concat(parts, "run") if parts else xr.Dataset({n: ("run", []) for n in names})
+
+
+def _missing(audits: Sequence[xr.Dataset], names: list[str]) -> str:
+    lines = dict.fromkeys(
+        line for one in audits for line in str(one.attrs["note"]).split("\n") if line
+    )
+    return "".join(f"<p>{html.escape(line)}</p>" for line in lines)

@@ -1,0 +1,354 @@
+"""An audit of any trained classifier: robustness, selectivity, prunability, with intervals."""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor, nn
+
+from lrsc import attribution, errors, measures, metrics, models, pruning, training
+from lrsc.datasets import BiasedDataset, Split
+from lrsc.errors import shown
+from lrsc.files import write
+from lrsc.measures.variables import VARIABLES
+from lrsc.pruning.curves import pruned_labels
+
+BOOTSTRAPS, FEW_BOOTSTRAPS = 1000, 100  # resamples of test samples; where each is recomputed
+LEAST_GROUP = 10  # test samples, below which a group is marked
+POINT = 0.01  # of accuracy, that shrinking may cost
+SHOWN = 8  # samples in the gallery
+BATCH = 8  # samples of which the latency is measured
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """Test samples that an audit looks at, and how often each number is resampled."""
+
+    test: int | None
+    pruned: int
+    chosen: int
+    attributed: int
+    passes: int
+
+
+FULL = Size(None, 2000, measures.SAMPLES, 100, 11)
+QUICK = Size(1000, 500, 500, 10, 5)
+
+
+@dataclasses.dataclass(frozen=True)
+class Audit:
+    """What `audit` found of one network; `print` shows it in words.
+
+    dataset: along `measure` the values with their 95 % intervals and numbers of samples; along
+    `group` the accuracies of (class, bias) groups; along `kappa`, pruning curves in each of the
+    statistics; costs before and after shrinking; samples of the gallery with their maps. Its
+    attributes say what was audited, and `note` what is missing and why.
+    """
+
+    dataset: xr.Dataset
+
+    def to_html(self, path: str | Path, *others: "Audit") -> Path:
+        """Write one page that needs nothing else; others: audits beside it, on the same data.
+
+        Returns its path. Raises ValueError for audits of different data sets.
+        """
+        from lrsc.pages.audit import page
+
+        place = errors.path("path", path)
+        write(place, page([self.dataset, *(other.dataset for other in others)]).encode())
+        return place
+
+    def __str__(self) -> str:
+        found, about = self.dataset, self.dataset.attrs
+        lines = [f"{about['model']} on {about['data']}"]
+        for name in found["measure"].values.tolist():
+            one = found.sel(measure=name)
+            many = 100 if bool(one["percent"]) else 1
+            value, low, high = (many * float(one[key]) for key in ("value", "low", "high"))
+            unit = " %" if many > 1 else ""
+            lines.append(
+                f"{one['label'].values!s:42s} {value:8.3g}{unit:2s} ({low:.3g} to {high:.3g}; "
+                f"{int(one['samples'])} samples)"
+            )
+        return "\n".join([*lines, *filter(None, about["note"].split("\n"))])
+
+
+def audit(
+    model: "nn.Module | training.Trained",
+    dataset: BiasedDataset,
+    *,
+    name: str | None = None,
+    quick: bool = False,
+    device: torch.device | str | None = None,
+    layer: str | None = None,
+) -> Audit:
+    """Measure a trained network on a data set's test split, with 95 % intervals of each number.
+
+    model: a network, or what `fit` returned. name: what the page calls it, default that of its
+    class. quick: on 1000 test samples, 500 for pruning, 10 for attributions, instead of all, 2000
+    and 100. device: where to compute, default where the model is. layer: dotted name of the
+    classifier, where it is not the layer that returns the logits.
+
+    Intervals are percentiles of a bootstrap over test samples: they say nothing about other seeds
+    of training. Accuracies by group, and what else needs bias labels, are left out where there are
+    none. Groups with fewer than 10 samples are marked. Batch normalisation uses its running
+    statistics, and those of training samples anew for the second pruning curve.
+    Raises ValueError as `lrsc.measure`.
+    """
+    net = model.model if isinstance(model, training.Trained) else model
+    if not isinstance(net, nn.Module):
+        raise ValueError(f"model must be a network or one run of fit, found {shown(model)}")
+    if not isinstance(dataset, BiasedDataset):
+        raise ValueError(f"dataset must be a BiasedDataset, found {shown(dataset)}")
+    size = QUICK if quick else FULL
+    if size.test is not None and len(dataset.test) > size.test:
+        test = measures.fixed_samples(dataset.test, size.test)
+        dataset = dataclasses.replace(dataset, test=test, source_id="part")
+    device = None if device is None else training.arguments.device(device)
+    seen = measures.observe(net, dataset, size.chosen, device, layer)
+    found = _Found(seen.test, net, notes=[])
+    _accuracies(found, seen.logits.argmax(1))
+    _representation(found, seen)
+    _attributions(found, seen, size)
+    parts = [_pruning(found, dataset, size, layer), _gallery(found, seen)]
+    made = xr.merge([found.table(), *parts], combine_attrs="drop_conflicts")
+    made.attrs = {
+        "model": name or type(net).__name__, "class": type(net).__name__, "data": dataset.name,
+        "checksum": dataset.checksum, "n_train": len(dataset.train), "n_test": len(seen.test),
+        "parameters": sum(p.numel() for p in net.parameters()),
+        "class_names": list(dataset.class_names), "note": "\n".join(found.notes),
+    }  # fmt: skip
+    return Audit(made)
+
+
+@dataclasses.dataclass
+class _Found:
+    """Numbers so far, and what is said of those that are missing."""
+
+    test: Split
+    net: nn.Module
+    notes: list[str]
+    rows: list[dict] = dataclasses.field(default_factory=list)
+    groups: list[dict] = dataclasses.field(default_factory=list)
+
+    def add(self, name: str, value: float, resampled: Tensor, n: int, label: str = "") -> None:
+        """A number with the 95 % interval of its resampled values, of n samples."""
+        about = VARIABLES.get(name)
+        known = resampled[resampled.isfinite()]
+        low, high = (
+            torch.quantile(known, torch.tensor([0.025, 0.975]).to(known)).tolist()
+            if len(known) else (math.nan, math.nan)
+        )  # fmt: skip
+        label = label or (about.label or about.long_name if about else name)
+        percent = about.percent if about else label.startswith(("Accuracy", "Overall"))
+        self.rows.append({"measure": name, "label": label, "value": value, "low": low,
+                          "high": high, "samples": n, "percent": percent})  # fmt: skip
+
+    def table(self) -> xr.Dataset:
+        """All numbers along `measure`, and those of groups along `group`."""
+        dims = (("measure", self.rows), ("group", self.groups))
+        parts = []
+        for dim, rows in dims:
+            names = [key for key in rows[0] if key != dim] if rows else []
+            prefix = "" if dim == "measure" else "group_"
+            columns = {prefix + key: (dim, [row[key] for row in rows]) for key in names}
+            parts.append(xr.Dataset(columns, {dim: [row[dim] for row in rows]} if rows else {}))
+        return xr.merge(parts)
+
+
+def _weights(n: int, times: int = BOOTSTRAPS) -> Tensor:
+    """How often each of n samples is drawn in each resample: times x n, shares."""
+    counts = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), times)
+    return torch.from_numpy(counts).double() / n
+
+
+def _accuracies(found: _Found, predicted: Tensor) -> None:
+    test = found.test
+    right = (predicted == test.y).double().cpu()
+    weights = _weights(len(right))
+    overall = weights @ right
+    found.add(
+        "unbiased_accuracy", float(right.mean()), overall, len(right), "Accuracy, all samples"
+    )
+    if test.bias is None or not bool(test.known.any()):
+        found.notes.append(
+            "No bias labels: accuracies by group, the gap, and bias selectivity are left out."
+        )
+        return
+    known, y, bias = (t.cpu() for t in (test.known, test.y, test.bias))
+    groups = {
+        f"class {k}, bias {b}": (y == k) & (bias == b)
+        for k in y.unique().tolist() for b in bias[known].unique().tolist()
+    }  # fmt: skip
+    groups = {name: rows for name, rows in groups.items() if bool(rows.any())}
+    apart = {
+        "aligned_accuracy": ("Accuracy, aligned samples", (y == bias) & known),
+        "conflicting_accuracy": ("Accuracy, conflicting samples", (y != bias) & known),
+    }
+    for name, (label, rows) in apart.items():
+        if n := int(rows.sum()):
+            found.add(name, float(right[rows].mean()), _mean(weights, right, rows), n, label)
+    resampled = torch.stack([_mean(weights, right, rows) for rows in groups.values()])
+    values = torch.stack([right[rows].mean() for rows in groups.values()])
+    sizes = [int(rows.sum()) for rows in groups.values()]
+    lowest = int(values.argmin())
+    worst = resampled.nan_to_num(2.0).amin(0)
+    label = f"Accuracy of the worst group ({list(groups)[lowest]})"
+    found.add("worst_group_accuracy", float(values[lowest]), worst, sizes[lowest], label)
+    gap = float(right.mean() - values[lowest])
+    found.add("gap", gap, overall - worst, sizes[lowest], "Accuracy gap, all minus worst group")
+    marks = torch.nanquantile(resampled, torch.tensor([0.025, 0.975]).double(), dim=1)
+    found.groups += [
+        {"group": name, "value": float(v), "low": float(low), "high": float(high), "samples": n}
+        for name, v, low, high, n in zip(groups, values, *marks, sizes, strict=True)
+    ]
+    if few := sum(n < LEAST_GROUP for n in sizes):
+        found.notes.append(
+            f"{few} of {len(sizes)} groups have fewer than {LEAST_GROUP} test samples: their "
+            "accuracies, marked with *, mean little, and so may the worst group's."
+        )
+
+
+def _mean(weights: Tensor, values: Tensor, rows: Tensor) -> Tensor:
+    """Resampled means over some rows; NaN where a resample has none of them."""
+    return (weights[:, rows] @ values[rows]) / weights[:, rows].sum(1)
+
+
+def _representation(found: _Found, seen: measures.Observed) -> None:
+    wanted = ("csi", "bsi", "class_separation", "activation_compressibility", "sparsity")
+    z, y, bias = seen.z.cpu(), seen.chosen.y.cpu(), seen.chosen.bias
+    bias = None if bias is None else bias.cpu()
+    values = measures.representation_measures(z, y, bias)
+    names = [name for name in wanted if name in values]
+    generator = torch.Generator().manual_seed(0)
+    resampled = []
+    for _ in range(FEW_BOOTSTRAPS):
+        rows = torch.randint(len(z), (len(z),), generator=generator)
+        again = measures.representation_measures(
+            z[rows], y[rows], None if bias is None else bias[rows]
+        )
+        resampled.append([float(again[name]) for name in names])
+    for name, each in zip(names, torch.tensor(resampled).double().T, strict=True):
+        found.add(name, float(values[name]), each, len(z))
+
+
+def _attributions(found: _Found, seen: measures.Observed, size: Size) -> None:
+    some = seen.chosen.take(torch.arange(min(size.attributed, len(seen.chosen))))
+    try:
+        a = attribution.integrated_gradients(found.net, some.inputs(some.x[:]), some.y)
+        entropies = attribution.entropy(a)
+    except ValueError as error:
+        found.notes.append(f"Attributions are left out: {error}")
+        return
+    each = {"attribution_entropy": entropies}
+    for region, mask in some.regions.items():
+        each[f"attribution_{region}"] = attribution.share(a, mask)
+    if not some.regions:
+        found.notes.append(
+            "The data set has no masks of core and spurious regions: shares of attribution are "
+            "left out."
+        )
+    for name, values in each.items():
+        values = values.double().cpu()
+        values = values[values.isfinite()]
+        if len(values):
+            resampled = _weights(len(values)) @ values
+            found.add(name, float(values.mean()), resampled, len(values))
+
+
+def _pruning(found: _Found, dataset: BiasedDataset, size: Size, layer: str | None) -> xr.Dataset:
+    test, kappas = measures.fixed_samples(found.test, size.pruned), (0.0, *pruning.KAPPAS)
+    apart = ["running", "recalibrated"] if models.batch_norms(found.net) else ["running"]
+    weights, chance = _weights(len(test)), metrics.chance(test.y).cpu()
+    curves, lows, highs = [], [], []
+    for statistics in apart:
+        try:
+            labels = torch.cat([*pruned_labels(
+                [found.net], test, kappas, statistics=statistics, recalibrate=dataset.train,
+                layer=layer,
+            )])  # fmt: skip
+        except ValueError as error:
+            found.notes.append(f"Pruning is left out: {error}")
+            return xr.Dataset()
+        right = (labels == test.y).double().cpu()
+        curve, again = right.mean(1), weights @ right.T
+        curves.append(curve)
+        marks = torch.quantile(again, torch.tensor([0.025, 0.975]).double(), dim=0)
+        lows.append(marks[0])
+        highs.append(marks[1])
+        words = "" if len(apart) == 1 else f", {statistics} statistics"
+        for name, ratio in (
+            ("prunability", lambda c: (c[..., 1:] / c[..., :1]).mean(-1)),
+            ("prunability_corrected", lambda c: metrics.chance_corrected(
+                c[..., 1:], c[..., :1], chance).mean(-1)),
+        ):  # fmt: skip
+            label = VARIABLES[name].label + words
+            key = name if statistics == "running" else f"{name}_{statistics}"
+            found.add(key, float(ratio(curve)), ratio(again), len(test), label)
+    dims = ("statistics", "kappa")
+    made = xr.Dataset(
+        {name: (dims, torch.stack(values).numpy(), {"units": "1", "long_name": text})
+         for name, values, text in (
+             ("accuracy_pruned", curves, "accuracy after column pruning"),
+             ("accuracy_pruned_low", lows, "lower end of its 95 % interval"),
+             ("accuracy_pruned_high", highs, "upper end of its 95 % interval"))},
+        {"kappa": list(kappas), "statistics": apart},
+    ).assign(chance=float(chance), pruned_samples=len(test))  # fmt: skip
+    return xr.merge([made, _shrinking(found, dataset, made, size, layer)])
+
+
+def _shrinking(
+    found: _Found, dataset: BiasedDataset, curves: xr.Dataset, size: Size, layer: str | None
+) -> xr.Dataset:
+    """Size, MACs and latency before and after the largest kappa that costs one point at most."""
+    curve = curves["accuracy_pruned"].isel(statistics=-1)
+    kept = curve["kappa"].where(curve >= curve.isel(kappa=0) - POINT, drop=True)
+    kappa = float(kept.max())
+    x = found.test.inputs(found.test.x[:BATCH])
+    renew = dataset.train if models.batch_norms(found.net) else None
+    try:
+        shrunk = pruning.shrink(
+            found.net, kappa, x, runs=size.passes, recalibrate=renew, layer=layer
+        )
+    except ValueError as error:
+        found.notes.append(f"Shrinking is left out: {error}")
+        return xr.Dataset()
+    before, after = (dataclasses.astuple(cost) for cost in (shrunk.before, shrunk.after))
+    names = [field.name for field in dataclasses.fields(pruning.Cost)]
+    return xr.Dataset(
+        {"cost": (("when", "quantity"), np.array([before, after], float))},
+        {"when": ["before", "after"], "quantity": names},
+        {},
+    ).assign(
+        shrunk_kappa=kappa, shrunk_accuracy=float(curve.sel(kappa=kappa)), batch=len(x),
+        removed=shrunk.removed,
+    )  # fmt: skip
+
+
+def _gallery(found: _Found, seen: measures.Observed) -> xr.Dataset:
+    """Conflicting samples, else any, wrong ones first, with their maps of the true label."""
+    test, predicted = found.test, seen.logits.argmax(1)
+    if len(test.x.shape) != 4:
+        return xr.Dataset()
+    wrong = predicted != test.y
+    wanted = test.conflicting if test.bias is not None else wrong
+    order = torch.argsort(2 * wanted.int() + wrong.int(), descending=True, stable=True)[:SHOWN]
+    some = test.take(order)
+    try:
+        a = attribution.integrated_gradients(found.net, some.inputs(some.x[:]), some.y)
+    except ValueError:
+        return xr.Dataset()
+    maps = attribution.normalised_maps(a).abs().cpu().numpy()
+    bias = {} if some.bias is None else {"shown_bias": ("shown", some.bias.cpu().numpy())}
+    return xr.Dataset(
+        {
+            "image": (("shown", "channel", "row", "column"), some.x[:].cpu().numpy()),
+            "map": (("shown", "row", "column"), maps),
+            "shown_label": ("shown", some.y.cpu().numpy()),
+            "shown_predicted": ("shown", predicted[order].cpu().numpy()),
+        }
+        | bias
+    )
