@@ -134,7 +134,8 @@ def named() -> dict:
         "train_y": ds.train.y, "train_bias": ds.train.bias, "z": z, "w": net[1].weight,
         "mask": (x > 0).any(1, keepdim=True), "losses": z[:, 0], "conflicting": bias != y,
         "before": torch.tensor(0.9), "after": torch.tensor(0.5), "chance": 0.1, "kappa": 0.5,
-        "name": "synthetic",
+        "name": "synthetic", "cfg": lrsc.TrainConfig(max_steps=2), "kappas": (0.2, 0.5),
+        "pruned": lrsc.pruning.prune(net, 0.5),
     }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from lrsc import attribution, metrics, models, pruning, results, training
 from lrsc.datasets import BiasedDataset, Split
-from lrsc.errors import is_whole, shown
+from lrsc.errors import check_names, is_whole, shown
 from lrsc.measures.variables import OF_NETWORK, PRUNABILITY, SINGLE, VARIABLES
 
 SAMPLES = 1000  # random test inputs on which representations are measured (paper, supplement C)
@@ -97,6 +97,7 @@ def measure_each(
     if not networks:
         return []
     methods = list(methods)
+    check_names("pruning method", methods, pruning.METHODS)  # results have names for these only
     train = dataset.train if train is None else train
     dataset = dataclasses.replace(dataset, test=dataset.test.loaded())  # read once for all
     # a network without batch normalisation is the same in all of them

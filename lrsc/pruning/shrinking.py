@@ -24,7 +24,7 @@ from lrsc.models import classifier_name, copied, evaluate
 from lrsc.pruning.channels import Norm, channels
 from lrsc.pruning.cost import Cost, costs
 from lrsc.pruning.surgery import STATE, put, removable, remove, set_sizes
-from lrsc.pruning.zeroing import Layer, prunable, prune
+from lrsc.pruning.zeroing import Layer, Scores, prunable, prune
 
 SAMPLES = 8  # of the random batch where only the shape of inputs is given
 
@@ -52,7 +52,7 @@ def shrink(
     model: nn.Module,
     kappa: float,
     example_inputs: Tensor | Sequence[int] | None = None,
-    method: str = "column",
+    method: str | Scores = "column",
     runs: int = 11,
     recalibrate: Split | None = None,
     layer: str | None = None,

@@ -1,45 +1,37 @@
-"""Pruning a trained network, and how much of its accuracy survives.
+"""Pruning a trained network: which weights are set to zero.
 
-Both methods look at the same weights: those of all convolutions and linear layers except the
+All methods look at the same weights: those of all convolutions and linear layers except the
 first convolution and the classifier (the layer whose output is the logits: lrsc.models.parts, or
 `layer`, its dotted name). `column` sets whole outputs to zero
 (rows of a linear layer, filters of a convolution), the same share in every layer; `magnitude`
 single weights, over all layers together (scope "global") or the same share in every layer
 ("layer"). The smallest L2 norms or absolute values go first, at a tie the first in order.
+
+A method of one's own is a function of a layer, the network's own module, that returns scores, of
+which the smallest go first: n of them, one an output of its n, prune as `column` does; scores of
+the shape of its weight as `magnitude` does. Any number is a score, NaN is none.
 """
 
-import copy
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from lrsc.datasets import Split
-from lrsc.errors import check_names, is_number, plain
-from lrsc.models import (
-    Layer,
-    Stack,
-    check_statistics,
-    classifier,
-    classifier_name,
-    copied,
-    hand_on,
-    input_errors,
-    layers,
-    linear_layers,
-    logits,
-    matmul_precision,
-    modes_kept,
-    pass_size,
-    predict,
-    recalibration,
-)
+from lrsc.errors import check_names, is_number, plain, shown
+from lrsc.models import Layer, classifier, copied, hand_on, layers
 from lrsc.models import recalibrate as renewed
 
+Scores = Callable[[nn.Module], Tensor]
+
 KAPPAS = tuple(k / 10 for k in range(1, 10))
-METHODS = ("column", "magnitude")
+_SCORES: dict[str, Callable[[Tensor], Tensor]] = {  # of a layer's weight
+    "column": lambda weight: torch.linalg.vector_norm(weight.flatten(1), dim=1),
+    "magnitude": torch.abs,
+}
+METHODS = tuple(_SCORES)
 SCOPES = ("global", "layer")
-_STACKED = 2**21  # bytes of weights of pruned networks that are computed together
 
 
 def prunable(model: nn.Module, layer: str | None = None) -> dict[str, Tensor]:
@@ -55,7 +47,7 @@ def prunable(model: nn.Module, layer: str | None = None) -> dict[str, Tensor]:
 def prune(
     model: nn.Module,
     kappa: float,
-    method: str = "column",
+    method: str | Scores = "column",
     scope: str = "global",
     recalibrate: Split | None = None,
     layer: str | None = None,
@@ -63,17 +55,20 @@ def prune(
     """A copy of the model with round(kappa * n) of its n outputs or weights set to zero.
 
     kappa: share in [0, 1]; n counts outputs of each layer (column) or weights (magnitude). With an
-    output goes its bias. Python's round: halves go to the even number. recalibrate: training
+    output goes its bias. Python's round: halves go to the even number. method: 'column',
+    'magnitude', or a function(layer) -> scores of its outputs (n) or of its weights (the shape of
+    layer.weight), smallest first; `lambda layer: torch.rand(len(layer.weight))` prunes outputs at
+    random. scope: of scores of weights, ranked over all layers or in each. recalibrate: training
     samples, of which 2000 give batch normalisation new running statistics, since the old ones are
     of a network that is gone (`lrsc.models.recalibrate`: one forward pass, 1 to 2 s for ResNet18 on
     two cores); None leaves them. layer: as in `prunable`, whose errors it has; ValueError for
-    unknown methods and scopes and kappa out of range.
+    unknown methods and scopes, kappa out of range, and scores of another shape or with NaN.
     """
-    (kappa,) = _check([kappa], method, scope)
-    rankings = _rankings(model, method, scope, layer)
+    (kappa,) = check([kappa], method, scope)
+    found = rankings(model, method, scope, layer)
     pruned = copied(model)
     with torch.no_grad():
-        _set_to_zero(pruned, model, kappa, method, rankings)
+        set_to_zero(pruned, model, kappa, found)
     hand_on(model, pruned)
     return pruned if recalibrate is None else renewed(pruned, recalibrate)
 
@@ -94,142 +89,10 @@ def sparsity_of(model: nn.Module, layer: str | None = None) -> float:
     return sum(int((w == 0).sum()) for w in weights) / sum(w.numel() for w in weights)
 
 
-def prunability(
-    model: nn.Module,
-    split: Split,
-    kappas: Sequence[float] = KAPPAS,
-    method: str = "column",
-    scope: str = "global",
-    statistics: str = "running",
-    recalibrate: Split | None = None,
-    layer: str | None = None,
-) -> float:
-    """Mean over kappas of the accuracy after pruning / the accuracy before; NaN if that is 0.
-
-    Arguments and errors: as in `pruning_curve`.
-    """
-    kappas = _check(kappas, method, scope)
-    asked = (0.0, *kappas)
-    curve = pruning_curve(model, split, asked, method, scope, statistics, recalibrate, layer)
-    before, *after = curve.tolist()
-    return sum(after) / len(after) / before if before else float("nan")
-
-
-def pruning_curve(
-    model: nn.Module,
-    split: Split,
-    kappas: Sequence[float] = KAPPAS,
-    method: str = "column",
-    scope: str = "global",
-    statistics: str = "running",
-    recalibrate: Split | None = None,
-    layer: str | None = None,
-) -> Tensor:
-    """Accuracy on a split (raw samples) after `prune`, one fraction (float64) for each kappa.
-
-    Computed in eval mode on the model's device; the model is not changed. statistics: of batch
-    normalisation, 'running', 'batch' (of fixed batches of 100 of the split) or 'recalibrated'
-    (running ones, of each pruned network anew from 2000 training samples: `recalibrate`). layer:
-    the classifier's name, where it is not the layer whose output is the logits. Raises ValueError
-    as `prune`, for an empty split or list of kappas, for inputs that the model does not
-    take, and for 'recalibrated' without samples.
-    """
-    return pruning_curves([model], split, kappas, method, scope, statistics, recalibrate, layer)[0]
-
-
-def pruning_curves(
-    networks: Sequence[nn.Module],
-    split: Split,
-    kappas: Sequence[float] = KAPPAS,
-    method: str = "column",
-    scope: str = "global",
-    statistics: str = "running",
-    recalibrate: Split | None = None,
-    layer: str | None = None,
-) -> Tensor:
-    """`pruning_curve` of several networks of one architecture: networks x kappas, float64.
-
-    Small fully connected networks are computed together, over networks and kappas, in batched
-    products. Nothing is copied to the host. Errors: as `pruning_curve`.
-    """
-    kappas = _check(kappas, method, scope)
-    if len(split) == 0:
-        raise ValueError("split holds 0 samples, expected at least 1")
-    check_statistics(statistics, recalibrate)
-    split = split.to(next(networks[0].parameters()).device).loaded()
-    renew: Callable[[nn.Module], nn.Module] | None = None
-    if statistics == "recalibrated" and recalibrate is not None:
-        renew = recalibration(networks[0], recalibrate)
-    todo = [(k, kappa) for k in range(len(networks)) for kappa in kappas]
-    layer = classifier_name(networks[0], layer, split.inputs(split.x[:8]))
-    rankings = [_rankings(net, method, scope, layer) for net in networks]
-    at_once = _at_once(networks[0])
-    # copies into which pruned weights are written, again and again
-    place = _in_fast_layout(networks[0], split.inputs(split.x[:2]))
-    places = [copy.deepcopy(place) for _ in range(min(at_once, len(todo)))]
-    found = []
-    for some in (todo[i : i + at_once] for i in range(0, len(todo), at_once)):
-        used = places[: len(some)]
-        for place, (k, kappa) in zip(used, some, strict=True):
-            with torch.no_grad():
-                _copy(networks[k], place)
-                _set_to_zero(place, networks[k], kappa, method, rankings[k])
-            if renew is not None:
-                renew(place)
-        found.append(_accuracies(used, split, "batch" if statistics == "batch" else "running"))
-    return torch.cat(found).view(len(networks), len(kappas))
-
-
-def _copy(source: nn.Module, target: nn.Module) -> None:
-    """Give the target all parameters and buffers of the source.
-
-    Not by load_state_dict, which fails after torch.nn.utils.remove_spectral_norm.
-    """
-    for one, other in ((source.parameters(), target.parameters()),
-                       (source.buffers(), target.buffers())):  # fmt: skip
-        for value, place in zip(one, other, strict=True):
-            place.copy_(value)
-
-
-def _at_once(net: nn.Module) -> int:
-    """Pruned networks that are computed together: as many as _STACKED bytes of weights hold."""
-    if linear_layers(net) is None:
-        return 1
-    return max(1, _STACKED // sum(p.numel() * p.element_size() for p in net.parameters()))
-
-
-def _in_fast_layout(net: nn.Module, x: Tensor) -> nn.Module:
-    """A copy, with its channels last where it takes inputs x so: fastest for images on CPUs.
-
-    A network that calls `view` on a map, say, does not.
-    """
-    plain = copied(net)
-    if any(t.dim() > 4 for t in (*plain.parameters(), *plain.buffers())):
-        return plain
-    try:
-        with torch.no_grad(), modes_kept(net):
-            fast = copied(net).eval().to(memory_format=torch.channels_last)
-            logits(fast, x)
-    except RuntimeError:  # also what is wrong with any layout, which is then said of the plain one
-        return plain
-    return plain.to(memory_format=torch.channels_last)
-
-
-@torch.no_grad()
-def _accuracies(networks: list[nn.Module], split: Split, statistics: str) -> Tensor:
-    """Accuracy of each network on a split, float64, on its device."""
-    if len(networks) == 1:
-        return (predict(networks[0], split, statistics).argmax(1) == split.y).double().mean()[None]
-    stack = Stack(networks)
-    order = torch.arange(len(split)).split(pass_size(split.x.shape[1:]))
-    with input_errors(split.x[:1]), matmul_precision("fp32", split.y.device):
-        predicted = [stack.logits(x).argmax(2) for x in split.batches(order)]
-    return (torch.cat(predicted, 1) == split.y).double().mean(1)
-
-
-def _check(kappas: Sequence[float], method: str, scope: str = "global") -> list[float]:
+def check(kappas: Sequence[float], method: str | Scores, scope: str = "global") -> list[float]:
     """The shares as Python's numbers; ValueError for what is none."""
-    check_names("pruning method", [method], METHODS)
+    if not callable(method):
+        check_names("pruning method", [method], METHODS)
     check_names("pruning scope", [scope], SCOPES)
     if len(kappas) == 0:
         raise ValueError("kappas is empty: give at least one share in [0, 1]")
@@ -275,37 +138,70 @@ _REMOVED_BY = {
 }
 
 
-def _rankings(
-    model: nn.Module, method: str, scope: str, layer: str | None
-) -> dict[tuple[str, ...], Tensor]:
-    """Names of the layers that are ranked together -> order of their units, smallest first."""
-    scores: dict[tuple[str, ...], Tensor] = {}
-    for name, module in _layers(model, layer).items():
-        weight = module.weight.detach().float()
-        norms = torch.linalg.vector_norm(weight.flatten(1), dim=1)
-        scores[(name,)] = norms if method == "column" else weight.abs().flatten()
-    if method == "magnitude" and scope == "global":
-        scores = {sum(scores, ()): torch.cat(list(scores.values()))}
-    return {names: score.argsort(stable=True) for names, score in scores.items()}
+@dataclasses.dataclass(frozen=True)
+class Ranking:
+    """Layers whose units are ranked together: outputs or weights, the smallest first."""
+
+    names: tuple[str, ...]
+    outputs: bool
+    order: Tensor
 
 
-def _set_to_zero(
-    pruned: nn.Module,
-    model: nn.Module,
-    kappa: float,
-    method: str,
-    rankings: dict[tuple[str, ...], Tensor],
+def rankings(
+    model: nn.Module, method: str | Scores, scope: str, layer: str | None
+) -> list[Ranking]:
+    modules = _layers(model, layer)
+    scores = {name: _scores(name, module, method) for name, module in modules.items()}
+    outputs = {score.dim() == 1 for score in scores.values()}
+    if len(outputs) > 1:
+        raise ValueError(
+            "method returned scores of outputs for some layers and of weights for others: one kind"
+        )
+    apart = outputs == {True} or scope == "layer"
+    together = [(name,) for name in scores] if apart else [tuple(scores)]
+    return [
+        Ranking(
+            names, outputs == {True},
+            torch.cat([scores[name].flatten() for name in names]).argsort(stable=True),
+        )
+        for names in together
+    ]  # fmt: skip
+
+
+def _scores(name: str, module: Layer, method: str | Scores) -> Tensor:
+    """One score an output, or one a weight in the weight's shape."""
+    weight = module.weight.detach()
+    if isinstance(method, str):
+        return _SCORES[method](weight.float())
+    found = method(module)
+    shapes = f"({len(weight)},), one an output, or {tuple(weight.shape)}, one a weight"
+    if not isinstance(found, Tensor) or found.shape not in (weight.shape[:1], weight.shape):
+        what = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else shown(found)
+        raise ValueError(
+            f"method must return a tensor of scores for layer {name!r}, of shape {shapes}; "
+            f"found {what}"
+        )
+    if found.isnan().any():
+        raise ValueError(
+            f"method returned NaN among the scores of layer {name!r}: give every unit a number, "
+            "infinity to what is to go last"
+        )
+    return found.detach().to(weight.device)
+
+
+def set_to_zero(
+    pruned: nn.Module, model: nn.Module, kappa: float, ranked: Sequence[Ranking]
 ) -> None:
     """Give the copy the model's weights, zero for the first round(kappa * n) of each ranking."""
     own, sources = (dict(net.named_modules()) for net in (pruned, model))
-    for names, order in rankings.items():
-        zero = torch.zeros_like(order, dtype=torch.bool)
-        zero[order[: round(kappa * len(order))]] = True
-        weights = [sources[name].weight for name in names]
-        units = [len(w) if method == "column" else w.numel() for w in weights]
-        for name, weight, mask in zip(names, weights, zero.split(units), strict=True):
-            shape = weight.shape if method == "magnitude" else (-1,) + (1,) * (weight.dim() - 1)
+    for ranking in ranked:
+        zero = torch.zeros_like(ranking.order, dtype=torch.bool)
+        zero[ranking.order[: round(kappa * len(ranking.order))]] = True
+        weights = [sources[name].weight for name in ranking.names]
+        units = [len(w) if ranking.outputs else w.numel() for w in weights]
+        for name, weight, mask in zip(ranking.names, weights, zero.split(units), strict=True):
+            shape = (-1,) + (1,) * (weight.dim() - 1) if ranking.outputs else weight.shape
             own[name].weight.copy_(weight).masked_fill_(mask.view(shape), 0)
             bias, source = own[name].bias, sources[name].bias
-            if method == "column" and bias is not None and source is not None:
+            if ranking.outputs and bias is not None and source is not None:
                 bias.copy_(source).masked_fill_(mask, 0)

@@ -6,8 +6,10 @@ import torch
 from torch import nn
 
 from lrsc import models
+from lrsc.config import TrainConfig
 from lrsc.datasets import BiasedDataset
 from lrsc.errors import is_number, is_whole, plain, shown
+from lrsc.training import step
 from lrsc.training.run import Callback, Probe
 
 
@@ -32,6 +34,20 @@ def factory(model, dataset: BiasedDataset, model_options: Mapping) -> Callable[[
     if callable(model):
         return model
     raise ValueError(f"model must be a name, a factory or an nn.Module, found {shown(model)}")
+
+
+def zeros(net: nn.Module, configs: Iterable[TrainConfig]) -> None:
+    """Whether keep_zeros=True has zeros to keep, and can."""
+    if not step.zeros(net):
+        raise ValueError(
+            "keep_zeros=True, but the model has no weight that is 0: give fit what "
+            "lrsc.pruning.prune returned, or a factory that copies it"
+        )
+    if any(c.optimizer == "psgd_kron" for c in configs):
+        raise ValueError(
+            "keep_zeros=True does not go with optimizer='psgd_kron', whose steps mix the weights "
+            "of a layer: use 'sgd', 'adam' or 'adamw'"
+        )
 
 
 def device(given: torch.device | str | None) -> torch.device:

@@ -72,6 +72,7 @@ def fit(
     engine: str = "auto",
     replicas: int | None = None,
     progress: bool = True,
+    keep_zeros: bool = False,
 ) -> list[Trained]:
     """Train one model for each (LR, seed), LRs outermost; two equal calls on a CPU are bit-equal.
 
@@ -101,6 +102,9 @@ def fit(
     call goes on from there, bit for bit on a CPU for a run that is trained alone; a finished run
     is read, not trained.
 
+    keep_zeros: weights that are 0 at the start stay 0, and biases beside rows of such, so that a
+    pruned network (`lrsc.pruning.prune`) is trained as what it is; not with 'stacked' or psgd_kron.
+
     Under torchrun (`distributed.start()`) every process computes its slice of each batch, which
     their number must divide; the first alone writes.
 
@@ -126,6 +130,7 @@ def fit(
         model_options=model_options, probes=probes, probe_every=probe_every, callbacks=callbacks,
         checkpoint_seconds=checkpoint_seconds, checkpoint_steps=checkpoint_steps, device=device,
         engine=engine, replicas=replicas, progress=progress, keep=folder is not None,
+        keep_zeros=keep_zeros,
     )  # fmt: skip
     return [found[number] for number in range(len(runs))]
 
@@ -151,6 +156,7 @@ def fit_each(
     refused: Callable[[Request, Refused], None] | None = None,
     keep: bool = True,
     time_limit: float | None = None,
+    keep_zeros: bool = False,
 ) -> None:
     """Train runs as places for them become free; `fit` and sweeps are made of it.
 
@@ -165,7 +171,7 @@ def fit_each(
     job = make_job(
         model, dataset, configs, {} if model_options is None else model_options,
         {} if probes is None else probes, probe_every,
-        checkpoint_seconds, checkpoint_steps, device,
+        checkpoint_seconds, checkpoint_steps, device, keep_zeros,
     )  # fmt: skip
     job = dataclasses.replace(job, callbacks=arguments.callbacks(callbacks))
     with _memory_advice(configs[0]):
@@ -192,7 +198,7 @@ def fit_each(
 def make_job(
     model, dataset: BiasedDataset, configs: Sequence[TrainConfig], model_options: Mapping,
     probes: Mapping[str, Probe], probe_every: int | Mapping[str, int], checkpoint_seconds,
-    checkpoint_steps, device,
+    checkpoint_steps, device, keep_zeros: bool = False,
 ) -> Job:  # fmt: skip
     """What the runs share, checked."""
     first = configs[0]
@@ -229,10 +235,12 @@ def make_job(
                     made = models.copied(made)
                     made = made.float() if first.precision == "fp64" else made
             models.check(made, dataset, batch // distributed.world())
+        if keep_zeros:
+            arguments.zeros(made, configs)
         train, val = train.to(device), None if val is None else val.to(device)
     job = Job(
         build, isinstance(model, nn.Module), dataset, train, val, batch, dict(probes), every,
-        checkpoint_seconds, checkpoint_steps, device, checkpoint.Asked(),
+        checkpoint_seconds, checkpoint_steps, device, checkpoint.Asked(), keep_zeros=keep_zeros,
     )  # fmt: skip
     for config in configs:
         schedules.check(config, job.total(config))

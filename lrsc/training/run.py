@@ -16,7 +16,7 @@ from lrsc import models, optimizers
 from lrsc.config import TrainConfig
 from lrsc.datasets import BiasedDataset, Split
 from lrsc.models.draws import Draws
-from lrsc.training import checkpoint, distributed
+from lrsc.training import checkpoint, distributed, step
 
 Probe = Callable[[nn.Module], Tensor | Mapping[str, Tensor]]
 Callback = Callable[[dict[str, float]], object]
@@ -40,6 +40,7 @@ class Job:
     device: torch.device
     asked: checkpoint.Asked
     callbacks: tuple[Callback, ...] = ()
+    keep_zeros: bool = False
     # a factory and the probes are the user's, and torch's generators are everyone's
     lock: threading.RLock = dataclasses.field(default_factory=threading.RLock)
     # parameters of networks that are still there, by their id
@@ -92,6 +93,7 @@ class Run:
         # a ready module is trained in place: it may have been trained before
         fresh = not job.ready and request.checkpoint is not None
         self.initial = checkpoint.digest(self.net.state_dict().values()) if fresh else ""
+        self.zeros = step.zeros(self.net) if job.keep_zeros else ()
         self.optimizer = optimizers.build(config, self.net.parameters(), job.device.type, seed)
         # on the CPU: one order, and the same crops and flips, on every device
         self.order = torch.Generator().manual_seed(seed + 0x5EED)
@@ -225,6 +227,7 @@ class Run:
             probes=job.every,
             device=job.device.type,
             processes=distributed.world(),
+            **({"zeros": "kept"} if job.keep_zeros else {}),
         )
 
     def state(self) -> dict:

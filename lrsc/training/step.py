@@ -1,7 +1,7 @@
 """One update of a network: loss, gradients and optimiser as the config says."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from lrsc.models import logits_of
 
 Step = Callable[[Tensor, Tensor, Callable[[], None] | None], Tensor]
 Gradients = Callable[[Tensor, Tensor], Tensor]
+Zeros = Sequence[tuple[nn.Parameter, Tensor]]
 
 
 def step(
@@ -21,14 +22,24 @@ def step(
     parallel: nn.Module,
     optimizer: torch.optim.Optimizer,
     config: TrainConfig,
+    zeros: Zeros = (),
 ) -> Step:
     """step(inputs, y, look) -> logits before the update (detached, not in half precision).
 
     parallel: the network as it is called, which is the network itself in a single process. look,
-    where it is given, is called before the update, when every parameter has its gradient.
+    where it is given, is called before the update, when every parameter has its gradient. zeros:
+    parameters and where they stay 0: without gradient there, neither momentum nor Adam moves them.
     """
     parameters = [p for p in net.parameters() if p.requires_grad]
-    gradients = _gradients(parallel, optimizer, config)
+    whole = _gradients(parallel, optimizer, config)
+
+    def gradients(x: Tensor, y: Tensor) -> Tensor:
+        logits = whole(x, y)
+        for p, zero in zeros:
+            if p.grad is not None:
+                p.grad.masked_fill_(zero, 0)
+        return logits
+
     rho = config.asam_rho or config.sam_rho
     sharpness = optimizers.SharpnessAware(parameters, rho, bool(config.asam_rho)) if rho else None
     penalised = config.l1 > 0 or config.l2 > 0
@@ -50,6 +61,18 @@ def step(
         return logits
 
     return take
+
+
+def zeros(net: nn.Module) -> Zeros:
+    """Parameters with zeros that pruning may have set, and where: weights, and the biases beside
+    outputs whose weights are all 0."""
+    found = [(p, p.detach() == 0) for p in net.parameters() if p.dim() > 1]
+    for module in net.modules():
+        weight, bias = (module._parameters.get(name) for name in ("weight", "bias"))
+        if weight is None or bias is None or weight.dim() < 2 or len(bias) != len(weight):
+            continue
+        found.append((bias, (bias.detach() == 0) & (weight.detach() == 0).flatten(1).all(1)))
+    return [(p, zero) for p, zero in found if zero.any()]
 
 
 def _gradients(

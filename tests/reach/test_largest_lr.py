@@ -59,7 +59,13 @@ def test_equal_calls_give_equal_answers(answer):
 
 def test_the_text_says_what_was_seen(answer):
     text = str(answer)
-    for part in ("largest stable LR", "largest useful LR", "usual LR", "held-out samples", "budget"):
+    for part in (
+        "largest stable LR",
+        "largest useful LR",
+        "usual LR",
+        "held-out samples",
+        "budget",
+    ):
         assert part in text
 
 

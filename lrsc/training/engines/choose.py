@@ -151,6 +151,8 @@ def _unfit(name: str, job: Job, configs: Sequence[TrainConfig], model: _Model) -
             return f"it knows SGD only, found optimizer={min(optimizers - {'sgd'})!r}"
         if any(c.sam_rho or c.asam_rho for c in configs):
             return "it knows no sharpness-aware minimisation (sam_rho, asam_rho)"
+        if job.keep_zeros:
+            return "it moves all weights (keep_zeros=True)"
         if any(c.accumulation > 1 for c in configs):
             return "it takes each batch whole (accumulation=1)"
     return None

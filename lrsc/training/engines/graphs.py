@@ -66,7 +66,7 @@ class Graphs(Reference):
 
 def _static(run: Run) -> Static:
     config = run.config
-    take = step.step(run.net, run.net, run.optimizer, config)
+    take = step.step(run.net, run.net, run.optimizer, config, run.zeros)
     group = run.optimizer.param_groups[0]
     if "capturable" in group:
         group["capturable"] = True

@@ -63,7 +63,7 @@ class Reference:
     def _step(self, run: Run) -> step.Step:
         if run not in self.steps:
             parallel = self.open.enter_context(distributed.parallel(run.net))
-            self.steps[run] = step.step(run.net, parallel, run.optimizer, run.config)
+            self.steps[run] = step.step(run.net, parallel, run.optimizer, run.config, run.zeros)
         return self.steps[run]
 
 
