@@ -1,7 +1,7 @@
 """How much of a network's accuracy survives pruning: of all samples, and of each group."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import xarray as xr
@@ -153,9 +153,8 @@ def _predicted(
         raise ValueError("split holds 0 samples, expected at least 1")
     check_statistics(statistics, recalibrate)
     split = split.to(next(networks[0].parameters()).device).loaded()
-    renew: Callable[[nn.Module], nn.Module] | None = None
-    if statistics == "recalibrated" and recalibrate is not None:
-        renew = recalibration(networks[0], recalibrate)
+    source = recalibrate if statistics == "recalibrated" else None
+    renew = recalibration(networks[0], source) if source is not None else lambda net: net
     todo = [(k, kappa) for k in range(len(networks)) for kappa in kappas]
     layer = classifier_name(networks[0], layer, split.inputs(split.x[:8]))
     ranked = [rankings(net, method, scope, layer) for net in networks]
@@ -169,8 +168,7 @@ def _predicted(
             with torch.no_grad():
                 _copy(networks[k], place)
                 set_to_zero(place, networks[k], kappa, ranked[k])
-            if renew is not None:
-                renew(place)
+            renew(place)
         yield _labels(used, split, "batch" if statistics == "batch" else "running")
 
 

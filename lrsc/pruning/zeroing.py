@@ -64,10 +64,9 @@ def prune(
     kappa out of range, and scores of another shape or with NaN.
     """
     (kappa,) = check([kappa], method, scope)
-    found = rankings(model, method, scope, layer)
-    pruned = copied(model)
+    ranked, pruned = rankings(model, method, scope, layer), copied(model)
     with torch.no_grad():
-        set_to_zero(pruned, model, kappa, found)
+        set_to_zero(pruned, model, kappa, ranked)
     hand_on(model, pruned)
     return pruned if recalibrate is None else renewed(pruned, recalibrate)
 
