@@ -1,7 +1,7 @@
 """How much of a network's accuracy survives pruning: of all samples, and of each group."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 import xarray as xr
@@ -119,25 +119,28 @@ def group_curves(
     y, bias, some = split.y[rows].cpu(), split.bias[rows].cpu(), split.take(rows)
     curves = pruned_labels([model], some, kappas, method, scope, statistics, recalibrate, layer)
     predicted = torch.cat([*curves]).cpu()
+    about = {"units": "1", "long_name": "share that is set to zero"}
+    return xr.Dataset(
+        {name: (dims, value.numpy(), {"units": "1", "long_name": text})
+         for name, (dims, value, text) in _by_group(predicted, y, bias).items()},
+        {"kappa": ("kappa", [plain(kappa) for kappa in kappas], about)},
+    )  # fmt: skip
+
+
+def _by_group(predicted: Tensor, y: Tensor, bias: Tensor) -> dict[str, tuple]:
+    """Dimensions, values and a text for each variable of `group_curves`."""
     groups = torch.stack([metrics.group_accuracies(labels, y, bias) for labels in predicted])
     right, (classes, biases) = (predicted == y).double(), groups.shape[1:]
     number = (y * biases + bias).bincount(minlength=classes * biases).view(classes, biases)
     worst = groups.nan_to_num(torch.inf).flatten(1).amin(1)
-    found = {
+    aligned, conflicting = (right[:, some].mean(1) for some in (y == bias, y != bias))
+    return {
         "group_accuracy": (("kappa", "class", "bias"), groups, "accuracy of each group"),
         "worst_group_accuracy": (("kappa",), worst, "lowest accuracy of a group"),
-        "aligned_accuracy": (("kappa",), right[:, y == bias].mean(1), "accuracy, bias-aligned"),
-        "conflicting_accuracy": (
-            ("kappa",), right[:, y != bias].mean(1), "accuracy, bias-conflicting"
-        ),
+        "aligned_accuracy": (("kappa",), aligned, "accuracy on bias-aligned samples"),
+        "conflicting_accuracy": (("kappa",), conflicting, "accuracy on bias-conflicting samples"),
         "samples": (("class", "bias"), number, "samples of each group"),
-    }  # fmt: skip
-    about = {"units": "1", "long_name": "share that is set to zero"}
-    return xr.Dataset(
-        {name: (dims, value.numpy(), {"units": "1", "long_name": text})
-         for name, (dims, value, text) in found.items()},
-        {"kappa": ("kappa", [plain(kappa) for kappa in kappas], about)},
-    )  # fmt: skip
+    }
 
 
 def pruned_labels(
@@ -151,9 +154,8 @@ def pruned_labels(
         raise ValueError("split holds 0 samples, expected at least 1")
     check_statistics(statistics, recalibrate)
     split = split.to(next(networks[0].parameters()).device).loaded()
-    renew: Callable[[nn.Module], nn.Module] | None = None
-    if statistics == "recalibrated" and recalibrate is not None:
-        renew = recalibration(networks[0], recalibrate)
+    source = recalibrate if statistics == "recalibrated" else None
+    renew = recalibration(networks[0], source) if source is not None else lambda net: net
     todo = [(k, kappa) for k in range(len(networks)) for kappa in kappas]
     layer = classifier_name(networks[0], layer, split.inputs(split.x[:8]))
     ranked = [rankings(net, method, scope, layer) for net in networks]
@@ -167,8 +169,7 @@ def pruned_labels(
             with torch.no_grad():
                 _copy(networks[k], place)
                 set_to_zero(place, networks[k], kappa, ranked[k])
-            if renew is not None:
-                renew(place)
+            renew(place)
         yield _labels(used, split, "batch" if statistics == "batch" else "running")
 
 

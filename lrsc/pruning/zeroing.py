@@ -55,20 +55,18 @@ def prune(
     """A copy of the model with round(kappa * n) of its n outputs or weights set to zero.
 
     kappa: share in [0, 1]; n counts outputs of each layer (column) or weights (magnitude). With an
-    output goes its bias. Python's round: halves go to the even number. method: 'column',
-    'magnitude', or a function(layer) -> scores of its outputs (n) or of its weights (the shape of
-    layer.weight), smallest first; `lambda layer: torch.rand(len(layer.weight))` prunes outputs at
-    random. scope: of scores of weights, ranked over all layers or in each. recalibrate: training
-    samples, of which 2000 give batch normalisation new running statistics, since the old ones are
-    of a network that is gone (`lrsc.models.recalibrate`: one forward pass, 1 to 2 s for ResNet18 on
-    two cores); None leaves them. layer: as in `prunable`, whose errors it has; ValueError for
-    unknown methods and scopes, kappa out of range, and scores of another shape or with NaN.
+    output goes its bias. Python's round: halves go to the even number. method: a name, or a
+    function(layer) -> scores of its outputs (n) or of its weights (layer.weight's shape), smallest
+    first; `lambda layer: torch.rand(len(layer.weight))` prunes outputs at random. recalibrate:
+    training samples, of which 2000 give batch normalisation new running statistics in place of
+    those of a network that is gone (`lrsc.models.recalibrate`: 1 to 2 s for ResNet18 on two cores);
+    None leaves them. layer: as in `prunable`, whose errors it has; ValueError for unknown names,
+    kappa out of range, and scores of another shape or with NaN.
     """
     (kappa,) = check([kappa], method, scope)
-    found = rankings(model, method, scope, layer)
-    pruned = copied(model)
+    ranked, pruned = rankings(model, method, scope, layer), copied(model)
     with torch.no_grad():
-        set_to_zero(pruned, model, kappa, found)
+        set_to_zero(pruned, model, kappa, ranked)
     hand_on(model, pruned)
     return pruned if recalibrate is None else renewed(pruned, recalibrate)
 
