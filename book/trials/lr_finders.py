@@ -8,7 +8,7 @@ take, without a look at test samples; beside it the LRs of two rules on one ramp
 those of fastai's `valley` and of Lightning's steepest descent. What each LR gives
 (unbiased accuracy, worst group, prunability) is of the stored run at the nearest LR, which is
 named, where it is within a factor of 1.6; on the synthetic data networks are trained at the very
-LR. Writes book/results/lr_finders.json, a row at a time. Half an hour on two cores.
+LR, unless it is far below the grid. Writes book/results/lr_finders.json, a row at a time. Half an hour on two cores.
 """
 
 import argparse
@@ -71,8 +71,13 @@ def row(grids, dataset: str, model: str) -> dict:
         "largest_lr, useful": answer.useful, "largest_lr, stable": answer.stable,
         "usual": answer.usual, **ramps(model, data, config),
     }  # fmt: skip
-    synthetic = dataset in ("parity", "moon_star")
-    gives = trained if synthetic else lambda lr, *_: nearest(lr, grid)
+    low = min(grid) / NEAR  # smaller LRs take hours to train
+
+    def gives(lr: float) -> dict:
+        if dataset in ("parity", "moon_star"):
+            return trained(lr, model, data, config) if lr >= low else {}
+        return nearest(lr, grid)
+
     return {
         "n_train": len(data.train), "model": model, "budget": budget,
         "updates": int(answer.dataset.attrs["updates"]),
@@ -80,7 +85,7 @@ def row(grids, dataset: str, model: str) -> dict:
         "criterion": answer.dataset.attrs["criterion"],
         "grid": {f"{lr:g}": one["unbiased_accuracy"] for lr, one in sorted(grid.items())},
         "best": best, "factor": max(answer.useful / best, best / answer.useful),
-        "named": {rule: {"lr": lr} | gives(lr, model, data, config) for rule, lr in named.items()},
+        "named": {rule: {"lr": lr} | gives(lr) for rule, lr in named.items()},
     }  # fmt: skip
 
 
