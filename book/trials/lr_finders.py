@@ -8,7 +8,8 @@ take, without a look at test samples; beside it the LRs of two rules on one ramp
 those of fastai's `valley` and of Lightning's steepest descent. What each LR gives
 (unbiased accuracy, worst group, prunability) is of the stored run at the nearest LR, which is
 named, where it is within a factor of 1.6; on the synthetic data networks are trained at the very
-LR, unless it is far below the grid. Writes book/results/lr_finders.json, a row at a time. Half an hour on two cores.
+LR, unless it is far below the grid. Writes book/results/lr_finders.json, a row at a time. Half an
+hour on two cores.
 """
 
 import argparse

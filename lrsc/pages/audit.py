@@ -85,7 +85,7 @@ def _figure(figure, caption: str, drawn: bool = True) -> str:
     made = io.StringIO()
     figure.savefig(made, format="svg", transparent=True)
     svg = made.getvalue()
-    svg = svg[svg.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{caption}"', 1)
+    svg = svg[svg.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{html.escape(caption)}"', 1)
     kind = ' class="drawn"' if drawn else ""
     return f"<figure{kind}>{svg}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
@@ -113,9 +113,8 @@ def _short(audits: Sequence[xr.Dataset], names: list[str]) -> str:
                 found["cost"].sel(quantity="bytes", when=w) for w in ("before", "after")
             )
             text += (
-                f". Without {100 * float(found['shrunk_kappa']):.0f} % of its filters it keeps its "
-                f"accuracy to a point, and takes {float(after) / 1e6:.2f} MB in place of "
-                f"{float(before) / 1e6:.2f} MB"
+                f". Pruned by {100 * float(found['shrunk_kappa']):.0f} % it keeps its accuracy to "
+                f"a point, and shrinks from {float(before) / 1e6:.2f} to {float(after) / 1e6:.2f} MB"
             )
         said.append(f"<p>{text}.</p>")
     return "\n".join(said)
@@ -149,7 +148,9 @@ def _groups(audits: Sequence[xr.Dataset], names: list[str]) -> str:
     left = len(lowest) - len(rows)
     more = f", of {len(lowest)} the {len(rows)} lowest" if left else ""
     star = f" * fewer than {LEAST_GROUP} samples." if few.any() else ""
-    classes = ", ".join(f"{k}: {name}" for k, name in enumerate(first.attrs["class_names"]))
+    own = list(map(str, first.attrs["class_names"]))
+    own = [] if own == list(map(str, range(len(own)))) else own
+    classes = ", ".join(f"{k}: {name}" for k, name in enumerate(own))
     text = f"Accuracy of each group{more}.{star}{f' Classes: {classes}.' if classes else ''}"
     return f"<p class=soft>{html.escape(text)}</p>" + _table(
         ["Group", "Test samples", *names], rows
