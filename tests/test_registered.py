@@ -217,7 +217,7 @@ def test_factories_are_told_what_they_ask_for():
                              (lambda: nn.Linear(3, 2), {})):  # fmt: skip
         build, found = models.own.entry("x", factory)
         assert found == options and build((3,), 2, **options).weight.shape == (2, 3)
-    with pytest.raises(ValueError, match="'depth'"):
+    with pytest.raises(ValueError, match="needs depth"):
         models.own.entry("x", lambda input_shape, n_classes, depth: None)
     with pytest.raises(ValueError, match=r"must return an nn.Module, found list"):
         models.own.entry("x", list.copy)[0] if False else models.own.entry("x", lambda: [])[0](

@@ -120,14 +120,14 @@ def load(
     Raises ValueError for an unknown name or option or a value out of range, DataMissing if real
     data are asked for and absent, ValueError if a file is damaged.
     """
-    given = {k: v for k, v in zip(_COMMON, (rho, seed, n_train), strict=True) if v is not None}
-    if "seed" not in options(name) and seed == 0:
-        del given["seed"]
+    known = options(name)  # which checks the name
+    given = {k: v for k, v in zip(_COMMON, (rho, seed, n_train), strict=True)
+             if v is not None and (k in known or k != "seed" or v)}  # fmt: skip
     given = {k: plain(v) for k, v in (given | other).items()}
     check_options(name, given)
-    if isinstance(own := MODULES[name], Own):
-        return own.build(given)
-    return own.build(resolve(name, root, source), **given)
+    module = MODULES[name]
+    own = isinstance(module, Own)
+    return module.build(given) if own else module.build(resolve(name, root, source), **given)
 
 
 def check_options(name: str, given: Mapping) -> None:
@@ -140,25 +140,26 @@ def check_options(name: str, given: Mapping) -> None:
     if isinstance(MODULES[name], Own):
         return  # the loader knows the rest
     for key, value in given.items():
-        usual = known[key]
-        whole = is_whole(value, -LARGEST)
-        if key == "rho":
-            fits, expected = is_number(value) and 0 <= value <= 1, "a share in [0, 1]"
-        elif key in ("seed", "n_train"):
-            least = 0 if key == "seed" else 1
-            fits = (whole and value >= least) or (key == "n_train" and value is None)
-            expected = f"a whole number >= {least} and at most 2^53"
-        elif isinstance(usual, bool):
-            fits, expected = isinstance(value, bool), "True or False"
-        elif isinstance(usual, int):
-            fits, expected = whole, "a whole number"
-        elif isinstance(usual, float):
-            fits, expected = is_number(value), "a finite number"
-        else:
-            fits = isinstance(value, str) or (usual is None and value is None)
-            expected = "a name"
+        fits, expected = _expected(key, value, known[key])
         if not fits:
             raise ValueError(f"{key} must be {expected}, found {shown(value)}")
+
+
+def _expected(key: str, value: Any, usual: object) -> tuple[bool, str]:
+    """Whether a value is of the kind that an option takes, and which that is."""
+    if key == "rho":
+        return is_number(value) and 0 <= value <= 1, "a share in [0, 1]"
+    if key in ("seed", "n_train"):
+        least = 0 if key == "seed" else 1
+        fits = is_whole(value, least) or (key == "n_train" and value is None)
+        return fits, f"a whole number >= {least} and at most 2^53"
+    if isinstance(usual, bool):
+        return isinstance(value, bool), "True or False"
+    if isinstance(usual, int):
+        return is_whole(value, -LARGEST), "a whole number"
+    if isinstance(usual, float):
+        return is_number(value), "a finite number"
+    return isinstance(value, str) or (usual is None and value is None), "a name"
 
 
 def resolve(

@@ -90,15 +90,11 @@ def bias(
     numeric = all(value.removesuffix(".0").isdecimal() for value in values.values() if value)
     found: dict[str, np.ndarray | None] = {}
     for part, some in names.items():
-        of_part = [values.get(name, "") for name in some]
-        if numeric:
-            array = np.array([int(float(v)) if v else given.UNKNOWN for v in of_part])
-        else:
-            array = np.array(of_part)
-        unknown = of_part.count("")
-        found[part] = None if unknown == len(of_part) else array
-        if unknown > 0:
-            _log.info("%d of %d images in %s have no %s", unknown, len(of_part), part, column)
+        texts = [values.get(name, "") for name in some]
+        numbers = [int(float(v)) if v else given.UNKNOWN for v in texts] if numeric else texts
+        found[part] = np.array(numbers) if any(texts) else None
+        if unknown := texts.count(""):
+            _log.info("%d of %d images in %s have no %s", unknown, len(texts), part, column)
     return found
 
 

@@ -131,12 +131,10 @@ def from_torch(
     if isinstance(bias, Mapping):
         errors.check_names("split in bias", bias, parts)
     arrays = {part: _read(part, dataset, bias) for part, dataset in parts.items()}
-    own = getattr(train, "classes", ())
-    if not class_names and isinstance(own, Sequence) and all(isinstance(c, str) for c in own):
-        class_names = own
     return from_arrays(
         arrays["train"], arrays["test"], arrays.get("val"), name=name or type(train).__name__,
-        class_names=class_names, bias_unknown=bias_unknown, mean=mean, std=std, augment=augment,
+        class_names=class_names or _class_names(train), bias_unknown=bias_unknown, mean=mean,
+        std=std, augment=augment,
     )  # fmt: skip
 
 
@@ -273,14 +271,19 @@ def _numbered(
         _log.info("numbers of the bias values: %s", numbers)
         held = {k: np.array([numbers[v] for v in t.tolist()], np.int64) for k, t in texts.items()}
     if {"train", "test"} <= held.keys():
-        pairs = {p for k, v in held.items() for p in zip(v.tolist(), y[k].tolist(), strict=True)}
-        values = {value for value, _ in pairs if value >= 0}
-        if len(values) > n_classes and len(values) == sum(value >= 0 for value, _ in pairs):
-            raise ValueError(
-                f"each of the {len(values)} bias values is found in one class only: they seem to "
-                "name class and spurious feature together; give the feature alone"
-            )
+        _check_apart(held, y, n_classes)
     return {part: held.get(part) for part in bias}
+
+
+def _check_apart(bias: Mapping[str, np.ndarray], y: Mapping[str, Tensor], n_classes: int) -> None:
+    """Raise ValueError for bias labels that are groups of class and spurious feature."""
+    pairs = {p for k, v in bias.items() for p in zip(v.tolist(), y[k].tolist(), strict=True)}
+    values = {value for value, _ in pairs if value >= 0}
+    if len(values) > n_classes and len(values) == sum(value >= 0 for value, _ in pairs):
+        raise ValueError(
+            f"each of the {len(values)} bias values is found in one class only: they seem to name "
+            "class and spurious feature together; give the feature alone"
+        )
 
 
 def _by_class(
@@ -306,15 +309,19 @@ def _by_class(
     return found | {name: n_classes + k for k, name in enumerate(left)}
 
 
+def _class_names(dataset: Any) -> Sequence[str]:
+    """Those that torchvision's Datasets have, else none."""
+    own = getattr(dataset, "classes", ())
+    return own if isinstance(own, Sequence) and all(isinstance(c, str) for c in own) else ()
+
+
 def _read(part: str, dataset: Any, bias: Any) -> tuple[Tensor, list[int], Any]:
     """All samples of a torch Dataset, its labels, and their bias where it is known."""
-    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__") and len(dataset)):
         raise ValueError(
-            f"{part} must be a map-style Dataset, with a length and an index, found "
+            f"{part} must be a map-style Dataset, with a length > 0 and an index, found "
             f"{type(dataset).__name__}"
         )
-    if not len(dataset):
-        raise ValueError(f"the {part} Dataset is empty")
     x = torch.empty(0)
     y, values = [], []
     for row in range(len(dataset)):

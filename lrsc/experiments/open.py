@@ -113,10 +113,8 @@ def in_statistics(found: xr.Dataset, statistics: str | None = None) -> xr.Datase
     normalised = np.isin(found["model"].values, models.NORMALISED)
     accuracy = found["unbiased_accuracy"]
     if "statistics" in accuracy.dims:  # a user's own networks, of which that says it
-        others = accuracy.sel(
-            statistics=[n for n in accuracy["statistics"].values if n != "running"]
-        )
-        normalised |= np.isfinite(others.values).any(others.get_axis_num("statistics"))
+        others = accuracy.drop_sel(statistics="running", errors="ignore")
+        normalised |= others.notnull().any("statistics").values
 
     def has(name: str) -> np.ndarray:
         if name == "running" or "statistics" not in accuracy.dims:

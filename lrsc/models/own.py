@@ -19,23 +19,20 @@ def entry(name: str, factory: Callable[..., Any]) -> tuple[Callable[..., nn.Modu
     """
     known = imports.options("model", factory)
     empty = [each for each, default in known.items() if default is inspect.Parameter.empty]
-    told = {each: each for each in GIVEN if each in known}
-    if not told and len(empty) == 2:
-        told = dict(zip(empty, GIVEN, strict=True))
+    in_order = dict(zip(empty, GIVEN, strict=True)) if len(empty) == 2 else {}
+    told = {each: each for each in GIVEN if each in known} or in_order
     if left := [each for each in empty if each not in told]:
         raise ValueError(
-            f"the factory of model {name!r} needs {', '.join(map(repr, left))}: call what it is "
-            f"told of the data {' and '.join(GIVEN)}, and give options a default"
+            f"the factory of model {name!r} needs {', '.join(left)}: call what it is told of the "
+            f"data {' and '.join(GIVEN)}, and give options a default"
         )
 
     def build(input_shape: tuple[int, ...], n_classes: int, **options: Any) -> nn.Module:
         values = {"input_shape": input_shape, "n_classes": n_classes}
         found = factory(**{each: values[what] for each, what in told.items()}, **options)
         if not isinstance(found, nn.Module):
-            raise ValueError(
-                f"the factory of model {name!r} must return an nn.Module, found "
-                f"{type(found).__name__}"
-            )
+            said = f"must return an nn.Module, found {type(found).__name__}"
+            raise ValueError(f"the factory of model {name!r} {said}")
         return found
 
     return build, {each: default for each, default in known.items() if each not in told}

@@ -20,9 +20,9 @@ def measure_again(
     From the weights where they are kept; else all but pruning, from the raw material.
     """
     for old in results.local_runs(root):
-        name, config = old.attrs["run_id"], RunConfig.from_json(old.attrs["config"])
         if old.attrs["status"] == "diverged":
             continue
+        name, config = old.attrs["run_id"], RunConfig.from_json(old.attrs["config"])
         check_file(config)
         weights = results.weights_path(name, root)
         if weights.is_file():

@@ -274,7 +274,7 @@ class Stream(torch.utils.data.IterableDataset):
 @pytest.mark.parametrize(
     ("train", "options", "text"),
     [
-        (Stream(), {}, "train must be a map-style Dataset, with a length and an index"),
+        (Stream(), {}, "train must be a map-style Dataset, with a length > 0 and an index"),
         (Pictures(samples=lambda i: X[i]), {}, "without labels y nothing can be measured"),
         (Pictures(samples=lambda i: (X[i], None)), {}, "found 2 values (ndarray, NoneType)"),
         (Pictures(samples=lambda i: (X[i][:, i:], 0)), {}, "sample 1 (3, 5, 6)"),
