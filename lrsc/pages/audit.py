@@ -85,7 +85,9 @@ def _figure(figure, caption: str, drawn: bool = True) -> str:
     made = io.StringIO()
     figure.savefig(made, format="svg", transparent=True)
     svg = made.getvalue()
-    svg = svg[svg.index("<svg") :].replace("<svg", f'<svg role="img" aria-label="{html.escape(caption)}"', 1)
+    svg = svg[svg.index("<svg") :].replace(
+        "<svg", f'<svg role="img" aria-label="{html.escape(caption)}"', 1
+    )
     kind = ' class="drawn"' if drawn else ""
     return f"<figure{kind}>{svg}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
@@ -109,12 +111,10 @@ def _short(audits: Sequence[xr.Dataset], names: list[str]) -> str:
         if "worst_group_accuracy" in has:
             text += f", {_one(found, 'worst_group_accuracy')} in the worst group"
         if "shrunk_kappa" in found:
-            before, after = (
-                found["cost"].sel(quantity="bytes", when=w) for w in ("before", "after")
-            )
+            before, after = (found["cost"].sel(quantity="bytes").values / 1e6).tolist()
             text += (
                 f". Pruned by {100 * float(found['shrunk_kappa']):.0f} % it keeps its accuracy to "
-                f"a point, and shrinks from {float(before) / 1e6:.2f} to {float(after) / 1e6:.2f} MB"
+                f"a point, and shrinks from {before:.2f} to {after:.2f} MB"
             )
         said.append(f"<p>{text}.</p>")
     return "\n".join(said)
