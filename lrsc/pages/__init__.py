@@ -30,6 +30,7 @@ from lrsc.pages.mechanism import (
     show_propositions,
     show_updates,
 )
+from lrsc.pages.reach import show_audit, show_finders
 from lrsc.pages.scores import (
     show_by_statistics,
     show_claims,

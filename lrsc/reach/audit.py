@@ -55,7 +55,7 @@ class Audit:
 
         Returns its path. Raises ValueError for audits of different data sets.
         """
-        from lrsc.pages.audit import page
+        from lrsc.pages.reach import page
 
         place = errors.path("path", path)
         write(place, page([self.dataset, *(other.dataset for other in others)]).encode())

@@ -13,7 +13,9 @@ by_name = pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
 
 
 def test_the_tutorials_are_there():
-    assert {path.stem for path in TUTORIALS} == {"one_metric", "own_data", "own_model"}
+    assert {path.stem for path in TUTORIALS} == {
+        "audit", "largest_lr", "one_metric", "own_data", "own_model",
+    }  # fmt: skip
 
 
 @by_name

@@ -1,16 +1,20 @@
-"""The page of an audit: one HTML file with its figures inside, light and dark, printable."""
+"""What is shown of one's own network: the page of an audit, and LRs by several rules."""
 
 import html
 import io
+import json
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from lrsc import __version__, plots, results
+from lrsc.pages.display import say_unmeasured, say_unusable, show_cells, show_html
 
 GROUPS = 12  # lowest groups that are listed where there are more
 LEAST_GROUP = 10  # test samples, below which a group is marked
+NEAR = 1.6  # factor within which two LRs count as the same
 STORED = ("synthetic", "semi_synthetic", "standard_classification", "naturalistic")
 _COSTS = {  # of a network: what it is called, unit, divisor
     "parameters": ("Parameters", "million", 1e6), "macs": ("Multiply-accumulates", "million", 1e6),
@@ -32,6 +36,61 @@ td.n, th.n { text-align: right; white-space: nowrap; font-variant-numeric: tabul
 figure { margin: 1rem 0 } svg { max-width: 100%; height: auto }
 @media print { body { margin: 0; max-width: none } h2, figure { break-inside: avoid } }
 """
+
+
+def show_finders() -> None:
+    """Display which LRs `largest_lr` and other rules name on stored grids, and what these give."""
+    command = "python book/trials/lr_finders.py"
+    path = results.shipped_path("lr_finders").with_suffix(".json")
+    if not path.is_file():
+        return say_unmeasured([command])
+    try:
+        rows = json.loads(path.read_text()).items()
+        cells = [row for key, found in rows for row in _of_grid(key, found)]
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        return say_unusable(f"{path.name}: {error}", command)
+    heads = ["Data, network", "Rule", "LR", "Of a run at LR", "Unbiased accuracy (%)",
+             "Worst group (%)", "Prunability"]  # fmt: skip
+    show_cells(heads, cells, _summary(dict(rows), command))
+
+
+def _of_grid(key: str, found: dict) -> list[list[str]]:
+    """The grid's best LR, then a row a rule."""
+    best, names = f"{found['best']:g}", [plots.name_of(name) for name in key.split("/")]
+    head = f"{', '.join(names)}, {found['n_train']:,}"
+    rows = [[head, "best of the grid", best, best, f"{100 * found['grid'][best]:.1f}", "", ""]]
+    accuracies = ("unbiased_accuracy", "worst_group_accuracy")
+    measures = (*((name, 100, 1) for name in accuracies), ("prunability", 1, 2))
+    for rule, gives in found["named"].items():
+        shown = [
+            f"{many * gives[name]:.{digits}f}" if gives.get(name) is not None else "-"
+            for name, many, digits in measures
+        ]
+        at = f"{gives['of_lr']:.3g}" if "of_lr" in gives else "none near"
+        rows.append(["", rule, f"{gives['lr']:.3g}", at, *shown])
+    return rows
+
+
+def _summary(found: dict, command: str) -> str:
+    factors = {key: row["factor"] for key, row in found.items()}
+    far = ", ".join(f"{key} ({by:.2g} times)" for key, by in factors.items() if by > NEAR)
+    return (
+        f"`largest_lr` names an LR within a factor of {NEAR:g} of the grid's best in "
+        f"{sum(by <= NEAR for by in factors.values())} of {len(factors)} grids, without test data "
+        "and for no more updates than two trainings of the grid's median length."
+        f"{f' Missed: {far}.' if far else ''} What an LR gives is of the stored run at the nearest "
+        "LR, on the synthetic data of networks trained at it, three seeds. Rows have few seeds, so "
+        f"differences of a point or two mean nothing. Made by `{command}`."
+    )
+
+
+def show_audit(*audits: Any) -> None:
+    """Display the page of audits, as of `lrsc.audit`, in a frame of its own."""
+    made = html.escape(page([one.dataset for one in audits]))
+    show_html(
+        f'<iframe srcdoc="{made}" title="Audit" style="width:100%;height:42rem;border:1px solid '
+        '#8884"></iframe>'
+    )
 
 
 def page(audits: Sequence[xr.Dataset]) -> str:
