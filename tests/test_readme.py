@@ -9,7 +9,8 @@ README = Path(__file__).parents[1] / "README.md"
 
 
 def test_the_import_example_runs(tmp_path):
-    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.S)
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.S)
+    (code,) = (block for block in blocks if "unbiased accuracy" in block)
     assert len([line for line in code.splitlines() if line.strip()]) <= 12
     ran = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, timeout=1200
