@@ -5,7 +5,8 @@ first convolution and the classifier (the layer whose output is the logits: lrsc
 `layer`, its dotted name). `column` sets whole outputs to zero
 (rows of a linear layer, filters of a convolution), the same share in every layer; `magnitude`
 single weights, over all layers together (scope "global") or the same share in every layer
-("layer"). The smallest L2 norms or absolute values go first, at a tie the first in order.
+("layer"). The smallest L2 norms or absolute values go first, at a tie the first in order. `random`
+sets whole outputs to zero in a random order, the same in every call.
 
 A method of one's own is a function of a layer, the network's own module, that returns scores, of
 which the smallest go first: n of them, one an output of its n, prune as `column` does; scores of
@@ -29,8 +30,9 @@ KAPPAS = tuple(k / 10 for k in range(1, 10))
 _SCORES: dict[str, Callable[[Tensor], Tensor]] = {  # of a layer's weight
     "column": lambda weight: torch.linalg.vector_norm(weight.flatten(1), dim=1),
     "magnitude": torch.abs,
+    "random": lambda weight: torch.rand(len(weight), generator=torch.Generator().manual_seed(0)),
 }
-METHODS = tuple(_SCORES)
+METHODS = ("column", "magnitude")  # of which results hold curves
 SCOPES = ("global", "layer")
 
 
@@ -55,13 +57,13 @@ def prune(
     """A copy of the model with round(kappa * n) of its n outputs or weights set to zero.
 
     kappa: share in [0, 1]; n counts outputs of each layer (column) or weights (magnitude). With an
-    output goes its bias. Python's round: halves go to the even number. method: a name, or a
-    function(layer) -> scores of its outputs (n) or of its weights (layer.weight's shape), smallest
-    first; `lambda layer: torch.rand(len(layer.weight))` prunes outputs at random. recalibrate:
-    training samples, of which 2000 give batch normalisation new running statistics in place of
-    those of a network that is gone (`lrsc.models.recalibrate`: 1 to 2 s for ResNet18 on two cores);
-    None leaves them. layer: as in `prunable`, whose errors it has; ValueError for unknown names,
-    kappa out of range, and scores of another shape or with NaN.
+    output goes its bias. Python's round: halves go to the even number. method: 'column',
+    'magnitude', 'random', or a function(layer) -> scores of its outputs (n) or of its weights
+    (layer.weight's shape), smallest first. recalibrate: training samples, of which 2000 give batch
+    normalisation new running statistics in place of those of a network that is gone
+    (`lrsc.models.recalibrate`: 1 to 2 s for ResNet18 on two cores); None leaves them. layer: as in
+    `prunable`, whose errors it has; ValueError for unknown names, kappa out of range, and scores of
+    another shape or with NaN.
     """
     (kappa,) = check([kappa], method, scope)
     ranked, pruned = rankings(model, method, scope, layer), copied(model)
@@ -90,7 +92,7 @@ def sparsity_of(model: nn.Module, layer: str | None = None) -> float:
 def check(kappas: Sequence[float], method: str | Scores, scope: str = "global") -> list[float]:
     """The shares as Python's numbers; ValueError for what is none."""
     if not callable(method):
-        check_names("pruning method", [method], METHODS)
+        check_names("pruning method", [method], _SCORES)
     check_names("pruning scope", [scope], SCOPES)
     if len(kappas) == 0:
         raise ValueError("kappas is empty: give at least one share in [0, 1]")
@@ -170,7 +172,7 @@ def _scores(name: str, module: Layer, method: str | Scores) -> Tensor:
     """One score an output, or one a weight in the weight's shape."""
     weight = module.weight.detach()
     if isinstance(method, str):
-        return _SCORES[method](weight.float())
+        return _SCORES[method](weight.float()).to(weight.device)
     found = method(module)
     shapes = f"({len(weight)},), one an output, or {tuple(weight.shape)}, one a weight"
     if not isinstance(found, Tensor) or found.shape not in (weight.shape[:1], weight.shape):

@@ -48,6 +48,15 @@ def test_a_layer_is_the_networks_own_with_its_gradients():
     assert zero.sum() == round(0.5 * len(scores)) and scores[zero].max() <= scores[~zero].min()
 
 
+def test_at_random_goes_a_share_of_the_outputs_the_same_in_every_call():
+    torch.manual_seed(0)
+    net = lrsc.models.build("fcn", (10,), 3, hidden=(20, 20))
+    one, two = (pruning.prune(net, 0.4, "random") for _ in range(2))
+    for name, weight in pruning.prunable(one).items():
+        assert int((weight == 0).all(1).sum()) == 8, name
+        assert torch.equal(weight, two.state_dict()[name])
+
+
 def test_outputs_at_random_and_whole_number_scores():
     net = make("mlp")
     found = pruning.prune(net, 0.4, lambda layer: torch.rand(len(layer.weight)))
