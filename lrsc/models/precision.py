@@ -1,4 +1,4 @@
-"""Settings of torch that a caller may have changed: TF32, gradients, inference mode, types."""
+"""Settings of torch that a caller may have changed: precision, gradients, inference mode."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,16 +9,28 @@ import torch
 
 @contextlib.contextmanager
 def matmul_precision(precision: str, device: torch.device) -> Iterator[None]:
-    """TF32 on a GPU on or off, as the config says; as it was afterwards."""
+    """Products in single precision, on a GPU in TF32 as the config says; as it was afterwards.
+
+    Whatever the caller has set: torch.autocast, torch.set_float32_matmul_precision.
+    """
     if device.type != "cuda":
-        yield
+        asked = torch.get_float32_matmul_precision()
+        try:
+            if asked != "highest":
+                torch.set_float32_matmul_precision("highest")
+            with torch.autocast("cpu", enabled=False):
+                yield
+        finally:
+            if asked != "highest":
+                torch.set_float32_matmul_precision(asked)
         return
     kinds: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
     before = [kind.allow_tf32 for kind in kinds]
     try:
         for kind in kinds:
             kind.allow_tf32 = precision == "tf32"
-        yield
+        with torch.autocast("cuda", enabled=False):
+            yield
     finally:
         for kind, value in zip(kinds, before, strict=True):
             kind.allow_tf32 = value

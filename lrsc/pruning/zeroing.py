@@ -9,7 +9,7 @@ single weights, over all layers together (scope "global") or the same share in e
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -21,18 +21,17 @@ from lrsc.models import (
     Stack,
     check_statistics,
     classifier,
-    classifier_name,
     copied,
+    find,
     hand_on,
     input_errors,
     layers,
     linear_layers,
-    logits,
     matmul_precision,
-    modes_kept,
     pass_size,
     predict,
     recalibration,
+    same_with_channels_last,
 )
 from lrsc.models import recalibrate as renewed
 
@@ -161,7 +160,10 @@ def pruning_curves(
     if statistics == "recalibrated" and recalibrate is not None:
         renew = recalibration(networks[0], recalibrate)
     todo = [(k, kappa) for k in range(len(networks)) for kappa in kappas]
-    layer = classifier_name(networks[0], layer, split.inputs(split.x[:8]))
+    if layer is None:  # anew: training may have changed what returns the logits
+        layer = find(networks[0], split.inputs(split.x[:8]))
+    for net in networks[1:]:
+        hand_on(networks[0], net)
     rankings = [_rankings(net, method, scope, layer) for net in networks]
     at_once = _at_once(networks[0])
     # copies into which pruned weights are written, again and again
@@ -201,18 +203,12 @@ def _at_once(net: nn.Module) -> int:
 def _in_fast_layout(net: nn.Module, x: Tensor) -> nn.Module:
     """A copy, with its channels last where it takes inputs x so: fastest for images on CPUs.
 
-    A network that calls `view` on a map, say, does not.
+    ValueError for a network that does not take x.
     """
+    with input_errors(x), matmul_precision("fp32", x.device):
+        fast = same_with_channels_last(net, x)
     plain = copied(net)
-    if any(t.dim() > 4 for t in (*plain.parameters(), *plain.buffers())):
-        return plain
-    try:
-        with torch.no_grad(), modes_kept(net):
-            fast = copied(net).eval().to(memory_format=torch.channels_last)
-            logits(fast, x)
-    except RuntimeError:  # also what is wrong with any layout, which is then said of the plain one
-        return plain
-    return plain.to(memory_format=torch.channels_last)
+    return plain.to(memory_format=torch.channels_last) if fast else plain
 
 
 @torch.no_grad()
@@ -227,16 +223,27 @@ def _accuracies(networks: list[nn.Module], split: Split, statistics: str) -> Ten
     return (torch.cat(predicted, 1) == split.y).double().mean(1)
 
 
-def _check(kappas: Sequence[float], method: str, scope: str = "global") -> list[float]:
+def _check(kappas: Iterable[float], method: str, scope: str = "global") -> list[float]:
     """The shares as Python's numbers; ValueError for what is none."""
     check_names("pruning method", [method], METHODS)
     check_names("pruning scope", [scope], SCOPES)
+    kappas = list(kappas) if isinstance(kappas, Iterable) else [kappas]
     if len(kappas) == 0:
         raise ValueError("kappas is empty: give at least one share in [0, 1]")
     for kappa in kappas:
         if not is_number(kappa) or not 0 <= kappa <= 1:
             raise ValueError(f"kappa must be a share in [0, 1], found {kappa!r}")
     return [plain(kappa) for kappa in kappas]
+
+
+def check_finite(model: nn.Module) -> None:
+    """Raise ValueError for a network that diverged."""
+    for name, parameter in model.named_parameters():
+        if not parameter.isfinite().all():
+            raise ValueError(
+                f"parameter {name!r} holds NaN or infinite values, expected finite ones: a network "
+                "that diverged cannot be pruned"
+            )
 
 
 def _layers(model: nn.Module, layer: str | None) -> dict[str, Layer]:
@@ -279,6 +286,7 @@ def _rankings(
     model: nn.Module, method: str, scope: str, layer: str | None
 ) -> dict[tuple[str, ...], Tensor]:
     """Names of the layers that are ranked together -> order of their units, smallest first."""
+    check_finite(model)
     scores: dict[tuple[str, ...], Tensor] = {}
     for name, module in _layers(model, layer).items():
         weight = module.weight.detach().float()

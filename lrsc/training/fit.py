@@ -229,10 +229,13 @@ def make_job(
                     made = models.copied(made)
                     made = made.float() if first.precision == "fp64" else made
             models.check(made, dataset, batch // distributed.world())
+        x = dataset.train.inputs(dataset.train.x[:2])
+        on_cpu = device.type == "cpu" and isinstance(made, nn.Module)
+        last = on_cpu and models.same_with_channels_last(made, x)
         train, val = train.to(device), None if val is None else val.to(device)
     job = Job(
         build, isinstance(model, nn.Module), dataset, train, val, batch, dict(probes), every,
-        checkpoint_seconds, checkpoint_steps, device, checkpoint.Asked(),
+        checkpoint_seconds, checkpoint_steps, device, checkpoint.Asked(), channels_last=last,
     )  # fmt: skip
     for config in configs:
         schedules.check(config, job.total(config))
@@ -243,6 +246,9 @@ def make_job(
 
 def _trained(run: Run, plan: choose.Plan) -> Trained:
     run.net.eval()
+    if run.status != "diverged":
+        first = run.job.train
+        models.look_again(run.net, first.inputs(first.x[:8]))
     curves = {name: joined(name, parts).cpu() for name, parts in run.curves.items()}
     return Trained(
         run.net, run.config, run.seed, run.status, curves, run.epochs, run.done, run.accuracy,

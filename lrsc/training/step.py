@@ -34,7 +34,8 @@ def step(
     penalised = config.l1 > 0 or config.l2 > 0
 
     def take(x: Tensor, y: Tensor, look: Callable[[], None] | None = None) -> Tensor:
-        logits = gradients(x, y)
+        # what works in place is not to change what the second pass is given
+        logits = gradients(x if sharpness is None else x.clone(), y)
         if penalised:
             losses.add_penalty_gradients(parameters, config.l1, config.l2)
         if sharpness is not None:
