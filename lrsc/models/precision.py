@@ -18,7 +18,7 @@ def matmul_precision(precision: str, device: torch.device) -> Iterator[None]:
         try:
             if asked != "highest":
                 torch.set_float32_matmul_precision("highest")
-            with torch.autocast("cpu", enabled=False):
+            with _no_autocast("cpu"):
                 yield
         finally:
             if asked != "highest":
@@ -29,11 +29,22 @@ def matmul_precision(precision: str, device: torch.device) -> Iterator[None]:
     try:
         for kind in kinds:
             kind.allow_tf32 = precision == "tf32"
-        with torch.autocast("cuda", enabled=False):
+        with _no_autocast("cuda"):
             yield
     finally:
         for kind, value in zip(kinds, before, strict=True):
             kind.allow_tf32 = value
+
+
+@contextlib.contextmanager
+def _no_autocast(device: str) -> Iterator[None]:
+    """Not torch.autocast(enabled=False), in which another one would keep its weights of before."""
+    asked = torch.is_autocast_enabled(device)
+    torch.set_autocast_enabled(device, False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_enabled(device, asked)
 
 
 @contextlib.contextmanager

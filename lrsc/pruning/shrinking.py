@@ -24,7 +24,7 @@ from lrsc.models import classifier_name, copied, evaluate
 from lrsc.pruning.channels import Norm, channels
 from lrsc.pruning.cost import Cost, costs
 from lrsc.pruning.surgery import STATE, put, removable, remove, set_sizes
-from lrsc.pruning.zeroing import Layer, check_finite, prunable, prune
+from lrsc.pruning.zeroing import Layer, prunable, prune
 
 SAMPLES = 8  # of the random batch where only the shape of inputs is given
 
@@ -71,7 +71,7 @@ def shrink(
     """
     if not is_whole(runs, 1):
         raise ValueError(f"runs must be a whole number >= 1, found {runs!r}")
-    check_finite(model)
+    _check_finite(model)
     given = _first_shape(model) if example_inputs is None else example_inputs
     x = _batch(given, next(model.parameters()))
     _outputs(model, x)  # takes them
@@ -114,6 +114,15 @@ def rebuild(model: nn.Module, state_dict: Mapping[str, Tensor]) -> nn.Module:
             f"of the same layers: {error}"
         ) from error
     return rebuilt.eval()
+
+
+def _check_finite(model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        if not parameter.isfinite().all():
+            raise ValueError(
+                f"parameter {name!r} holds NaN or infinite values, expected finite ones: a network "
+                "that diverged cannot be shrunk"
+            )
 
 
 def _first_shape(model: nn.Module) -> tuple[int, ...]:

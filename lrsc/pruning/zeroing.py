@@ -28,6 +28,7 @@ from lrsc.models import (
     layers,
     linear_layers,
     matmul_precision,
+    not_nan,
     pass_size,
     predict,
     recalibration,
@@ -162,7 +163,9 @@ def pruning_curves(
     todo = [(k, kappa) for k in range(len(networks)) for kappa in kappas]
     if layer is None:  # anew: training may have changed what returns the logits
         layer = find(networks[0], split.inputs(split.x[:8]))
-    for net in networks[1:]:
+    mode = "batch" if statistics == "batch" else "running"
+    for net in networks:
+        not_nan(predict(net, split.take(torch.arange(min(8, len(split)))), mode))
         hand_on(networks[0], net)
     rankings = [_rankings(net, method, scope, layer) for net in networks]
     at_once = _at_once(networks[0])
@@ -178,7 +181,7 @@ def pruning_curves(
                 _set_to_zero(place, networks[k], kappa, method, rankings[k])
             if renew is not None:
                 renew(place)
-        found.append(_accuracies(used, split, "batch" if statistics == "batch" else "running"))
+        found.append(_accuracies(used, split, mode))
     return torch.cat(found).view(len(networks), len(kappas))
 
 
@@ -236,16 +239,6 @@ def _check(kappas: Iterable[float], method: str, scope: str = "global") -> list[
     return [plain(kappa) for kappa in kappas]
 
 
-def check_finite(model: nn.Module) -> None:
-    """Raise ValueError for a network that diverged."""
-    for name, parameter in model.named_parameters():
-        if not parameter.isfinite().all():
-            raise ValueError(
-                f"parameter {name!r} holds NaN or infinite values, expected finite ones: a network "
-                "that diverged cannot be pruned"
-            )
-
-
 def _layers(model: nn.Module, layer: str | None) -> dict[str, Layer]:
     """Convolutions and linear layers but the first convolution and the classifier, by name."""
     last = classifier(model, layer)  # first, since it may be told by a pass
@@ -286,7 +279,6 @@ def _rankings(
     model: nn.Module, method: str, scope: str, layer: str | None
 ) -> dict[tuple[str, ...], Tensor]:
     """Names of the layers that are ranked together -> order of their units, smallest first."""
-    check_finite(model)
     scores: dict[tuple[str, ...], Tensor] = {}
     for name, module in _layers(model, layer).items():
         weight = module.weight.detach().float()

@@ -45,7 +45,7 @@ def digest(tensors: Iterable[Tensor]) -> str:
     for tensor in tensors:
         plain = tensor.detach().cpu().contiguous()
         found.update(f"{plain.dtype} {tuple(plain.shape)}".encode())
-        found.update(memoryview(plain.reshape(-1).view(torch.uint8).numpy()))
+        found.update(plain.reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()[:16]
 
 

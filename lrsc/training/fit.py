@@ -84,7 +84,8 @@ def fit(
     run is that of 'reference', the plain loop, up to roundoff. Others: 'threads' (a run a core),
     'stacked' (fully connected networks in batched products), 'graphs' (CUDA graphs). replicas:
     runs side by side, default as many as are useful and fit into memory; when memory runs out,
-    they are halved. A factory and the probes may be called from several threads, one at a time.
+    they are halved. A factory and the probes may be called from several threads, one at a time;
+    what a factory draws from other generators than torch's, as NumPy's, no seed repeats.
 
     probes: name -> function(net) -> tensor or mapping of tensors, called in eval mode at every
     `probe_every` iterations (one number, or one a probe), before the update, when each parameter's
@@ -99,7 +100,9 @@ def fit(
     checkpoints: a folder for one file a run, written every so many seconds or steps, at the end,
     and when SIGTERM or Ctrl-C stops the process (exit status 143, KeyboardInterrupt). The same
     call goes on from there, bit for bit on a CPU for a run that is trained alone; a finished run
-    is read, not trained.
+    is read, not trained. Data, settings, initial weights and the network's code must be those of
+    the file, probes may have changed. What a network keeps outside its parameters and buffers is
+    not in the file.
 
     Under torchrun (`distributed.start()`) every process computes its slice of each batch, which
     their number must divide; the first alone writes.

@@ -64,7 +64,8 @@ def _gradients(
     def forward(x: Tensor) -> Tensor:
         if not half:
             return logits_of(net(x.double() if double else x))
-        with torch.autocast(x.device.type, torch.bfloat16):
+        # no cache: it would live as long as an autocast that the caller is in
+        with torch.autocast(x.device.type, torch.bfloat16, cache_enabled=False):
             return logits_of(net(x)).float()
 
     def whole(x: Tensor, y: Tensor) -> Tensor:
