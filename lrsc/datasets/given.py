@@ -85,7 +85,7 @@ def samples(values: object) -> Tensor | Images:
                 f"x holds NaN or infinity in {int(bad.sum())} of {len(x)} samples, the first "
                 f"is sample {int(bad.int().argmax())}: leave them out or replace the values"
             )
-    if x.dtype == torch.float64 and len(x) and x.abs().max() > torch.finfo(torch.float32).max:
+    if x.dtype == torch.float64 and x.numel() and x.abs().max() > torch.finfo(torch.float32).max:
         raise ValueError("x holds values beyond single precision, in which networks run: scale it")
     return x
 

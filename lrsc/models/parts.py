@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lrsc.errors import unknown
-from lrsc.models.calls import copied, input_errors, logits
+from lrsc.models.calls import copied, input_errors, logits, not_nan
 from lrsc.models.normalisation import modes_kept
 from lrsc.models.precision import matmul_precision
 
@@ -44,9 +44,8 @@ def find(net: nn.Module, x: Tensor) -> str:
     """Name of the classifier, by one pass of a few network inputs x; remembered.
 
     Raises ValueError where no module, or more than one, returns the logits, and where these are
-    not finite.
+    NaN.
     """
-    x = x.clone()  # what works in place is not to change the caller's
     calls: list[tuple[str, nn.Module, Tensor, int]] = []
 
     def note(module: nn.Module, _: object, out: object, name: str) -> None:
@@ -71,11 +70,7 @@ def find(net: nn.Module, x: Tensor) -> str:
         exact = [name for name, place in found.items() if place == given.data_ptr()]
         found = dict.fromkeys(exact, 0) if len(exact) == 1 else found
     if len(found) != 1:
-        if not given.isfinite().all():
-            raise ValueError(
-                f"the {type(net).__name__} returns NaN or infinity: has it diverged, or is its "
-                "file damaged? Leave it out"
-            )
+        not_nan(given)
         said = f"{', '.join(found)} do" if found else "no layer does"
         known = ", ".join(dict.fromkeys(n for n, *_ in calls))
         raise ValueError(

@@ -13,38 +13,26 @@ def matmul_precision(precision: str, device: torch.device) -> Iterator[None]:
 
     Whatever the caller has set: torch.autocast, torch.set_float32_matmul_precision.
     """
-    if device.type != "cuda":
-        asked = torch.get_float32_matmul_precision()
-        try:
-            if asked != "highest":
-                torch.set_float32_matmul_precision("highest")
-            with _no_autocast("cpu"):
-                yield
-        finally:
-            if asked != "highest":
-                torch.set_float32_matmul_precision(asked)
-        return
-    kinds: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    cuda = device.type == "cuda"
+    asked = "highest" if cuda else torch.get_float32_matmul_precision()
+    kinds: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn) if cuda else ()
     before = [kind.allow_tf32 for kind in kinds]
+    # not torch.autocast(enabled=False), in which another one would keep its weights of before
+    kind_of_device = "cuda" if cuda else "cpu"
+    autocast = torch.is_autocast_enabled(kind_of_device)
     try:
+        torch.set_autocast_enabled(kind_of_device, False)
+        if asked != "highest":
+            torch.set_float32_matmul_precision("highest")
         for kind in kinds:
             kind.allow_tf32 = precision == "tf32"
-        with _no_autocast("cuda"):
-            yield
-    finally:
-        for kind, value in zip(kinds, before, strict=True):
-            kind.allow_tf32 = value
-
-
-@contextlib.contextmanager
-def _no_autocast(device: str) -> Iterator[None]:
-    """Not torch.autocast(enabled=False), in which another one would keep its weights of before."""
-    asked = torch.is_autocast_enabled(device)
-    torch.set_autocast_enabled(device, False)
-    try:
         yield
     finally:
-        torch.set_autocast_enabled(device, asked)
+        torch.set_autocast_enabled(kind_of_device, autocast)
+        if asked != "highest":
+            torch.set_float32_matmul_precision(asked)
+        for kind, value in zip(kinds, before, strict=True):
+            kind.allow_tf32 = value
 
 
 @contextlib.contextmanager

@@ -57,10 +57,7 @@ def digest_of(split: Split | None) -> str:
     if split is None:
         return "none"
     x = split.x
-    if isinstance(x, Tensor):
-        rows = [x[:: 1 + x.numel() * x.element_size() // WHOLE]]
-    else:
-        rows = [x[:8], x[-8:]]
+    rows = [x[:: 1 + x.nbytes // WHOLE]] if isinstance(x, Tensor) else [x[:8], x[-8:]]
     others = (split.y, split.bias, split.mean, split.std)
     return f"{len(split)}, digest {digest([*rows, *(t for t in others if t is not None)])}"
 
