@@ -36,7 +36,7 @@ def tensor(name: str, values: object) -> Tensor:
         values = torch.from_numpy(array if array.flags.writeable else array.copy())
     if values.is_complex() or values.layout != torch.strided:
         raise ValueError(
-            f"{name} must be dense, of real numbers: found {values.layout} of {values.dtype}"
+            f"{name} must hold real numbers, found {values.dtype} ({values.layout}): make it dense"
         )
     return values
 
@@ -108,7 +108,7 @@ def constants(mean: object, std: object, x: Tensor | Images) -> tuple[Tensor, Te
         if bad.any():
             where = int(bad.int().argmax())
             expected = "finite" if name == "mean" else "> 0"
-            if given[where] > 1:
+            if 1 < given[where] < torch.inf:
                 expected = f"in units of 0..1, where {LARGEST[x.dtype]} is 1: divide by it"
             raise ValueError(f"{name} of channel {where} must be {expected}, found {given[where]}")
         found.append(given)

@@ -122,7 +122,7 @@ def measure_each(
         pruned = pruning_measures(
             networks, pruned_on, methods, name, train, metrics.chance(test.y),
             torch.stack(right) if prune_samples is None or prune_samples >= len(test) else None,
-            layer,
+            models.classifier_name(networks[0], layer),
         )  # fmt: skip
         found.append([
             accuracy_measures(what.logits, what.test, dataset.train)

@@ -165,7 +165,7 @@ def pruning_curves(
         layer = find(networks[0], split.inputs(split.x[:8]))
     mode = "batch" if statistics == "batch" else "running"
     for net in networks:
-        not_nan(predict(net, split.take(torch.arange(min(8, len(split)))), mode))
+        not_nan(predict(net, split.take(torch.arange(min(2, len(split)))), mode))
         hand_on(networks[0], net)
     rankings = [_rankings(net, method, scope, layer) for net in networks]
     at_once = _at_once(networks[0])

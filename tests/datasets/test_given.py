@@ -209,7 +209,7 @@ WRONG = {
     "masked labels": (X, {"y": np.ma.masked_array(Y.numpy(), Y.numpy() == 2)}, "masked values"),
     "masked bias": (X, {"bias": np.ma.masked_array(BIAS.numpy(), BIAS.numpy() == 1)}, "masked"),
     "long double": (X.numpy().astype(np.longdouble), {}, "x must hold numbers"),
-    "sparse": (X.to_sparse(), {}, "x must be dense"),
+    "sparse": (X.to_sparse(), {}, r"x must hold real numbers.*sparse_coo\): make it dense"),
     "beyond float32": (X.double() * 1e200, {}, "beyond single precision"),
     "std that overflows": (IMAGES.byte(), {"mean": [0.0] * 3, "std": [0.2, 1e-40, 0.2]}, "std of "),
     "mean of 0..255": (
