@@ -13,26 +13,31 @@ def matmul_precision(precision: str, device: torch.device) -> Iterator[None]:
 
     Whatever the caller has set: torch.autocast, torch.set_float32_matmul_precision.
     """
-    cuda = device.type == "cuda"
-    asked = "highest" if cuda else torch.get_float32_matmul_precision()
-    kinds: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn) if cuda else ()
-    before = [kind.allow_tf32 for kind in kinds]
+    kind = "cuda" if device.type == "cuda" else "cpu"
+    backends: Any = torch.backends
+    value: bool | str
+    if kind == "cuda":
+        parts, name, value = (
+            [backends.cuda.matmul, backends.cudnn],
+            "allow_tf32",
+            precision == "tf32",
+        )
+    else:
+        parts = [backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn]
+        parts = [part for part in parts if part.fp32_precision not in ("none", "ieee")]
+        name, value = "fp32_precision", "ieee"
+    before = [getattr(part, name) for part in parts]
     # not torch.autocast(enabled=False), in which another one would keep its weights of before
-    kind_of_device = "cuda" if cuda else "cpu"
-    autocast = torch.is_autocast_enabled(kind_of_device)
+    autocast = torch.is_autocast_enabled(kind)
     try:
-        torch.set_autocast_enabled(kind_of_device, False)
-        if asked != "highest":
-            torch.set_float32_matmul_precision("highest")
-        for kind in kinds:
-            kind.allow_tf32 = precision == "tf32"
+        torch.set_autocast_enabled(kind, False)
+        for part in parts:
+            setattr(part, name, value)
         yield
     finally:
-        torch.set_autocast_enabled(kind_of_device, autocast)
-        if asked != "highest":
-            torch.set_float32_matmul_precision(asked)
-        for kind, value in zip(kinds, before, strict=True):
-            kind.allow_tf32 = value
+        torch.set_autocast_enabled(kind, autocast)
+        for part, asked in zip(parts, before, strict=True):
+            setattr(part, name, asked)
 
 
 @contextlib.contextmanager

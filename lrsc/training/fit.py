@@ -232,9 +232,10 @@ def make_job(
                     made = models.copied(made)
                     made = made.float() if first.precision == "fp64" else made
             models.check(made, dataset, batch // distributed.world())
-        x = dataset.train.inputs(dataset.train.x[:2])
-        on_cpu = device.type == "cpu" and isinstance(made, nn.Module)
-        last = on_cpu and models.same_with_channels_last(made, x)
+            last = device.type == "cpu"
+            with contextlib.suppress(RuntimeError):  # as above
+                x = dataset.train.inputs(dataset.train.x[:2]).to(next(made.parameters()).device)
+                last = last and models.same_with_channels_last(made, x)
         train, val = train.to(device), None if val is None else val.to(device)
     job = Job(
         build, isinstance(model, nn.Module), dataset, train, val, batch, dict(probes), every,

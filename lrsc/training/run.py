@@ -265,8 +265,9 @@ class Run:
 
     def resume(self, state: dict) -> None:
         """Go on from a state; Refused where it is of a ready module with other weights."""
-        known = state["initial"], checkpoint.digest(state["model"].values())
-        if self.job.ready and self.initial not in known:
+        if self.job.ready and self.initial not in (
+            state["initial"], checkpoint.digest(state["model"].values())
+        ):  # fmt: skip
             raise checkpoint.Refused(
                 "the checkpoint is of a module with other initial weights, which it would replace. "
                 f"Move or delete it to start over: {self.keeper.path}"

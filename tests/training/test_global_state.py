@@ -216,10 +216,16 @@ def test_autocast_and_precision_of_the_caller_change_nothing(data, name):
     with torch.autocast("cpu", torch.bfloat16):
         assert same(trained(data, name), alone)
         assert same(same_measures(net, data), measured)
+    matmul, conv = torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv
     torch.set_float32_matmul_precision("medium")
     try:
         assert same(trained(data, name), alone)
         assert same(same_measures(net, data), measured)
         assert torch.get_float32_matmul_precision() == "medium"
+        torch.set_float32_matmul_precision("highest")
+        matmul.fp32_precision, conv.fp32_precision = "bf16", "tf32"  # torch's newer way
+        assert same(trained(data, name), alone)
+        assert (matmul.fp32_precision, conv.fp32_precision) == ("bf16", "tf32")
     finally:
+        matmul.fp32_precision, conv.fp32_precision = "ieee", "ieee"
         torch.set_float32_matmul_precision("highest")
