@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import functools
 import weakref
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -106,11 +106,11 @@ def _idle(net: nn.Module, ran: Container[str], x: Tensor) -> frozenset[str]:
     return frozenset(n for n in names if all_unused or unused([n]))
 
 
-def look_again(net: nn.Module, x: Tensor) -> None:
-    """`find` anew for a network that a pass was seen of and that has changed since."""
+def look_again(net: nn.Module, x: Callable[[], Tensor]) -> None:
+    """`find` anew, on x(), for a network that a pass was seen of and that has changed since."""
     if _seen.pop(net, None):
         with contextlib.suppress(ValueError):
-            find(net, x)
+            find(net, x())
 
 
 def classifier_name(net: nn.Module, layer: str | None = None, x: Tensor | None = None) -> str:

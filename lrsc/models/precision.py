@@ -15,17 +15,13 @@ def matmul_precision(precision: str, device: torch.device) -> Iterator[None]:
     """
     kind = "cuda" if device.type == "cuda" else "cpu"
     backends: Any = torch.backends
-    value: bool | str
     if kind == "cuda":
-        parts, name, value = (
-            [backends.cuda.matmul, backends.cudnn],
-            "allow_tf32",
-            precision == "tf32",
-        )
+        parts, name = [backends.cuda.matmul, backends.cudnn], "allow_tf32"
     else:
         parts = [backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn]
         parts = [part for part in parts if part.fp32_precision not in ("none", "ieee")]
-        name, value = "fp32_precision", "ieee"
+        name = "fp32_precision"
+    value = precision == "tf32" if kind == "cuda" else "ieee"
     before = [getattr(part, name) for part in parts]
     # not torch.autocast(enabled=False), in which another one would keep its weights of before
     autocast = torch.is_autocast_enabled(kind)

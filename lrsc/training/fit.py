@@ -250,9 +250,8 @@ def make_job(
 
 def _trained(run: Run, plan: choose.Plan) -> Trained:
     run.net.eval()
-    if run.status != "diverged":
-        first = run.job.train
-        models.look_again(run.net, first.inputs(first.x[:8]))
+    train = run.job.train
+    models.look_again(run.net, lambda: train.inputs(train.x[:8]))
     curves = {name: joined(name, parts).cpu() for name, parts in run.curves.items()}
     return Trained(
         run.net, run.config, run.seed, run.status, curves, run.epochs, run.done, run.accuracy,
