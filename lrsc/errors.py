@@ -5,6 +5,7 @@ import difflib
 import math
 import numbers
 import os
+import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,8 @@ def path(name: str, value: object) -> Path:
     found = os.path.expandvars(os.path.expanduser(given))
     if found.startswith("~"):
         raise ValueError(f"{name}={given!r}: no such home folder is known; give the whole path")
+    if unset := re.search(r"\$(\w+|\{\w+\})", found):
+        raise ValueError(f"{name}={given!r}: {unset[0]} is not set; set it or give the whole path")
     return Path(found)
 
 

@@ -10,6 +10,7 @@ from torch import nn
 from lrsc import datasets, errors, models
 from lrsc.config import RunConfig, run_id
 from lrsc.datasets import imports
+from lrsc.datasets.raw.download import digest
 from lrsc.errors import check_names
 from lrsc.models import weights
 
@@ -17,14 +18,24 @@ from lrsc.models import weights
 def identify(config: RunConfig, data_root: str | Path | None = None) -> str:
     """The run's name: `config.run_id` with the resolved source and the versions of the code.
 
-    Options that only repeat a default are dropped first, so that they name no other run.
-    Raises ValueError for options that do not exist, before any work.
+    Options that only repeat a default are dropped first, so that they name no other run. A file of
+    weights is part of it by its content. Raises ValueError for options that do not exist and
+    weights that are absent, before any work.
     """
     plain = without_defaults(config)
     options = dict(plain.data)
     source = datasets.resolve(config.dataset, data_root, config.source, options)
     versions = {"data": datasets.version(config.dataset), "model": models.VERSIONS[config.model]}
-    return run_id(plain, source.key, versions)
+    file = dict(plain.model_options).get("weights", "imagenet")
+    if models.is_own(config.model) or file == "imagenet":
+        return run_id(plain, source.key, versions)
+    path = weights.given(file)
+    return run_id(plain, f"{source.key} {_digest(path, path.stat().st_mtime_ns)}", versions)
+
+
+@functools.lru_cache
+def _digest(path: Path, changed: int) -> str:
+    return digest(path)
 
 
 def without_defaults(config: RunConfig) -> RunConfig:

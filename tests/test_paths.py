@@ -79,3 +79,16 @@ def test_results_are_saved_and_read_under_paths_as_text(home):
     results.save(found, "~/of/mine.nc")
     assert results.load("~/of/mine.nc").equals(found)
     assert (home / "of" / "mine.nc").is_file()
+
+
+@pytest.mark.parametrize("given", ["$LRSC_UNSET/x", "${LRSC_UNSET}", "a/$LRSC_UNSET/b"])
+def test_a_variable_that_is_not_set_is_named(monkeypatch, given):
+    for name in ("LRSC_RESULTS", "LRSC_DATA"):
+        monkeypatch.setenv(name, given)
+        root = results.results_root if name == "LRSC_RESULTS" else sources.data_root
+        with pytest.raises(ValueError, match=rf"{name}=.*LRSC_UNSET\}}? is not set"):
+            root()
+        monkeypatch.delenv(name)
+        usual = root()
+        monkeypatch.setenv(name, "")
+        assert root() == usual

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from lrsc.errors import is_whole
 from lrsc.metrics import checks
-from lrsc.models import as_taken, input_errors, logits_of, modes_kept
+from lrsc.models import as_taken, input_errors, logits_of, modes_kept, not_nan
 
 
 def inputs(x: Tensor, baseline: Tensor | None, **counts: int) -> None:
@@ -24,10 +24,10 @@ def inputs(x: Tensor, baseline: Tensor | None, **counts: int) -> None:
 
 
 def labels(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Labels on x's device; ValueError for those that the model has no logit for."""
+    """Labels on x's device; ValueError for those that the model has no logit for, and NaN."""
     y = checks.labels("y", y, len(x)).to(x.device)
     with torch.no_grad(), modes_kept(model):
-        classes = logits(model.eval(), x[:1]).shape[1]
+        classes = not_nan(logits(model.eval(), x[:1].clone())).shape[1]
     lowest, highest = torch.stack([y.min(), y.max()]).tolist()
     if lowest < 0 or highest >= classes:
         raise ValueError(

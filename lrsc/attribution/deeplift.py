@@ -52,7 +52,7 @@ def deeplift(
             at, away = x[some].detach(), start[some]
             both = torch.cat([at, away]).requires_grad_()
             with input_errors(x):
-                logits = logits_of(net(as_taken(net, both)))[: len(at)]
+                logits = logits_of(net(as_taken(net, both.clone())))[: len(at)]
             (multiplier,) = torch.autograd.grad(logits.gather(1, y[some, None]).sum(), both)
             parts.append(multiplier[: len(at)] * (at - away))
     return torch.cat(parts)

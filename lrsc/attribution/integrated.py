@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lrsc.attribution.checks import inputs, labels, logits
-from lrsc.models import modes_kept
+from lrsc.models import as_taken, modes_kept
 
 # points on paths that go through the network at a time with gradient, for inputs of so many values;
 # larger inputs: fewer in proportion, as their maps are (benchmarks/attribution.py)
@@ -67,9 +67,10 @@ def path_integral(
         start, y = start.to(x).expand_as(x), y.clone()  # labels made in inference mode
         for some in torch.arange(len(x)).split(max(1, batch // steps)):
             at, away = x[some].detach().clone().requires_grad_(), start[some].clone()
-            reached = first(at)
+            reached = first(as_taken(first, at))
+            origin = first(as_taken(first, away)).detach()
             mean = method.attribute(
-                reached.detach(), first(away).detach(), additional_forward_args=y[some],
+                reached.detach(), origin, additional_forward_args=y[some],
                 n_steps=steps, method="gausslegendre", internal_batch_size=batch,
             )  # fmt: skip
             found.append(torch.autograd.grad(reached, at, mean)[0] * (at.detach() - away))
@@ -120,7 +121,7 @@ def _apart(net: nn.Module, x: Tensor) -> tuple[nn.Module, nn.Module]:
     n = next((i for i, layer in enumerate(layers) if not _is_linear(layer)), len(layers))
     first, rest = nn.Sequential(*layers[:n]), nn.Sequential(*layers[n:])
     gains = any(True for _ in first.parameters())
-    return (first, rest) if gains and _holds(first, rest, net, x[:1]) else nothing
+    return (first, rest) if gains and _holds(first, rest, net, x[:1].clone()) else nothing
 
 
 def _is_linear(layer: nn.Module) -> bool:
@@ -131,7 +132,7 @@ def _is_linear(layer: nn.Module) -> bool:
 @torch.no_grad()
 def _holds(first: nn.Module, rest: nn.Module, net: nn.Module, x: Tensor) -> bool:
     """Whether values say the same, as hooks and other forward functions change what layers give."""
-    start, middle, end = (first(t * x) for t in (0, 0.5, 1))
+    start, middle, end = (first(as_taken(first, t * x)) for t in (0, 0.5, 1))
     off = (2 * middle - start - end).abs().max()
     linear = off <= CLOSE * torch.stack([start, end]).abs().max()
     found, expected = rest(end), logits(net, x)

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -32,13 +33,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"lrsc: {error}", file=sys.stderr)
         of_files = isinstance(error, OSError | BuildFailed)  # a full disk, data that are missing
         return 1 if of_files else 2
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stopped:
+        code = getattr(stopped, "code", 1)
+        if isinstance(stopped, SystemExit) and code != 128 + signal.SIGTERM:
+            raise
         print(
             f"\nlrsc: interrupted. {args.kept}; resume with the same command:\n  "
             + " ".join(["lrsc", *(sys.argv[1:] if argv is None else argv)]),
             file=sys.stderr,
         )
-        return 1
+        return code
 
 
 def parser() -> argparse.ArgumentParser:

@@ -64,6 +64,8 @@ def _export(args) -> None:
 
     if args.ship:  # before the work
         results.check_ship(output=args.output)
+    elif args.output:
+        results.check_output(args.output)
     where = args.results, args.output, args.ship
     if args.experiment == compressibilities.NAME:
         print(f"wrote {compressibilities.export(*where)}")
@@ -78,6 +80,8 @@ def _study(args) -> None:
 
     if args.ship:  # before the work
         results.check_ship(args.profile, args.output)
+    elif args.output:
+        results.check_output(args.output)
     folders = {"root": args.results, "data_root": args.data_root}
     if args.study == "crossfit":
         lrs = contrast.CROSSFIT_LRS if args.lrs is None else _two(args.lrs)

@@ -80,8 +80,10 @@ def _run(args) -> int | None:
 
     options.use_threads(args.threads)
     train = dict(args.set)
+    if "seed" in train:
+        raise ValueError(f"seed is of a run, not of its training: give --seed {train['seed']}")
     for name, given in (("lr", args.lr), ("max_epochs", args.max_epochs)):
-        if given is not None and train.setdefault(name, given) != given:
+        if given is not None and repr(train.setdefault(name, given)) != repr(given):
             raise ValueError(
                 f"--{name.replace('_', '-')} {given} and --set {name}={train[name]}: give one"
             )
@@ -158,7 +160,8 @@ def _print_estimate(rows: list[dict]) -> None:
     columns = ("dataset", "model", "runs", "to do", "ms/step", "expected", "at most")
     lines = [
         (
-            r["dataset"], r["model"], r["runs"], r["to_do"], f"{r['step_ms']:.2f}",
+            r["dataset"], r["model"], r["runs"], r["to_do"],
+            f"{r['step_ms']:.2f}" if r["to_do"] else None,
             hours(r["seconds"]), hours(r["at_most_seconds"]),
         )
         for r in rows
@@ -178,6 +181,8 @@ def _measure(args) -> None:
         return
     if not (args.checkpoint and args.dataset and args.model):
         raise ValueError("give CHECKPOINT --dataset NAME --model NAME, or --again")
+    if args.output:  # before the work
+        results.check_output(args.output)
     config, _ = experiments.usual_run(
         args.dataset, args.model, args.profile, data=dict(args.data),
         model_options=dict(args.model_option),

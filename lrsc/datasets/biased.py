@@ -177,6 +177,18 @@ class BiasedDataset:
                     f"samples of the {part} split have shape {tuple(split.x.shape[1:])}, those of "
                     f"the train split {self.input_shape}"
                 )
+            if split.bias is not None:
+                given.biases(part, split.bias, len(split) + len(self.train))
+            ways = [(s.x.dtype in given.LARGEST, s.mean is not None) for s in (split, self.train)]
+            if ways[0] != ways[1]:
+                told = [
+                    f"{s.x.dtype} {'without' if s.mean is None else 'with'} mean and std"
+                    for s in (split, self.train)
+                ]
+                raise ValueError(
+                    f"samples of the {part} split are {told[0]}, those of the train split {told[1]}"
+                    ": a network would see them on different scales; give both in one way"
+                )
             # of a set of the library's own, read in part, classes may be missing
             whole = part == "train" and self.source_id == "own"
             given.classes(part, split.y, n, whole)

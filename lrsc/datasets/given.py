@@ -11,25 +11,33 @@ from lrsc.errors import is_number, shown
 
 # integer images that say what their largest value is, and so what lies between 0 and 1
 LARGEST = {torch.uint8: 255, torch.uint16: 65535}
+LEAST_STD = 1e-30  # of a smaller one inputs overflow
 UNKNOWN = -1  # the bias label, inside, of a sample whose bias is unknown
 
 
 def tensor(name: str, values: object) -> Tensor:
     """A tensor, array or nested list of real numbers as a tensor."""
+    if np.ma.is_masked(values):
+        raise ValueError(
+            f"{name} is an array with masked values, of which a mask says nothing here: leave them "
+            "out, or fill them"
+        )
     if not isinstance(values, Tensor):
         try:
             array = np.asarray(values)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{name} must be an array of numbers: {error}") from error
-        if array.dtype.kind not in "biuf":
+        if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
             raise ValueError(
                 f"{name} must hold numbers, found {shown(values)} (type {array.dtype})"
             )
         # torch takes neither a foreign byte order nor negative strides
         array = np.ascontiguousarray(array, array.dtype.newbyteorder("="))
         values = torch.from_numpy(array if array.flags.writeable else array.copy())
-    if values.is_complex():
-        raise ValueError(f"{name} must hold real numbers, found {values.dtype}")
+    if values.is_complex() or values.layout != torch.strided:
+        raise ValueError(
+            f"{name} must hold real numbers, found {values.dtype} ({values.layout}): make it dense"
+        )
     return values
 
 
@@ -77,6 +85,8 @@ def samples(values: object) -> Tensor | Images:
                 f"x holds NaN or infinity in {int(bad.sum())} of {len(x)} samples, the first "
                 f"is sample {int(bad.int().argmax())}: leave them out or replace the values"
             )
+    if x.dtype == torch.float64 and x.numel() and x.abs().max() > torch.finfo(torch.float32).max:
+        raise ValueError("x holds values beyond single precision, in which networks run: scale it")
     return x
 
 
@@ -92,10 +102,14 @@ def constants(mean: object, std: object, x: Tensor | Images) -> tuple[Tensor, Te
                 f"{name} must hold one value for each of {channels} channels, found {shown(values)}"
             )
         given = given.expand(channels).clone()
-        bad = ~given.isfinite() if name == "mean" else ~(given.isfinite() & (given > 0))
+        bad = ~given.isfinite() if name == "mean" else ~(given.isfinite() & (given > LEAST_STD))
+        if x.dtype in LARGEST:
+            bad |= given > 1
         if bad.any():
             where = int(bad.int().argmax())
             expected = "finite" if name == "mean" else "> 0"
+            if 1 < given[where] < torch.inf:
+                expected = f"in units of 0..1, where {LARGEST[x.dtype]} is 1: divide by it"
             raise ValueError(f"{name} of channel {where} must be {expected}, found {given[where]}")
         found.append(given)
     if not (x.dtype in LARGEST or x.dtype.is_floating_point):
@@ -120,6 +134,15 @@ def mask(name: str, values: object, x: Tensor | Images) -> Tensor:
             f"{name} must be broadcastable to x, shape {tuple(x.shape)}, found {tuple(given.shape)}"
         )
     return given.bool().reshape((1,) * (len(x.shape) - given.dim()) + tuple(given.shape))
+
+
+def biases(part: str, bias: Tensor, n: int) -> None:
+    """Check that bias labels are no ids, of which each would be a group."""
+    if len(bias) and int(bias.max()) > 10 * n:
+        raise ValueError(
+            f"bias of the {part} split goes up to {int(bias.max())} in {n} samples: map the values "
+            "to 0, 1, ..., as np.unique(bias, return_inverse=True)[1] does, in all splits alike"
+        )
 
 
 def classes(part: str, y: Tensor, n_classes: int, whole: bool) -> None:

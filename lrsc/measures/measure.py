@@ -31,15 +31,16 @@ def measure(
 ) -> xr.Dataset:
     """All measures of a trained model on a data set's unbiased test split.
 
-    model: a network, or what `fit` returned. methods: pruning methods; an empty list skips pruning.
-    prune_samples: prune on this many fixed random test samples, None on all. samples: fixed random
-    test samples for the representation. device: where to compute, default where the model is; the
-    model is moved there, not changed otherwise. layer: dotted module name of the linear layer whose
-    input is the representation, and which pruning leaves alone, default the one that returns the
-    logits. statistics: of batch normalisation: 'running' (eval mode), 'batch' (those of fixed
-    batches of 100 test samples), 'recalibrated' (running ones, estimated anew from 2000 training
-    samples, after pruning too), or several of these, which are then a dimension of the result; a
-    network without batch normalisation is measured once.
+    model: a network, or what `fit` returned; of a run that diverged all is NaN. methods: pruning
+    methods; an empty list skips pruning. prune_samples: prune on this many fixed random test
+    samples, None on all. samples: fixed random test samples for the representation. device: where
+    to compute, default where the model is; the model is moved there, not changed otherwise. layer:
+    dotted module name of the linear layer whose input is the representation, and which pruning
+    leaves alone, default the one that returns the logits. statistics: of batch normalisation:
+    'running' (eval mode), 'batch' (those of fixed batches of 100 test samples), 'recalibrated'
+    (running ones, estimated anew from 2000 training samples, after pruning too), or several of
+    these, which are then a dimension of the result; a network without batch normalisation is
+    measured once.
     Accuracies are fractions; bias measures are left out where the data set has no bias labels, and
     samples of unknown bias are left out of them. What is not defined, as the selectivity of test
     samples of one class, is NaN with an attribute `note`. Weights of which pruning knows nothing
@@ -48,6 +49,10 @@ def measure(
     ValueError if the model does not take the data set's inputs or has no such layer, and for
     'running' and 'recalibrated' where a layer keeps no running statistics.
     """
+    training.arguments.check_dataset(dataset)
+    if not len(dataset.test):
+        raise ValueError("the test split holds 0 samples, expected at least 1")
+    diverged = isinstance(model, training.Trained) and model.status == "diverged"
     model = model.model if isinstance(model, training.Trained) else model
     model = getattr(model, "_orig_mod", model)  # of torch.compile
     if not isinstance(model, nn.Module):
@@ -62,11 +67,17 @@ def measure(
     names = [statistics] if isinstance(statistics, str) else list(statistics)
     if not names:
         raise ValueError("statistics is empty: give at least one of running, batch, recalibrated")
-    seen = observe(model, dataset, samples, device, layer, names[0])
-    (found,) = measure_each(
-        [model], dataset, methods=methods, prune_samples=prune_samples, statistics=names,
-        seen=[seen], samples=samples, layer=layer,
-    )  # fmt: skip
+    if diverged:
+        gone = nothing()
+        others = ("attribution", "deeplift", "completeness", "chance")
+        kept = [name for name in gone if not str(name).startswith(others)]
+        found = gone[kept].expand_dims(statistics=names)
+    else:
+        seen = observe(model, dataset, samples, device, layer, names[0])
+        (found,) = measure_each(
+            [model], dataset, methods=methods, prune_samples=prune_samples, statistics=names,
+            seen=[seen], samples=samples, layer=layer,
+        )  # fmt: skip
     found.attrs |= {
         "dataset": dataset.name, "source_id": dataset.source_id, "checksum": dataset.checksum,
         "rho": dataset.rho, "n_train": len(dataset.train), "n_test": len(dataset.test),
@@ -112,7 +123,7 @@ def measure_each(
         pruned = pruning_measures(
             networks, pruned_on, methods, name, train, metrics.chance(test.y),
             torch.stack(right) if prune_samples is None or prune_samples >= len(test) else None,
-            layer,
+            models.classifier_name(networks[0], layer),
         )  # fmt: skip
         found.append([
             accuracy_measures(what.logits, what.test, dataset.train)
@@ -139,8 +150,9 @@ def _note(found: xr.Dataset, chosen: Split, net: nn.Module, layer: str | None) -
         (("csi", "csi_all"), chosen.y, "class"),
         (("bsi", "bsi_all"), chosen.bias, "bias value"),
     ):
-        if labels is not None and len(labels[labels >= 0].unique()) < 2:
-            notes |= dict.fromkeys(names, f"the test samples show one {kind} only")
+        several = labels is not None and len(labels[labels >= 0].unique()) > 1
+        why = "no neuron is active" if several else f"the test samples show one {kind} only"
+        notes |= dict.fromkeys(names, why)
     for name in PRUNABILITY.values():
         notes[name] = "the accuracy before pruning is 0"
         notes[f"{name}_corrected"] = "the accuracy before pruning is hardly above chance"
@@ -195,7 +207,8 @@ def observe(
 
     layer, statistics: see `measure`; one of the latter.
     """
-    device = torch.device(device or next(model.parameters()).device)
+    own = next(model.parameters(), torch.empty(0)).device  # `check` refuses one without any
+    device = torch.device(device or own)
     models.check(model.to(device), dataset)
     if layer is None:  # anew: training may have changed what returns the logits
         models.find(model, dataset.test.inputs(dataset.test.x[:8]).to(device))

@@ -20,6 +20,8 @@ from lrsc.models.calls import (
     is_out_of_memory,
     logits,
     logits_of,
+    not_nan,
+    same_with_channels_last,
 )
 from lrsc.models.convolution import SmallMapConv2d
 from lrsc.models.normalisation import (
@@ -44,6 +46,7 @@ from lrsc.models.parts import (
     find,
     hand_on,
     layers,
+    look_again,
 )
 from lrsc.models.precision import matmul_precision, with_gradients
 from lrsc.models.stacking import Stack, linear_layers, unbind
@@ -151,7 +154,7 @@ def evaluate(net: nn.Module, x: Tensor, statistics: str = "running") -> Tensor:
     with evaluating(net, statistics) as by_batch, matmul_precision("fp32", x.device):
         if by_batch:
             return in_batches(lambda parts: [logits(net, x[p]) for p in parts], len(x))
-        return logits(net, x)
+        return logits(net, x.clone())  # what works in place is not to change the caller's
 
 
 def representation(
@@ -218,7 +221,7 @@ def _penultimate(
             matmul_precision("fp32", x.device),
         ):
             if not by_batch:
-                return both(x)
+                return both(x.clone())  # a network may work in place
             parts = batches(len(x))
             z, found = map(torch.cat, zip(*(both(x[part]) for part in parts), strict=True))
             order = torch.cat(parts).argsort().to(x.device)

@@ -94,7 +94,41 @@ def copied(net: nn.Module) -> nn.Module:
     """A deep copy, also of a network that holds weights computed in its last pass.
 
     Torch copies leaves of a graph only; the old weight_norm, spectral_norm and torch's prune leave
-    others behind, which the next pass replaces.
+    others behind, which the next pass replaces. Raises ValueError for one that holds what cannot be
+    copied, as a lock or an open file.
     """
     computed = (v for m in net.modules() for v in vars(m).values() if isinstance(v, Tensor))
-    return copy.deepcopy(net, {id(v): v.detach().clone() for v in computed if not v.is_leaf})
+    try:
+        return copy.deepcopy(net, {id(v): v.detach().clone() for v in computed if not v.is_leaf})
+    except TypeError as error:
+        raise ValueError(
+            f"the network cannot be copied ({error}): leave what it holds out of the copy by a "
+            "__deepcopy__ of its own, or keep it outside the network"
+        ) from error
+
+
+def same_with_channels_last(net: nn.Module, x: Tensor) -> bool:
+    """Whether a network computes the same, up to roundoff, with its channels last.
+
+    One that calls `view` on a map does not take them, and one that looks at strides may compute
+    something else.
+    """
+    if any(t.dim() > 4 for t in (*net.parameters(), *net.buffers())):
+        return False
+    with torch.no_grad():
+        plain = copied(net).eval()
+        expected = logits(plain, x.clone())
+        try:
+            found = logits(plain.to(memory_format=torch.channels_last), x.clone())
+        except RuntimeError:
+            return False
+    return bool((found - expected).abs().max() <= 1e-3 * expected.abs().max())
+
+
+def not_nan(given: Tensor) -> Tensor:
+    """Logits; ValueError where there is NaN among them, of which every measure says something."""
+    if given.isnan().any():
+        raise ValueError(
+            "the network returns NaN: has it diverged, or is its file damaged? Leave it out"
+        )
+    return given

@@ -3,7 +3,8 @@
 `running`: those kept along training, torch's eval mode. `batch`: those of the batch under
 evaluation, as in training; nothing else is as in training. `recalibrated`: running statistics
 estimated anew from training samples, which a network needs whose weights were changed after
-training. A network without batch normalisation is the same in all three.
+training. A network without batch normalisation is the same in all three; torch's layers count as
+such, not F.batch_norm in a forward of one's own.
 """
 
 import contextlib

@@ -5,17 +5,19 @@ all classes, as a temperature or a softmax leaves it. The order of a network's m
 of it: heads may be made first, and there may be others beside it.
 """
 
+import contextlib
 import dataclasses
 import functools
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator
 
 import torch
 from torch import Tensor, nn
 
 from lrsc.errors import unknown
-from lrsc.models.calls import input_errors, logits
+from lrsc.models.calls import copied, input_errors, logits, not_nan
 from lrsc.models.normalisation import modes_kept
+from lrsc.models.precision import matmul_precision
 
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
 Layer = Convolution | nn.Linear
@@ -24,11 +26,15 @@ _CLOSE = 1e-4  # of the largest difference between logits
 
 @dataclasses.dataclass(frozen=True)
 class _Seen:
-    """What a pass has shown: the classifier, and the layers that ran, in the order of calls."""
+    """What a pass has shown: the classifier, the layers that ran, in the order of calls.
+
+    idle: those that did not run and whose weights nothing used.
+    """
 
     name: str
     classifier: weakref.ref[nn.Module]
     layers: tuple[str, ...]
+    idle: frozenset[str]
 
 
 _seen: weakref.WeakKeyDictionary[nn.Module, _Seen] = weakref.WeakKeyDictionary()
@@ -37,7 +43,8 @@ _seen: weakref.WeakKeyDictionary[nn.Module, _Seen] = weakref.WeakKeyDictionary()
 def find(net: nn.Module, x: Tensor) -> str:
     """Name of the classifier, by one pass of a few network inputs x; remembered.
 
-    Raises ValueError where no module, or more than one, returns the logits.
+    Raises ValueError where no module, or more than one, returns the logits, and where these are
+    NaN.
     """
     calls: list[tuple[str, nn.Module, Tensor, int]] = []
 
@@ -51,8 +58,10 @@ def find(net: nn.Module, x: Tensor) -> str:
         if _may_classify(module) and not isinstance(module, torch.jit.ScriptModule)
     ]
     try:
-        with torch.no_grad(), modes_kept(net), input_errors(x):
-            given = logits(net.eval(), x)
+        with (
+            torch.no_grad(), modes_kept(net), input_errors(x), matmul_precision("fp32", x.device),
+        ):  # fmt: skip
+            given = logits(net.eval(), x.clone())
     finally:
         for hook in hooks:
             hook.remove()
@@ -61,16 +70,47 @@ def find(net: nn.Module, x: Tensor) -> str:
         exact = [name for name, place in found.items() if place == given.data_ptr()]
         found = dict.fromkeys(exact, 0) if len(exact) == 1 else found
     if len(found) != 1:
+        not_nan(given)
         said = f"{', '.join(found)} do" if found else "no layer does"
+        known = ", ".join(dict.fromkeys(n for n, *_ in calls))
         raise ValueError(
             f"the classifier of this {type(net).__name__} cannot be told: one layer must return "
             f"the logits, {said}; name the one whose input is the representation: "
-            f"layer='...' ({', '.join(dict.fromkeys(n for n, *_ in calls))})"
+            f"layer='...' ({known or 'no layer that is called is one'})"
         )
     (name,) = found
     ran = dict.fromkeys(n for n, m, *_ in calls if isinstance(m, Layer) or n == name)
-    _seen[net] = _Seen(name, weakref.ref(net.get_submodule(name)), tuple(ran))
+    _seen[net] = _Seen(name, weakref.ref(net.get_submodule(name)), tuple(ran), _idle(net, ran, x))
     return name
+
+
+def _idle(net: nn.Module, ran: Container[str], x: Tensor) -> frozenset[str]:
+    """Layers that did not run and whose weights the logits do not depend on: NaN in them is not.
+
+    Attention uses weights of a layer that it does not call, and others may.
+    """
+    names = [n for n, m in net.named_modules() if isinstance(m, Layer) and n not in ran]
+    names = [n for n in names if not isinstance(next(_parents(net, n)), nn.MultiheadAttention)]
+
+    @torch.no_grad()
+    def unused(some: list[str]) -> bool:
+        other = copied(net).eval()
+        for name in some:
+            for p in other.get_submodule(name).parameters():
+                p.fill_(torch.nan)
+        with contextlib.suppress(ValueError, RuntimeError):
+            return not logits(other, x.clone()).isnan().any()
+        return False
+
+    all_unused = bool(names) and unused(names)
+    return frozenset(n for n in names if all_unused or unused([n]))
+
+
+def look_again(net: nn.Module, x: Callable[[], Tensor]) -> None:
+    """`find` anew, on x(), for a network that a pass was seen of and that has changed since."""
+    if _seen.pop(net, None):
+        with contextlib.suppress(ValueError):
+            find(net, x())
 
 
 def classifier_name(net: nn.Module, layer: str | None = None, x: Tensor | None = None) -> str:
@@ -124,10 +164,12 @@ def feeding(net: nn.Module) -> Layer:
 def layers(net: nn.Module) -> dict[str, Layer]:
     """Linear layers and convolutions, in the order in which they ran where a pass has shown it.
 
-    Those that were not called come last: others may use their weights, as attention does.
+    Those that were not called come last, where others use their weights, as attention does; those
+    that nothing uses, as a head of pretraining, are left out.
     """
-    found = {name: m for name, m in net.named_modules() if isinstance(m, Layer)}
     seen = _known(net)
+    idle = seen.idle if seen else ()
+    found = {n: m for n, m in net.named_modules() if isinstance(m, Layer) and n not in idle}
     order = [name for name in seen.layers if name in found] if seen else []
     return {name: found[name] for name in (*order, *found)}
 
@@ -150,11 +192,11 @@ def are_logits(out: Tensor, logits: Tensor) -> bool:
 
 def _named(net: nn.Module, layer: str) -> str:
     modules = dict(net.named_modules(remove_duplicate=False))
-    own = {n: m for n, m in modules.items() if _may_classify(m) and not isinstance(m, Convolution)}
+    own = {n: m for n, m in modules.items() if _may_classify(m)}
     if layer in modules and layer not in own:
         raise ValueError(
-            f"layer {layer!r} is a {type(modules[layer]).__name__}, expected an nn.Linear, or a "
-            f"module with weights of its own: {', '.join(own)}"
+            f"layer {layer!r} is a {type(modules[layer]).__name__}, expected a linear layer, "
+            f"a convolution or a module with weights of its own: {', '.join(own)}"
         )
     if layer not in own:
         raise unknown("layer", layer, own)

@@ -1,4 +1,4 @@
-"""Settings of torch that a caller may have changed: TF32, gradients, inference mode, types."""
+"""Settings of torch that a caller may have changed: precision, gradients, inference mode."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,19 +9,31 @@ import torch
 
 @contextlib.contextmanager
 def matmul_precision(precision: str, device: torch.device) -> Iterator[None]:
-    """TF32 on a GPU on or off, as the config says; as it was afterwards."""
-    if device.type != "cuda":
-        yield
-        return
-    kinds: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
-    before = [kind.allow_tf32 for kind in kinds]
+    """Products in single precision, on a GPU in TF32 as the config says; as it was afterwards.
+
+    Whatever the caller has set: torch.autocast, torch.set_float32_matmul_precision.
+    """
+    kind = "cuda" if device.type == "cuda" else "cpu"
+    backends: Any = torch.backends
+    if kind == "cuda":
+        parts, name = [backends.cuda.matmul, backends.cudnn], "allow_tf32"
+    else:
+        parts = [backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn]
+        parts = [part for part in parts if part.fp32_precision not in ("none", "ieee")]
+        name = "fp32_precision"
+    value = precision == "tf32" if kind == "cuda" else "ieee"
+    before = [getattr(part, name) for part in parts]
+    # not torch.autocast(enabled=False), in which another one would keep its weights of before
+    autocast = torch.is_autocast_enabled(kind)
     try:
-        for kind in kinds:
-            kind.allow_tf32 = precision == "tf32"
+        torch.set_autocast_enabled(kind, False)
+        for part in parts:
+            setattr(part, name, value)
         yield
     finally:
-        for kind, value in zip(kinds, before, strict=True):
-            kind.allow_tf32 = value
+        torch.set_autocast_enabled(kind, autocast)
+        for part, asked in zip(parts, before, strict=True):
+            setattr(part, name, asked)
 
 
 @contextlib.contextmanager

@@ -5,14 +5,15 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as every
 
 
 def linear_layers(net: nn.Module) -> list[nn.Linear] | None:
     """The layers of a network that is a chain of linear layers with ReLUs between, else None.
 
     A chain is an nn.Sequential, nested or not, of at most one Flatten at its start, nn.Linear and
-    nn.ReLU in turn, and nn.Linear at its end; without hooks, computed or frozen or half-precision
-    weights, of which nothing is known here.
+    nn.ReLU in turn, and nn.Linear at its end; without hooks, forward functions of an instance's
+    own, computed or frozen or half-precision weights, of which nothing is known here.
     """
     modules = _flat(net)
     if modules and type(modules[0]) is nn.Flatten and modules[0].start_dim == 1:
@@ -98,6 +99,7 @@ def _flat(net: nn.Module) -> list[nn.Module]:
 def _is_special(module: nn.Module) -> bool:
     hooks = (
         module._forward_hooks, module._forward_pre_hooks, module._backward_hooks,
-        module._backward_pre_hooks,
+        module._backward_pre_hooks, every._global_forward_hooks, every._global_forward_pre_hooks,
+        every._global_backward_hooks, every._global_backward_pre_hooks,
     )  # fmt: skip
-    return any(hooks) or hasattr(module, "parametrizations")
+    return any(hooks) or hasattr(module, "parametrizations") or "forward" in vars(module)

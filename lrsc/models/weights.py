@@ -27,7 +27,7 @@ def load(net: nn.Module, name: str, weights: str | Path) -> None:
     name that torchvision published must have the SHA-256 that its name says. Raises DataMissing if
     the file is absent, ValueError if it is damaged or holds anything but weights of this model.
     """
-    path = _imagenet(name) if weights == "imagenet" else _given(weights)
+    path = _imagenet(name) if weights == "imagenet" else given(weights)
     fill(net, path, addresses(name), any_head=True)
 
 
@@ -61,7 +61,8 @@ def _imagenet(name: str) -> Path:
     return found
 
 
-def _given(weights: str | Path) -> Path:
+def given(weights: str | Path) -> Path:
+    """The file of weights that a user names; DataMissing where there is none."""
     if not isinstance(weights, str | Path):
         raise ValueError(
             f"weights must be None, 'imagenet' or the path of a state_dict file, found {weights!r}"
@@ -131,6 +132,8 @@ def unwrapped(content: Any, own: Collection[str]) -> Any:
         alien = all(isinstance(name, str) and name.startswith(prefix) for name in content)
         return alien and not any(name.startswith(prefix) for name in own)
 
+    if isinstance(content, dict) and "n_averaged" not in own:  # torch's AveragedModel counts
+        content = {name: value for name, value in content.items() if name != "n_averaged"}
     while isinstance(content, dict) and content:
         prefix = next(filter(is_wrapped_by, PREFIXES), "")
         if not prefix:

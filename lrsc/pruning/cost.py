@@ -30,6 +30,7 @@ def costs(networks: Sequence[nn.Module], x: Tensor, runs: int) -> list[Cost]:
 
     The networks take turns, so that a machine that gets slower or faster favours none.
     """
+    x = x.clone()  # a network may work in place
     seconds = _seconds(networks, x, runs)
     return [
         Cost(sum(p.numel() for p in net.parameters()), _macs(net, x[:1]), _bytes(net), median)

@@ -9,20 +9,20 @@ from torch import Tensor, nn
 
 from lrsc import metrics
 from lrsc.datasets import Split
-from lrsc.errors import plain
 from lrsc.models import (
     Stack,
     check_statistics,
-    classifier_name,
     copied,
+    find,
+    hand_on,
     input_errors,
     linear_layers,
-    logits,
     matmul_precision,
-    modes_kept,
+    not_nan,
     pass_size,
     predict,
     recalibration,
+    same_with_channels_last,
 )
 from lrsc.pruning.zeroing import KAPPAS, Scores, check, rankings, set_to_zero
 
@@ -90,7 +90,7 @@ def pruning_curves(
     y = split.y.to(next(networks[0].parameters()).device)
     curves = pruned_labels(networks, split, kappas, method, scope, statistics, recalibrate, layer)
     found = [(labels == y).double().mean(1) for labels in curves]
-    return torch.cat(found).view(len(networks), len(kappas))
+    return torch.cat(found).view(len(networks), -1)
 
 
 def group_curves(
@@ -112,7 +112,7 @@ def group_curves(
     the network as it is. Arguments and errors: as in `pruning_curve`; ValueError too where no bias
     label is known.
     """
-    known = split.known
+    kappas, known = check(kappas, method, scope), split.known
     if split.bias is None or not bool(known.any()):
         raise ValueError("split has no sample whose bias label is known, expected at least one")
     rows = known.nonzero().flatten()
@@ -123,7 +123,7 @@ def group_curves(
     return xr.Dataset(
         {name: (dims, value.numpy(), {"units": "1", "long_name": text})
          for name, (dims, value, text) in _by_group(predicted, y, bias).items()},
-        {"kappa": ("kappa", [plain(kappa) for kappa in kappas], about)},
+        {"kappa": ("kappa", kappas, about)},
     )  # fmt: skip
 
 
@@ -157,7 +157,12 @@ def pruned_labels(
     source = recalibrate if statistics == "recalibrated" else None
     renew = recalibration(networks[0], source) if source is not None else lambda net: net
     todo = [(k, kappa) for k in range(len(networks)) for kappa in kappas]
-    layer = classifier_name(networks[0], layer, split.inputs(split.x[:8]))
+    if layer is None:  # anew: training may have changed what returns the logits
+        layer = find(networks[0], split.inputs(split.x[:8]))
+    mode = "batch" if statistics == "batch" else "running"
+    for net in networks:
+        not_nan(predict(net, split.take(torch.arange(min(2, len(split)))), mode))
+        hand_on(networks[0], net)
     ranked = [rankings(net, method, scope, layer) for net in networks]
     at_once = _at_once(networks[0])
     # copies into which pruned weights are written, again and again
@@ -170,7 +175,7 @@ def pruned_labels(
                 _copy(networks[k], place)
                 set_to_zero(place, networks[k], kappa, ranked[k])
             renew(place)
-        yield _labels(used, split, "batch" if statistics == "batch" else "running")
+        yield _labels(used, split, mode)
 
 
 def _copy(source: nn.Module, target: nn.Module) -> None:
@@ -194,18 +199,12 @@ def _at_once(net: nn.Module) -> int:
 def _in_fast_layout(net: nn.Module, x: Tensor) -> nn.Module:
     """A copy, with its channels last where it takes inputs x so: fastest for images on CPUs.
 
-    A network that calls `view` on a map, say, does not.
+    ValueError for a network that does not take x.
     """
+    with input_errors(x), matmul_precision("fp32", x.device):
+        fast = same_with_channels_last(net, x)
     plain = copied(net)
-    if any(t.dim() > 4 for t in (*plain.parameters(), *plain.buffers())):
-        return plain
-    try:
-        with torch.no_grad(), modes_kept(net):
-            fast = copied(net).eval().to(memory_format=torch.channels_last)
-            logits(fast, x)
-    except RuntimeError:  # also what is wrong with any layout, which is then said of the plain one
-        return plain
-    return plain.to(memory_format=torch.channels_last)
+    return plain.to(memory_format=torch.channels_last) if fast else plain
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ the shape of its weight as `magnitude` does. Any number is a score, NaN is none.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -89,11 +89,12 @@ def sparsity_of(model: nn.Module, layer: str | None = None) -> float:
     return sum(int((w == 0).sum()) for w in weights) / sum(w.numel() for w in weights)
 
 
-def check(kappas: Sequence[float], method: str | Scores, scope: str = "global") -> list[float]:
+def check(kappas: Iterable[float], method: str | Scores, scope: str = "global") -> list[float]:
     """The shares as Python's numbers; ValueError for what is none."""
     if not callable(method):
         check_names("pruning method", [method], _SCORES)
     check_names("pruning scope", [scope], SCOPES)
+    kappas = list(kappas) if isinstance(kappas, Iterable) else [kappas]
     if len(kappas) == 0:
         raise ValueError("kappas is empty: give at least one share in [0, 1]")
     for kappa in kappas:

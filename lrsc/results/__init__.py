@@ -1,6 +1,7 @@
 """Results: one netCDF file a run, long-form experiments and dense grids; who trains what now."""
 
 from lrsc.results.derived import (
+    check_output,
     check_ship,
     derived,
     derived_names,

@@ -92,11 +92,18 @@ def write_derived(
                 "first, if you mean it"
             )
     else:
-        here = derived_path(name, profile, root)
-        path = here if output is None else errors.path("output", output)
-        if path.is_dir():
-            raise ValueError(f"output must be a file, found the folder {path}")
+        path = derived_path(name, profile, root) if output is None else check_output(output)
     save(found, path)
+    return path
+
+
+def check_output(output: str | Path) -> Path:
+    """A file to write; ValueError for a folder, and where results ship, which `ship` guards."""
+    path = errors.path("output", output)
+    if path.is_dir():
+        raise ValueError(f"output must be a file, found the folder {path}")
+    if path.resolve().parent == places.shipped_folder().resolve():
+        raise ValueError(f"output {path} is where results ship: use ship, or another folder")
     return path
 
 

@@ -36,7 +36,7 @@ def default_root() -> Path:
     else the user's."""
     if _chosen:
         return _chosen[0]
-    if "LRSC_RESULTS" in os.environ:
+    if os.environ.get("LRSC_RESULTS"):
         return errors.path("LRSC_RESULTS", os.environ["LRSC_RESULTS"])
     if in_checkout():
         return project_root() / "results"

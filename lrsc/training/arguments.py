@@ -13,11 +13,15 @@ from lrsc.training import step
 from lrsc.training.run import Callback, Probe
 
 
-def factory(model, dataset: BiasedDataset, model_options: Mapping) -> Callable[[], nn.Module]:
+def check_dataset(dataset: object) -> None:
     if not isinstance(dataset, BiasedDataset):
         raise ValueError(
             f"dataset must be a BiasedDataset, as of lrsc.datasets.load, found {shown(dataset)}"
         )
+
+
+def factory(model, dataset: BiasedDataset, model_options: Mapping) -> Callable[[], nn.Module]:
+    check_dataset(dataset)
     _mapping("model_options", model_options)
     if isinstance(model, str):
         options = models.options_for(model, dataset.name) | dict(model_options)

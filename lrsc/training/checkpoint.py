@@ -6,6 +6,7 @@ import hashlib
 import signal
 import threading
 import time
+import types
 import weakref
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,12 +16,16 @@ import torch
 from torch import Tensor
 
 from lrsc import __version__, files
+from lrsc.datasets import Split
 from lrsc.errors import TimeLimit
 from lrsc.training import distributed
 
 # steps between two agreements of several processes: on a GPU the host waits for it then
 AGREE_EVERY = {"cpu": 1, "cuda": 8}
 TIME_IS_OVER = -1  # in the place of a signal
+WHOLE = 2**29  # bytes of samples of which a digest is taken whole
+PLAIN = (int, float, str, bytes, bool, type(None))
+CALLABLE = (types.FunctionType, types.BuiltinFunctionType, functools.partial)
 LEAST_SHARE = 50  # times as long as the last one took, at least, pass between two checkpoints
 
 
@@ -40,8 +45,55 @@ def digest(tensors: Iterable[Tensor]) -> str:
     for tensor in tensors:
         plain = tensor.detach().cpu().contiguous()
         found.update(f"{plain.dtype} {tuple(plain.shape)}".encode())
-        found.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
+        found.update(plain.reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()[:16]
+
+
+def digest_of(split: Split | None) -> str:
+    """Of a split's samples, labels and constants; of more than WHOLE bytes every so many samples.
+
+    Of images on disk the first and last.
+    """
+    if split is None:
+        return "none"
+    x = split.x
+    rows = [x[:: 1 + x.nbytes // WHOLE]] if isinstance(x, Tensor) else [x[:8], x[-8:]]
+    others = (split.y, split.bias, split.mean, split.std)
+    return f"{len(split)}, digest {digest([*rows, *(t for t in others if t is not None)])}"
+
+
+def code_of(value: Any) -> str:
+    """Name of a user's function or object, and a digest of its code and plain values."""
+    name = getattr(value, "__qualname__", type(value).__name__)
+    return f"{name}, code {hashlib.sha256(repr(_told(value)).encode()).hexdigest()[:16]}"
+
+
+def _told(value: Any) -> Any:
+    """Code, and what it holds that is plain and the same in another process."""
+    if isinstance(value, PLAIN):
+        return value
+    if isinstance(value, tuple):
+        return [_told(v) for v in value]
+    if isinstance(value, types.CodeType):
+        return value.co_code.hex(), value.co_names, _told(value.co_consts)
+    if isinstance(value, functools.partial):
+        return _told((value.func, value.args, *value.keywords.items()))
+    if isinstance(value, types.FunctionType):
+        cells = [c.cell_contents for c in value.__closure__ or () if c != types.CellType()]
+        held = [c.__code__ if isinstance(c, types.FunctionType) else c for c in cells]
+        defaults = value.__defaults__, *(value.__kwdefaults__ or {}).items()
+        return value.__qualname__, _told((value.__code__, defaults, *held))
+    if hasattr(value, "__qualname__"):
+        return value.__qualname__
+    known = ("torch", "lrsc")  # whose versions are told
+    own = [kind for kind in type(value).__mro__ if kind.__module__.partition(".")[0] not in known]
+    functions = [f for kind in own for f in vars(kind).values()]
+    plain = [
+        (name, v) for name, v in getattr(value, "__dict__", {}).items()
+        if name[0] != "_" and name != "training" and isinstance(v, (*PLAIN, *CALLABLE))
+    ]  # fmt: skip
+    code = (f for f in functions if isinstance(f, types.FunctionType))
+    return type(value).__qualname__, _told((*code, *plain))
 
 
 @functools.cache

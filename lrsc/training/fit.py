@@ -85,7 +85,8 @@ def fit(
     run is that of 'reference', the plain loop, up to roundoff. Others: 'threads' (a run a core),
     'stacked' (fully connected networks in batched products), 'graphs' (CUDA graphs). replicas:
     runs side by side, default as many as are useful and fit into memory; when memory runs out,
-    they are halved. A factory and the probes may be called from several threads, one at a time.
+    they are halved. A factory and the probes may be called from several threads, one at a time;
+    what a factory draws from other generators than torch's, as NumPy's, no seed repeats.
 
     probes: name -> function(net) -> tensor or mapping of tensors, called in eval mode at every
     `probe_every` iterations (one number, or one a probe), before the update, when each parameter's
@@ -100,7 +101,9 @@ def fit(
     checkpoints: a folder for one file a run, written every so many seconds or steps, at the end,
     and when SIGTERM or Ctrl-C stops the process (exit status 143, KeyboardInterrupt). The same
     call goes on from there, bit for bit on a CPU for a run that is trained alone; a finished run
-    is read, not trained.
+    is read, not trained. Data, settings, initial weights and the network's code must be those of
+    the file, probes may have changed. What a network keeps outside its parameters and buffers is
+    not in the file.
 
     keep_zeros: weights that are 0 at the start stay 0, and biases beside rows of such, so that a
     pruned network (`lrsc.pruning.prune`) is trained as what it is; not with 'stacked' or psgd_kron.
@@ -235,12 +238,17 @@ def make_job(
                     made = models.copied(made)
                     made = made.float() if first.precision == "fp64" else made
             models.check(made, dataset, batch // distributed.world())
-        if keep_zeros:
-            arguments.zeros(made, configs)
+            if keep_zeros:
+                arguments.zeros(made, configs)
+            last = device.type == "cpu"
+            with contextlib.suppress(RuntimeError):  # as above
+                x = dataset.train.inputs(dataset.train.x[:2]).to(next(made.parameters()).device)
+                last = last and models.same_with_channels_last(made, x)
         train, val = train.to(device), None if val is None else val.to(device)
     job = Job(
         build, isinstance(model, nn.Module), dataset, train, val, batch, dict(probes), every,
         checkpoint_seconds, checkpoint_steps, device, checkpoint.Asked(), keep_zeros=keep_zeros,
+        channels_last=last,
     )  # fmt: skip
     for config in configs:
         schedules.check(config, job.total(config))
@@ -251,6 +259,8 @@ def make_job(
 
 def _trained(run: Run, plan: choose.Plan) -> Trained:
     run.net.eval()
+    train = run.job.train
+    models.look_again(run.net, lambda: train.inputs(train.x[:8]))
     curves = {name: joined(name, parts).cpu() for name, parts in run.curves.items()}
     return Trained(
         run.net, run.config, run.seed, run.status, curves, run.epochs, run.done, run.accuracy,

@@ -41,12 +41,22 @@ class Job:
     asked: checkpoint.Asked
     callbacks: tuple[Callback, ...] = ()
     keep_zeros: bool = False
+    channels_last: bool = False
     # a factory and the probes are the user's, and torch's generators are everyone's
     lock: threading.RLock = dataclasses.field(default_factory=threading.RLock)
-    # parameters of networks that are still there, by their id
-    made: MutableMapping[int, nn.Parameter] = dataclasses.field(
+    # parameters and running means of networks that are still there, by their id
+    made: MutableMapping[int, Tensor] = dataclasses.field(
         default_factory=weakref.WeakValueDictionary
     )
+
+    @functools.cached_property
+    def told(self) -> dict[str, str]:
+        """What checkpoints say of the samples."""
+        return {
+            "samples": checkpoint.digest_of(self.train),
+            "validation": checkpoint.digest_of(self.val),
+            "augmentation": checkpoint.code_of(self.train.augment),
+        }
 
     @property
     def epoch(self) -> int:
@@ -85,14 +95,13 @@ class Run:
                 models.check(self.net, job.dataset)  # which gives them weights
             if self.dtype == torch.float64:
                 self.net.double()
-            if job.device.type == "cpu":  # faster convolutions
+            if job.channels_last:  # faster convolutions
                 for p in self.net.parameters():
                     if p.dim() == 4:
                         p.data = p.data.contiguous(memory_format=torch.channels_last)
         self.draws.drawn = False  # initial weights apart
-        # a ready module is trained in place: it may have been trained before
-        fresh = not job.ready and request.checkpoint is not None
-        self.initial = checkpoint.digest(self.net.state_dict().values()) if fresh else ""
+        kept = request.checkpoint is not None
+        self.initial = checkpoint.digest(self.net.state_dict().values()) if kept else ""
         self.zeros = step.zeros(self.net) if job.keep_zeros else ()
         self.optimizer = optimizers.build(config, self.net.parameters(), job.device.type, seed)
         # on the CPU: one order, and the same crops and flips, on every device
@@ -117,8 +126,13 @@ class Run:
         """The run's own network; ValueError for a factory that gives the same weights again."""
         net = job.factory()
         if isinstance(net, nn.Module) and not job.ready:
-            for name, p in net.named_parameters():
-                if p.requires_grad and job.made.get(id(p)) is p:
+            own: list[tuple[str, Tensor]] = [
+                (name, p) for name, p in net.named_parameters() if p.requires_grad
+            ]
+            means = [layer.running_mean for layer in models.batch_norms(net)]
+            own += [("running_mean", mean) for mean in means if mean is not None]
+            for name, p in own:
+                if job.made.get(id(p)) is p:
                     raise ValueError(
                         f"the factory returned parameter {name!r} a second time; each run needs "
                         "weights of its own: build the whole network inside the factory"
@@ -175,15 +189,25 @@ class Run:
         return functools.partial(self.look, names, step) if names else None
 
     def look(self, names: list[str], step: int) -> None:
-        """Call probes in eval mode."""
+        """Call probes in eval mode; ValueError for what cannot be a curve."""
         with self.job.lock, models.modes_kept(self.net):
             self.net.eval()
             for name in names:
                 found = self.job.probes[name](self.net)
                 named = found if isinstance(found, Mapping) else {"": found}
                 for key, value in {"step": torch.tensor(step), **named}.items():
-                    curve = f"{name}_{key}" if key else name
-                    self.curves.setdefault(curve, []).append(torch.as_tensor(value).detach())
+                    curve = self.curves.setdefault(f"{name}_{key}" if key else name, [])
+                    try:  # a copy: the network's own tensors go on changing
+                        curve.append(torch.as_tensor(value).detach().clone())
+                    except (TypeError, ValueError, RuntimeError) as error:
+                        raise ValueError(
+                            f"probe {name!r} must return a tensor or a mapping of tensors: {error}"
+                        ) from error
+                    if curve[-1].shape != curve[0].shape:
+                        raise ValueError(
+                            f"probe {name!r} returns shape {tuple(curve[-1].shape)} after "
+                            f"{tuple(curve[0].shape)}: a curve is of values of one shape"
+                        )
 
     def tell(self, **known: float) -> None:
         """Call the callbacks with the numbers of the epoch that has ended."""
@@ -208,22 +232,21 @@ class Run:
 
     _PLAIN = (
         "done", "epochs", "status", "accuracy", "finished", "best", "epoch_order", "seen", "probed",
+        "initial",
     )  # fmt: skip
 
     def identity(self) -> dict[str, str]:
         """What a checkpoint must say to be one of this run."""
-        job, train = self.job, self.job.train
-        rows = [t for t in (train.y, train.bias, train.x[:8], train.x[-8:]) if t is not None]
-        constants = [t for t in (train.mean, train.std) if t is not None]
+        job = self.job
         shapes = {name: tuple(value.shape) for name, value in self.net.state_dict().items()}
         return checkpoint.identity(
             **{f"config.{k}": v for k, v in dataclasses.asdict(self.config).items()},
             seed=self.seed,
             data=f"{job.dataset.name} {job.dataset.options} {job.dataset.source_id}",
-            samples=f"{len(train)}, digest {checkpoint.digest(rows + constants)}",
-            augmentation=getattr(train.augment, "__qualname__", type(train.augment).__name__),
+            **job.told,
             model=" ".join(f"{self.net} {shapes}".split()),
-            weights=f"digest {self.initial}",
+            forward=checkpoint.code_of(tuple(self.net.modules())),
+            weights="ready" if job.ready else f"digest {self.initial}",
             probes=job.every,
             device=job.device.type,
             processes=distributed.world(),
@@ -244,7 +267,14 @@ class Run:
         }
 
     def resume(self, state: dict) -> None:
-        """Go on from a state."""
+        """Go on from a state; Refused where it is of a ready module with other weights."""
+        if self.job.ready and self.initial not in (
+            state["initial"], checkpoint.digest(state["model"].values())
+        ):  # fmt: skip
+            raise checkpoint.Refused(
+                "the checkpoint is of a module with other initial weights, which it would replace. "
+                f"Move or delete it to start over: {self.keeper.path}"
+            )
         for name in self._PLAIN:
             setattr(self, name, state[name])
         self.seconds_before = state["seconds"]

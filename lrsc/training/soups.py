@@ -19,8 +19,8 @@ def uniform_soup(models: Iterable[nn.Module | Trained], split: Split) -> nn.Modu
 
     split: the training samples (raw), on which BatchNorm's statistics are measured; not looked at
     where there is none. Means make sense of networks that share their initial weights. The first
-    model gives device and mode; no model is changed. Raises ValueError for no models, and for
-    weights and buffers that differ in name or shape or, holding whole numbers, in value.
+    model gives device and mode; no model is changed. Raises ValueError for no models, for NaN, and
+    for weights and buffers that differ in name or shape or, holding whole numbers, in value.
     """
     networks = _networks(models)
     soup = _mean(networks)
@@ -78,4 +78,6 @@ def _mean(networks: list[nn.Module]) -> nn.Module:
         if value.is_floating_point():
             each = [tensors[name].to(value.device).double() for tensors in found]
             value.copy_(torch.stack(each).mean(0))
+            if value.isnan().any():
+                raise ValueError(f"the mean of {name!r} holds NaN: leave out runs that diverged")
     return soup

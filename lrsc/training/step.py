@@ -45,7 +45,8 @@ def step(
     penalised = config.l1 > 0 or config.l2 > 0
 
     def take(x: Tensor, y: Tensor, look: Callable[[], None] | None = None) -> Tensor:
-        logits = gradients(x, y)
+        # what works in place is not to change what the second pass is given
+        logits = gradients(x if sharpness is None else x.clone(), y)
         if penalised:
             losses.add_penalty_gradients(parameters, config.l1, config.l2)
         if sharpness is not None:
@@ -86,7 +87,8 @@ def _gradients(
     def forward(x: Tensor) -> Tensor:
         if not half:
             return logits_of(net(x.double() if double else x))
-        with torch.autocast(x.device.type, torch.bfloat16):
+        # no cache: it would live as long as an autocast that the caller is in
+        with torch.autocast(x.device.type, torch.bfloat16, cache_enabled=False):
             return logits_of(net(x)).float()
 
     def whole(x: Tensor, y: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """The command line: what it prints, its exit codes, and interruption."""
 
+import importlib
 import importlib.util
 import json
 import os
@@ -286,3 +287,33 @@ def test_a_reader_that_has_seen_enough_is_no_error():
 def test_score_in_unknown_statistics_is_wrong_use(capsys):
     assert cli.main(["score", "--statistics", "runing"]) == 2
     assert "Did you mean 'running'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "said", "not_said"),
+    [
+        (["--lr", "nan"], "lr must be", "give one"),
+        (["--lr", "0.1", "--set", "lr=0.2"], "--lr 0.1 and --set lr=0.2: give one", "must"),
+        (["--set", "seed=3"], "give --seed 3", "schedule"),
+    ],
+)
+def test_settings_that_contradict_or_belong_elsewhere(more, said, not_said, capsys):
+    assert cli.main(["run", "parity", "fcn", *more]) == 2
+    found = capsys.readouterr().err
+    assert said in found and not_said not in found
+
+
+def test_sigterm_while_nothing_is_trained_says_how_to_resume(tmp_path, monkeypatch, capsys):
+    def stopped(*args, **options):
+        raise SystemExit(128 + signal.SIGTERM)
+
+    monkeypatch.setattr("lrsc.sweep.run", stopped)
+    assert cli.main([*RUN, "--results", str(tmp_path)]) == 143
+    assert "resume with the same command" in capsys.readouterr().err
+
+
+def test_an_estimate_of_nothing_to_do_has_no_step_time(capsys):
+    rows = [{"dataset": "a", "model": "b", "runs": 1, "to_do": 0, "step_ms": float("nan"),
+             "seconds": 0.0, "at_most_seconds": 0.0}]  # fmt: skip
+    importlib.import_module("lrsc.cli.train")._print_estimate(rows)
+    assert "nan" not in capsys.readouterr().out

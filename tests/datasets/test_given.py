@@ -201,3 +201,70 @@ def test_arrays_and_lists_train_as_tensors_do():
         (run,) = lrsc.fit("fcn", data, lrsc.TrainConfig(max_steps=3, batch_size=6), progress=False)
         losses.append(run.curves["loss"])
     assert torch.equal(losses[0], losses[1]) and torch.equal(losses[0], losses[2])
+
+
+IMAGES = torch.arange(N * 48).reshape(N, 3, 4, 4) % 256
+WRONG = {
+    "masked x": (np.ma.masked_array(X.numpy(), X.numpy() > 0.9), {}, "masked values"),
+    "masked labels": (X, {"y": np.ma.masked_array(Y.numpy(), Y.numpy() == 2)}, "masked values"),
+    "masked bias": (X, {"bias": np.ma.masked_array(BIAS.numpy(), BIAS.numpy() == 1)}, "masked"),
+    "long double": (X.numpy().astype(np.longdouble), {}, "x must hold numbers"),
+    "sparse": (X.to_sparse(), {}, r"x must hold real numbers.*sparse_coo\): make it dense"),
+    "beyond float32": (X.double() * 1e200, {}, "beyond single precision"),
+    "std that overflows": (IMAGES.byte(), {"mean": [0.0] * 3, "std": [0.2, 1e-40, 0.2]}, "std of "),
+    "mean of 0..255": (
+        IMAGES.byte(), {"mean": [125.0, 123, 114], "std": [63.0, 62, 67]},
+        "mean of channel 0 must be in units of 0..1, where 255 is 1",
+    ),
+    "std of 0..65535": (
+        IMAGES.to(torch.uint16), {"mean": [0.5] * 3, "std": [0.2, 9000.0, 0.2]},
+        "std of channel 1 must be in units of 0..1, where 65535 is 1",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_would_be_read_as_something_else_is_refused(what):
+    x, more, said = WRONG[what]
+    with pytest.raises(ValueError, match=said):
+        Split(x, **{"y": Y, "bias": BIAS} | more)
+
+
+def test_nothing_masked_and_floats_of_any_scale_are_taken():
+    masked = np.ma.masked_array(X.numpy(), np.zeros(X.shape, bool))
+    assert torch.equal(Split(masked, Y).x, X)
+    split = Split(IMAGES.float(), Y, mean=[125.0] * 3, std=[60.0] * 3)
+    assert split.inputs(split.x).abs().max() < 3
+    assert Split(X.double() * 1e30, Y).inputs(X.double() * 1e30).isfinite().all()
+
+
+SCALES = {
+    "as they are": {"x": IMAGES.float()},
+    "of 0..255": {"x": IMAGES.byte()},
+    "standardised": {"x": IMAGES.byte(), "mean": [0.5] * 3, "std": [0.2] * 3},
+    "floats standardised": {"x": IMAGES.float(), "mean": [99.0] * 3, "std": [50.0] * 3},
+}
+
+
+@pytest.mark.parametrize("of_train", SCALES)
+@pytest.mark.parametrize("of_test", SCALES)
+@pytest.mark.parametrize("part", ["test", "val"])
+def test_splits_on_different_scales_are_refused(of_train, of_test, part):
+    one, other = (Split(y=Y, **SCALES[name]) for name in (of_train, of_test))
+    parts = {"train": one, "test": one, part: other}
+    if of_train == of_test:
+        assert getattr(BiasedDataset("own", n_classes=3, **parts), part) is other
+        return
+    with pytest.raises(ValueError, match=f"samples of the {part} split are .*different scales"):
+        BiasedDataset("own", n_classes=3, **parts)
+
+
+def test_bias_labels_that_are_ids_are_refused():
+    for factor in (10**9, 10**6, 1000):
+        ids = Split(X, Y, BIAS * factor)
+        with pytest.raises(
+            ValueError, match=r"bias of the train split goes up to \d+ in 24 samples"
+        ):
+            BiasedDataset("own", ids, ids, 3)
+    gaps = Split(X, Y, BIAS * 50)
+    assert BiasedDataset("own", gaps, gaps, 3).train is gaps

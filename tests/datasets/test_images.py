@@ -614,3 +614,12 @@ def test_images_of_all_suffixes_are_listed_and_others_counted(
         assert text.startswith(f"{len(others)} files in") and f"class/{min(others)}" in text
     else:
         assert not said
+
+
+@pytest.mark.parametrize("mode", ["F", "I"])
+@pytest.mark.parametrize("top", [1, 255, 65535])
+def test_pixels_whose_white_is_not_known_are_refused(tmp_path, mode, top):
+    values = np.linspace(0, top, 900).reshape(30, 30).astype("float32" if mode == "F" else "int32")
+    Image.fromarray(values, mode).save(tmp_path / "a.tiff")
+    with pytest.raises(ValueError, match=f"a.tiff cannot be read.*mode '{mode}'.*8 or 16 bits"):
+        decode(tmp_path / "a.tiff", 30, 30)

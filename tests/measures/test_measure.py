@@ -1,5 +1,7 @@
 """Measures of one model: the layer whose input is the representation."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -57,3 +59,50 @@ def test_a_layer_that_is_not_there_is_named_with_the_nearest(own_dataset):
 )
 def test_attributions_are_of_so_few_samples_that_pruning_takes_longer(pruned, values, expected):
     assert result.attributed(pruned, values) == expected
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "said"),
+    [
+        (nn.Flatten(), None, "has no parameters"),
+        (net(), "parity", "dataset must be a BiasedDataset"),
+        (net(), "test", "dataset must be a BiasedDataset"),
+        (net(), "empty", "test split holds 0 samples"),
+    ],
+)
+def test_what_cannot_be_measured_is_named(own_dataset, model, data, said):
+    given = {
+        None: own_dataset, "parity": "parity", "test": own_dataset.test,
+        "empty": dataclasses.replace(
+            own_dataset, test=own_dataset.test.take(torch.zeros(0, dtype=torch.int64))
+        ),
+    }[data]  # fmt: skip
+    with pytest.raises(ValueError, match=said):
+        lrsc.measure(model, given)
+
+
+@pytest.mark.parametrize("statistics", ["running", ["running", "batch"]])
+def test_a_run_that_diverged_has_measures_that_are_nan(own_dataset, statistics):
+    config = lrsc.TrainConfig(lr=1e30, max_steps=20, batch_size=20, stop_at_accuracy=None)
+    (run,) = lrsc.fit(net, own_dataset, config, progress=False)
+    assert run.status == "diverged"
+    found = lrsc.measure(run, own_dataset, statistics=statistics)
+    usual = lrsc.measure(net(), own_dataset, statistics=statistics)
+    assert all(found[name].isnull().all() for name in found)
+    assert found.data_vars.keys() <= usual.data_vars.keys()
+    assert all(found[name].dims == usual[name].dims for name in found if name in usual)
+
+
+def test_a_dead_network_says_why_it_has_no_selectivity(own_dataset):
+    dead = net()
+    with torch.no_grad():
+        dead[3].bias.fill_(-1e6)
+        dead[5].bias.copy_(torch.tensor([0.0, 1, 2]))
+    found = lrsc.measure(dead, own_dataset, layer="5", methods=[])
+    assert found["csi"].isnull() and "no neuron is active" in found["csi"].attrs["note"]
+
+
+@pytest.mark.parametrize("kappas", [0.5, (k / 4 for k in (1, 2)), np.array([0.5])])
+def test_kappas_in_any_form(own_dataset, kappas):
+    test = own_dataset.test
+    assert len(lrsc.pruning.pruning_curve(net(), test, kappas)) in (1, 2)

@@ -471,3 +471,121 @@ def test_weights_that_pruning_does_not_know_are_counted_and_named():
     left = sum(sizes[name].numel() for name in alone)
     pruned = sum(p.numel() for p in pruning.prunable(net).values())
     assert found.attrs["pruned_share"] == pytest.approx(pruned / (pruned + left))
+
+
+class Unused(nn.Module):
+    """Two layers and a head; of the others some have weights that are used, though not called."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        if kind == "projection":
+            self.proj = nn.Linear(16, 40)
+        if kind == "nested":
+            self.aux = nn.Sequential(nn.Linear(16, 40), nn.ReLU(), nn.Linear(40, K))
+        self.a, self.b, self.head = nn.Linear(D, 16), nn.Linear(16, 16), nn.Linear(16, K)
+        if kind == "functional":
+            self.c = nn.Linear(16, 16)
+        if kind == "attention":
+            self.attend = nn.MultiheadAttention(16, 2, batch_first=True)
+
+    def forward(self, x):
+        z = self.b(self.a(x).relu()).relu()
+        if self.kind == "functional":
+            z = F.linear(z, self.c.weight, self.c.bias)
+        if self.kind == "attention":
+            z = self.attend(z[:, None], z[:, None], z[:, None])[0][:, 0]
+        return self.head(z)
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "left"),
+    [
+        ("plain", set(), set()),
+        ("projection", set(), {"proj.weight"}),
+        ("nested", set(), {"aux.0.weight", "aux.2.weight"}),
+        ("functional", {"c.weight"}, set()),
+        ("attention", {"attend.out_proj.weight"}, {"attend.in_proj_weight"}),
+    ],
+)
+def test_layers_that_nothing_uses_are_not_pruned(kind, more, left, data):
+    net = Unused(kind)
+    models.representation(net, data.test.x)
+    assert pruning.prunable(net).keys() == {"a.weight", "b.weight"} | more
+    assert pruning.left_alone(net).keys() == left
+    plain = Unused("plain" if kind in ("projection", "nested") else kind)
+    plain.load_state_dict({n: v for n, v in net.state_dict().items() if n in plain.state_dict()})
+    curves = (pruning.pruning_curves([one, copy.deepcopy(one)], data.test, method="magnitude")
+              for one in (net, plain))  # fmt: skip
+    one, other = curves
+    assert torch.equal(one, other)
+    assert torch.equal(one[0], one[1])
+
+
+def test_a_convolution_may_be_the_classifier():
+    y = torch.arange(60) % K
+    x = torch.randn(60, 3, 8, 8)
+    part = Split(x, y, y)
+    net = nn.Sequential(
+        nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 12, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
+        nn.Conv2d(12, K, 1), nn.Flatten(),
+    )  # fmt: skip
+    found = lrsc.measure(net, BiasedDataset("mine", part, part, K))
+    named = lrsc.measure(net, BiasedDataset("mine", part, part, K), layer="5")
+    assert found.drop_attrs().identical(named.drop_attrs())
+    assert torch.equal(models.representation(net, x), net[:5](x).flatten(1))
+
+
+def test_logits_that_are_not_finite_are_named_as_such(data):
+    net = net_of("plain")
+    with torch.no_grad():
+        net.head.bias[0] = torch.nan
+    with pytest.raises(ValueError, match="returns NaN: has it diverged"):
+        models.find(net, data.test.x[:8])
+
+
+class Heads(nn.Module):
+    """Of two heads one begins at zero: training turns it into the one that matters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.fc, self.late = nn.Linear(D, 16), nn.Linear(16, K), nn.Linear(16, K)
+        nn.init.zeros_(self.late.weight), nn.init.zeros_(self.late.bias)
+
+    def forward(self, x):
+        z = self.a(x).relu()
+        return self.fc(z) + self.late(z)
+
+
+def test_what_was_seen_before_a_training_is_looked_at_again(data):
+    net = Heads()
+    models.representation(net, data.test.x)
+    assert models.classifier_name(net) == "fc"
+    config = lrsc.TrainConfig(max_steps=3, batch_size=50, lr=0.1, stop_at_accuracy=None)
+    lrsc.fit(net, data, config, progress=False)
+    with pytest.raises(ValueError, match="classifier"):
+        pruning.prune(net, 0.5)
+    plain = net_of("plain")
+    models.representation(plain, data.test.x)
+    lrsc.fit(plain, data, config, progress=False)
+    assert pruning.prune(plain, 0.5) is not plain
+
+
+def test_a_forward_of_an_instance_s_own_is_computed(data):
+    def net() -> nn.Sequential:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return nn.Sequential(nn.Linear(D, 16), nn.ReLU(), nn.Linear(16, K))
+
+    plain, own = net(), net()
+    assert models.linear_layers(plain)
+    own[1].forward = torch.tanh
+    assert models.linear_layers(own) is None
+    written = nn.Sequential(plain[0], nn.Tanh(), plain[2])
+    a, b = (pruning.pruning_curve(each, data.test, method="magnitude") for each in (own, written))
+    assert torch.equal(a, b)
+    hook = nn.modules.module.register_module_forward_hook(lambda *_: None)
+    try:
+        assert models.linear_layers(plain) is None
+    finally:
+        hook.remove()

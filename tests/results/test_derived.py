@@ -116,3 +116,26 @@ def test_commands_refuse_to_ship_quick_runs_before_any_work(study, ships, tmp_pa
     command = ["results", study, *row, "--lrs", "0.01,0.1", "--profile", "quick", "--ship"]
     assert cli.main([*command, "--results", str(tmp_path)]) == 2
     assert "quick runs never ship" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("through", ["write", "contrast", "export", "measure"])
+def test_what_ships_is_not_overwritten_by_a_path(ships, through, capsys):
+    ships.mkdir()
+    path = ships / "contrast_x_y.nc"
+    path.write_text("evidence")
+    commands = {
+        "contrast": ["results", "contrast", "--dataset", "parity", "--model", "fcn", "--lrs",
+                     "0.01,0.1", "--profile", "quick"],
+        "export": ["results", "export", "synthetic"],
+        "measure": ["measure", "w.pt", "--dataset", "parity", "--model", "fcn"],
+    }  # fmt: skip
+    if through == "write":
+        with pytest.raises(ValueError, match="is where results ship"):
+            results.write_derived(study(profile="quick"), "a", output=path)
+    else:
+        for output in (path, ships.parent / "local" / ".." / "book" / path.name):
+            assert cli.main([*commands[through], "--output", str(output)]) == 2
+            assert "is where results ship: use ship, or another folder" in capsys.readouterr().err
+        assert cli.main([*commands[through], "--output", str(ships.parent)]) == 2
+        assert "output must be a file" in capsys.readouterr().err
+    assert path.read_text() == "evidence"

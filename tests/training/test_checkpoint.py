@@ -1,6 +1,8 @@
 """Checkpoints: a run killed anywhere and resumed equals the uninterrupted one, bit for bit."""
 
+import copy
 import dataclasses
+import functools
 import os
 import signal
 import subprocess
@@ -267,3 +269,98 @@ def test_signals_are_as_before_afterwards(own_dataset, tmp_path):
 def test_intervals_are_positive(own_dataset, name):
     with pytest.raises(ValueError, match=f"{name} must be > 0"):
         lrsc.fit(model, own_dataset, config(), **{name: 0})
+
+
+def scaled(x, generator, by):
+    return (x.float() * by).to(x.dtype)
+
+
+class Scaled:
+    def __init__(self, by):
+        self.by = by
+
+    def __call__(self, x, generator):
+        return scaled(x, generator, self.by)
+
+
+class Own(nn.Module):
+    def __init__(self, activation):
+        super().__init__()
+        self.a, self.b, self.activation = nn.Linear(192, 8), nn.Linear(8, 3), activation
+
+    def forward(self, x):
+        return self.b(self.activation(self.a(x.flatten(1))))
+
+
+class Other(Own):
+    def forward(self, x):
+        return self.b(self.activation(-self.a(x.flatten(1))))
+
+
+def augmented(data, augment):
+    return dataclasses.replace(data, train=dataclasses.replace(data.train, augment=augment))
+
+
+def turned(data, sample):
+    x = data.train.x.clone()
+    x[sample] = 255 - x[sample]
+    return dataclasses.replace(data, train=dataclasses.replace(data.train, x=x))
+
+
+def validated(data, shift):
+    part = dataclasses.replace(data.test, y=(data.test.y + shift) % 3)
+    return dataclasses.replace(data, val=part)
+
+
+Other.__qualname__ = "Own"
+Other.__name__ = "Own"
+PAIRS = {
+    "a sample in the middle": lambda d, k: (turned(d, 30) if k else d, model),
+    "a lambda's own": lambda d, k: (augmented(d, lambda x, g: scaled(x, g, 1 + k)), model),
+    "a partial's": lambda d, k: (augmented(d, functools.partial(scaled, by=1 + k)), model),
+    "an object's": lambda d, k: (augmented(d, Scaled(1 + k)), model),
+    "validation": lambda d, k: (validated(d, k), model),
+    "an activation": lambda d, k: (d, lambda: Own([torch.relu, torch.tanh][k])),
+    "a slope": lambda d, k: (d, lambda: Own(lambda x: torch.relu(x) * (1 + k))),
+    "a forward": lambda d, k: (d, [lambda: Own(torch.relu), lambda: Other(torch.relu)][k]),
+}
+
+
+@pytest.mark.parametrize("kind", PAIRS)
+def test_whatever_a_training_depends_on_makes_it_another(own_dataset, tmp_path, kind):
+    def fit(k, **more):
+        data, factory = PAIRS[kind](own_dataset, k)
+        return lrsc.fit(factory, data, config(max_steps=4), progress=False, **more)[0]
+
+    first = fit(0, checkpoints=tmp_path)
+    same(fit(0, checkpoints=tmp_path), first)  # made anew, as in another process
+    with pytest.raises(ValueError, match="is of another run"):
+        fit(1, checkpoints=tmp_path)
+
+
+def test_a_checkpoint_of_another_ready_module_is_refused(own_dataset, tmp_path):
+    one, other = model(), model()
+    copied = copy.deepcopy(one)
+    first = lrsc.fit(one, own_dataset, config(), checkpoints=tmp_path, progress=False)[0]
+    weights = copy.deepcopy(other.state_dict())
+    refused(own_dataset, tmp_path, "module with other initial weights", factory=other)
+    assert all(torch.equal(v, weights[name]) for name, v in other.state_dict().items())
+    for net in (copied, one):  # the module as it was, and as the first training has left it
+        again = lrsc.fit(net, own_dataset, config(), checkpoints=tmp_path, progress=False)[0]
+        same(again, first)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_statistics_of_a_shared_trunk_are_not_those_of_several_runs(own_dataset, frozen):
+    trunk = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten())
+    trunk.requires_grad_(False)
+    if frozen:
+        trunk.train = lambda mode=True: nn.Module.train(trunk, False)
+        trunk.eval()
+    nets = lambda: nn.Sequential(trunk, nn.Linear(144, 3))  # noqa: E731
+    fit = functools.partial(lrsc.fit, nets, own_dataset, config(max_steps=3), progress=False)
+    if frozen:
+        assert len(fit(seeds=[0, 1], engine="reference")) == 2
+        return
+    with pytest.raises(ValueError, match=r"running_mean.*second time"):
+        fit(seeds=[0, 1], engine="reference")

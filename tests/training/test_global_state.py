@@ -200,3 +200,32 @@ def test_a_network_that_draws_nothing_is_not_slowed_down(data):
     with draws.inside():
         run.model(data.train.inputs(data.train.x[:2]))
     assert not draws.drawn
+
+
+def same_measures(net, data) -> list[torch.Tensor]:
+    found = lrsc.measure(net, data, methods="column")
+    x = data.test.inputs(data.test.x[:50])
+    found = [torch.as_tensor(v.values) for v in found.data_vars.values()]
+    return [v.nan_to_num(-1) for v in found] + [lrsc.models.evaluate(net, x)]
+
+
+@pytest.mark.parametrize("name", ["fcn", "noisy"])
+def test_autocast_and_precision_of_the_caller_change_nothing(data, name):
+    net = MODELS["noisy"]() if name == "noisy" else lrsc.models.build("fcn", (43,), 2)
+    alone, measured = trained(data, name), same_measures(net.eval(), data)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert same(trained(data, name), alone)
+        assert same(same_measures(net, data), measured)
+    matmul, conv = torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv
+    torch.set_float32_matmul_precision("medium")
+    try:
+        assert same(trained(data, name), alone)
+        assert same(same_measures(net, data), measured)
+        assert torch.get_float32_matmul_precision() == "medium"
+        torch.set_float32_matmul_precision("highest")
+        matmul.fp32_precision, conv.fp32_precision = "bf16", "tf32"  # torch's newer way
+        assert same(trained(data, name), alone)
+        assert (matmul.fp32_precision, conv.fp32_precision) == ("bf16", "tf32")
+    finally:
+        matmul.fp32_precision, conv.fp32_precision = "ieee", "ieee"
+        torch.set_float32_matmul_precision("highest")

@@ -466,3 +466,48 @@ def test_samples_of_unknown_bias_are_left_out_of_what_compares_groups(own_datase
         dataclasses.replace(data, val=None), lrsc.TrainConfig(validation_share=0.5)
     )
     assert len(held[0]) + len(held[1]) == 60
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda net: net[-1].bias,
+        lambda net: net[-1].weight[0],
+        lambda net: {"a": net[-1].weight.data, "b": net[-1].bias[0]},
+    ],
+)
+def test_live_tensors_of_the_network_are_copied(own_dataset, look):
+    def net() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.ReLU(), nn.Linear(8, 3))
+
+    def copied(net):
+        found = look(net)
+        named = found.items() if isinstance(found, dict) else [("", found)]
+        return {key: value.detach().clone() for key, value in named}
+
+    config = lrsc.TrainConfig(max_steps=6, batch_size=20, lr=0.1, stop_at_accuracy=None)
+    runs = [
+        lrsc.fit(net, own_dataset, config, probes={"p": p}, probe_every=2, progress=False)[0]
+        for p in (look, copied)
+    ]
+    ours, theirs = ([v for k, v in run.curves.items() if k.startswith("p")] for run in runs)
+    ours = [v for v in ours if v.dtype == torch.float32]
+    theirs = [v for v in theirs if v.dtype == torch.float32]
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    assert all(not torch.equal(values[0], values[-1]) for values in ours)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([None], "probe 'p' must return a tensor"),
+        (["text"], "probe 'p' must return a tensor"),
+        ([torch.ones(2), torch.ones(3)], r"probe 'p' returns shape \(3,\) after \(2,\)"),
+    ],
+)
+def test_what_is_no_curve_is_refused_at_once(own_dataset, values, said):
+    given = iter(values)
+    config = lrsc.TrainConfig(max_steps=9, batch_size=20, stop_at_accuracy=None)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
+    with pytest.raises(ValueError, match=said):
+        lrsc.fit(net, own_dataset, config, probes={"p": lambda net: next(given)}, probe_every=1)

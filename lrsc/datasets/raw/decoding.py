@@ -26,7 +26,8 @@ def decode(
     antialiasing) and the centre cropped, at the pixels of torchvision's Resize and CenterCrop. A
     rotation in EXIF is applied; grey, CMYK and palette images and those of 16 bits become RGB,
     transparent pixels lie on white. Raises ValueError naming the file (`name`, else the path) and
-    the cause if it cannot be read.
+    the cause if it cannot be read, and for pixels of which the value of white is not known: floats
+    and whole numbers of 32 bits.
     """
     from PIL import Image, ImageOps
 
@@ -74,6 +75,12 @@ def _rgb(image):
 
     if image.mode == "RGB" and not image.has_transparency_data:
         return image
+    # Pillow reads 16 bits of some formats into 32
+    if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
+        raise ValueError(
+            f"its pixels are of mode {image.mode!r}, of which the value of white is not known: "
+            "save it as 8 or 16 bits"
+        )
     if image.mode.startswith("I"):  # 16 bits, which Pillow would clip at 255
         grey = np.clip(np.round(np.asarray(image, np.float32) / 257), 0, 255)
         return Image.fromarray(grey.astype(np.uint8)).convert("RGB")

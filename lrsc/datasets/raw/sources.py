@@ -47,7 +47,7 @@ def data_root(root: str | Path | None = None) -> Path:
     """The data root: the argument, else $LRSC_DATA, else the user's data folder; only read."""
     if root is not None:
         return path("root", root)
-    if "LRSC_DATA" in os.environ:
+    if os.environ.get("LRSC_DATA"):
         return path("LRSC_DATA", os.environ["LRSC_DATA"])
     return user_folder("data") / "data"
 
