@@ -18,8 +18,9 @@ FEW_PRUNED = 2000  # unbiased test images on which most networks are pruned
 # the same in the quick profile, which is no evidence; training images for recalibration as well
 QUICK_PRUNED, QUICK_ATTRIBUTED = 100, 20
 SMALL = 3 * 32 * 32  # values of an input; of larger ones fewer are attributed where few are pruned
-# and of networks of 10^8 weights, which are then pruned by columns and in running statistics alone
+# and of networks of so many weights, which are then pruned by columns and in running statistics alone
 HUGE_PRUNED, HUGE_ATTRIBUTED, HUGE_SAMPLES, HUGE = 20, 2, 100, ("wide_resnet101_2",)
+HUGE_WEIGHTS = 10**8
 
 
 def result_each(
@@ -53,7 +54,7 @@ def of_networks(
 ) -> list[xr.Dataset]:  # fmt: skip
     """Measures, attributions and raw material of networks of one model."""
     train, few = dataset.train, attributed(prune_samples, dataset.test.x[:1].numel())
-    if prune_samples <= QUICK_PRUNED:
+    if prune_samples in (QUICK_PRUNED, HUGE_PRUNED):
         train = measures.fixed_samples(train, prune_samples)
     huge = prune_samples == HUGE_PRUNED and any(map(_is_huge, networks))
     measured = measures.measure_each(
@@ -69,7 +70,7 @@ def of_networks(
 
 
 def _is_huge(net: nn.Module) -> bool:
-    return sum(p.numel() for p in net.parameters()) > 10**8
+    return sum(p.numel() for p in net.parameters()) > HUGE_WEIGHTS
 
 
 def attributed(pruned: int, values: int) -> int:

@@ -359,6 +359,7 @@ def test_new_runs_carry_all_statistics_and_others_no_dimension(done):
 
 def test_quick_runs_of_huge_networks_are_measured_on_little(tmp_path, monkeypatch):
     monkeypatch.setattr("lrsc.measures.result.HUGE", ("resnet18",))
+    monkeypatch.setattr("lrsc.measures.result.HUGE_WEIGHTS", 10**7)
     sweep.run([config()], root=tmp_path)
     (run,) = results.local_runs(tmp_path)
     few = {name: run.sizes[name] for name in ("sample", "attributed")}
