@@ -59,7 +59,8 @@ def page(audits: Sequence[xr.Dataset]) -> str:
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>\n<body>"
         f"<h1>{html.escape(title)}</h1>\n{body}"
         f'<p class="soft">Made by lrsc {__version__}. Intervals: 95 %, of a bootstrap over the '
-        "test samples; they say nothing about other seeds of training.</p></body></html>\n"
+        "test samples; they say nothing about other seeds of training, and nothing at all where they "
+        "have no width, since all samples are right, or none is.</p></body></html>\n"
     )
 
 
@@ -99,7 +100,7 @@ def _one(found: xr.Dataset, name: str) -> str:
     row = found.sel(measure=name)
     many, digits, unit = (100, 1, " %") if bool(row["percent"]) else (1, 3, "")
     value, low, high = (f"{many * float(row[key]):.{digits}f}" for key in ("value", "low", "high"))
-    return f"{value}{unit} ({low} to {high})" if low != "nan" else f"{value}{unit}"
+    return f"{value}{unit} ({low} to {high})" if value != "nan" else "-"
 
 
 def _short(audits: Sequence[xr.Dataset], names: list[str]) -> str:
@@ -137,7 +138,8 @@ def _groups(audits: Sequence[xr.Dataset], names: list[str]) -> str:
     if "group" not in audits[0].dims:
         return ""
     first = audits[0]
-    lowest = np.argsort(np.min([one["group_value"].values for one in audits], 0), kind="stable")
+    worst = np.min([one["group_value"].values for one in audits], 0)
+    lowest = np.lexsort((-first["group_samples"].values, worst))
     few = first["group_samples"].values < LEAST_GROUP
     rows = [
         [str(first["group"].values[k]), f"{int(first['group_samples'][k]):,}{'*' * int(few[k])}",
