@@ -211,6 +211,7 @@ class ShortRuns:
 
     def _read(self, path: Path) -> list[dict]:
         if not path.is_file():
+            results.save(self.dataset(), path)  # before hours are spent, if that is not possible
             return []
         found = results.load(path)
         asked = json.loads(found.attrs.get("asked", "{}"))
