@@ -143,7 +143,7 @@ def audited_samples(found: xr.Dataset):
         right = true == told
         top.set_title(
             f"{say(true)}" + ("" if right else f"\ntaken for {say(told)}"), fontsize=SMALL,
-            color="0.35" if right else "C3", pad=3,
+            color="0.5" if right else "#e5484d", pad=3,  # legible on white and on black
         )  # fmt: skip
     figure.set_label(f"{count} samples and where the network looks.")
     return figure

@@ -93,9 +93,9 @@ def audit(
     classifier, where it is not the layer that returns the logits.
 
     Intervals are percentiles of a bootstrap over test samples, around the value: they say nothing
-    about other seeds of training. Accuracies by group, and what else needs bias labels, are left out where there are
-    none. Groups with fewer than 10 samples are marked. Batch normalisation uses its running
-    statistics, and those of training samples anew for the second pruning curve.
+    about other seeds of training. Accuracies by group, and what else needs bias labels, are left
+    out where there are none. Groups with fewer than 10 samples are marked. Batch normalisation
+    uses its running statistics, and those of training samples anew for the second pruning curve.
     Raises ValueError as `lrsc.measure`.
     """
     net = model.model if isinstance(model, training.Trained) else model
@@ -336,13 +336,14 @@ def _shrinking(
 
 
 def _gallery(found: _Found, seen: measures.Observed) -> xr.Dataset:
-    """Conflicting samples, else any, wrong ones first, with their maps of the true label."""
+    """Random conflicting samples, else any, wrong ones first, with maps of the true label."""
     test, predicted = found.test, seen.logits.argmax(1)
     if len(test.x.shape) != 4:
         return xr.Dataset()
     wrong = predicted != test.y
     wanted = test.conflicting if test.bias is not None else wrong
-    order = torch.argsort(2 * wanted.int() + wrong.int(), descending=True, stable=True)[:SHOWN]
+    chance = torch.rand(len(test), generator=torch.Generator().manual_seed(0)).to(wrong.device)
+    order = torch.argsort(2 * wanted.int() + wrong.int() + chance, descending=True)[:SHOWN]
     some = test.take(order)
     try:
         a = attribution.integrated_gradients(found.net, some.inputs(some.x[:]), some.y)
