@@ -274,6 +274,8 @@ def _answer(
     if others:
         best = max(others.values())
         tolerance = max(tolerance, best.error)
+        if usual in scores and (more := scores[usual].score - best.score) > tolerance:
+            note = note or f"the usual LR scores higher than all others, by {100 * more:.1f} points"
         near = min(one.loss for one in others.values() if one.score >= best.score - tolerance)
         useful = max(
             lr for lr, one in others.items()
