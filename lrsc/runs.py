@@ -11,7 +11,6 @@ from lrsc import datasets, errors, models
 from lrsc.config import RunConfig, run_id
 from lrsc.datasets import imports
 from lrsc.datasets.raw.download import digest
-from lrsc.errors import check_names
 from lrsc.models import weights
 
 
@@ -44,11 +43,11 @@ def without_defaults(config: RunConfig) -> RunConfig:
     datasets.check_options(config.dataset, dict(config.data))
     models.check_name(config.model)
     usual = models.BUILDERS[config.model][1] | models.options_for(config.model, config.dataset)
-    check_names(f"option of model {config.model!r}", dict(config.model_options), usual)
+    models.check_options(config.model, dict(config.model_options))
     return dataclasses.replace(
         config,
         data={k: v for k, v in config.data if v != known[k]},
-        model_options={k: v for k, v in config.model_options if v != usual[k]},
+        model_options={k: v for k, v in config.model_options if k not in usual or v != usual[k]},
     )
 
 

@@ -213,10 +213,19 @@ def test_factories_are_told_what_they_ask_for():
         def __init__(self, input_shape, n_classes):
             super().__init__(input_shape[0], n_classes)
 
-    for factory, options in ((by_name, {"width": 3}), (in_order, {}), (Net, {}),
+    def elsewhere(num_classes=1000):
+        return nn.Linear(3, num_classes)
+
+    def as_torchvision(*, weights=None, **kwargs):
+        return elsewhere(**kwargs)
+
+    for factory, options in ((by_name, {"width": 3}), (in_order, {}), (Net, {}), (elsewhere, {}),
+                             (as_torchvision, {"weights": None}),
                              (lambda: nn.Linear(3, 2), {})):  # fmt: skip
         build, found = models.own.entry("x", factory)
         assert found == options and build((3,), 2, **options).weight.shape == (2, 3)
+    with pytest.raises(ValueError, match="unexpected keyword argument 'depth'"):
+        models.own.entry("x", as_torchvision)[0]((3,), 2, depth=3)
     with pytest.raises(ValueError, match="needs depth"):
         models.own.entry("x", lambda input_shape, n_classes, depth: None)
     with pytest.raises(ValueError, match=r"must return an nn.Module, found list"):

@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+from lrsc import errors
 from lrsc.cli import options
 from lrsc.cli.options import NAMED, flag, option
 
@@ -29,6 +30,7 @@ def add(commands) -> None:
         option("--set", "a field of TrainConfig, as in optimizer=adamw", **NAMED),
         option("--store", "netCDF file for the short runs, to go on from", type=options.path),
         option("--plot", "image file for the figure", type=options.path),
+        kept="Short runs are kept in --store, and nowhere without it",
         example="lrsc tune --data parity --model fcn --budget 4000",
     )  # fmt: skip
     options.add_command(
@@ -38,6 +40,7 @@ def add(commands) -> None:
         option("--layer", "dotted name of the classifier, where it is not found"),
         option("--html", "the page (audit.html)", type=options.path, default="audit.html"),
         flag("--quick", "few samples, in seconds"),
+        kept="Nothing is stored",
         example="lrsc audit low.pt high.pt --data my_images --model resnet18 --html report.html",
     )  # fmt: skip
 
@@ -81,6 +84,9 @@ def _audit(args) -> None:
     from lrsc.models import weights
     from lrsc.reach import audit
 
+    for path in args.checkpoint:
+        if not Path(path).expanduser().is_file():
+            raise errors.DataMissing(f"checkpoint {path!r} is not a file")
     data, factory = _data(args)
     done = []
     for path in args.checkpoint:

@@ -35,6 +35,11 @@ def classes(place: Path) -> dict[str, list[str]]:
                 f"{place / part} has no class folders, and so no labels: put its images into one "
                 f"folder a class, as in {part}/cat/1.png"
             )
+        if len(found[part]) < 2:
+            raise ValueError(
+                f"{place / part} has one class folder, {found[part][0]!r}: a classifier needs two "
+                "or more"
+            )
         for one, other in (("train", part), (part, "train")):
             if only := sorted(set(found[one]) - set(found[other])):
                 raise ValueError(

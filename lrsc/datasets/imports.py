@@ -107,6 +107,12 @@ def options(kind: str, function: Callable[..., Any]) -> dict[str, Any]:
     return {a.name: a.default for a in arguments if a.kind not in (a.VAR_POSITIONAL, a.VAR_KEYWORD)}
 
 
+def takes_any(function: Callable[..., Any]) -> bool:
+    """Whether a function takes arguments of any name, as **options."""
+    parameters = inspect.signature(function).parameters.values()
+    return any(a.kind == a.VAR_KEYWORD for a in parameters)
+
+
 def own(kind: str) -> str:
     """What the error for an unknown name says of names of one's own."""
     return f" Of your own: lrsc.register_{kind}(name, ...), or {FORM}."

@@ -18,7 +18,7 @@ FEW_PRUNED = 2000  # unbiased test images on which most networks are pruned
 # the same in the quick profile, which is no evidence; training images for recalibration as well
 QUICK_PRUNED, QUICK_ATTRIBUTED = 100, 20
 SMALL = 3 * 32 * 32  # values of an input; of larger ones fewer are attributed where few are pruned
-# and of networks of so many weights, which are then pruned by columns and in running statistics alone
+# and of networks of so many weights, which are pruned by columns and in running statistics alone
 HUGE_PRUNED, HUGE_ATTRIBUTED, HUGE_SAMPLES, HUGE = 20, 2, 100, ("wide_resnet101_2",)
 HUGE_WEIGHTS = 10**8
 

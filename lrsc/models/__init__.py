@@ -72,9 +72,10 @@ def register_model(name: str, factory: Callable[..., nn.Module], version: int = 
     """Give a model of one's own a name, which then works wherever the library's names do.
 
     factory: a function of input_shape ((C, H, W) or (d,)), n_classes and options, which have
-    defaults, that returns a new nn.Module; it may leave out what it does not need. Weights are to
-    come from torch's current generator, as those of torch's layers do. version: a whole number
-    >= 1, part of every run's name: raise it when the code changes. Other processes import the
+    defaults, that returns a new nn.Module; it may leave out what it does not need, and call
+    n_classes num_classes, as one that takes any **options gets it. Weights are to come from
+    torch's current generator, as those of torch's layers do. version: a whole number >= 1, part
+    of every run's name: raise it when the code changes. Other processes import the
     factory, so that it must stand in a module where they are to train; the import path,
     package.module:function, needs no registration and does the same (with VERSION of the module,
     1 where it has none). Registering a name again replaces it. Raises ValueError for a name of the
@@ -128,7 +129,7 @@ def build(name: str, input_shape: tuple[int, ...], n_classes: int, **options) ->
     """
     check_name(name)
     builder, defaults = BUILDERS[name]
-    check_names(f"option of model {name!r}", options, defaults)
+    check_options(name, options)
     sizes = list(input_shape) if isinstance(input_shape, list | tuple) else []
     if not sizes or any(not is_whole(n, 1) or n > MOST for n in sizes):
         raise ValueError(f"input_shape must hold sizes >= 1, found {shown(input_shape)}")
@@ -137,6 +138,12 @@ def build(name: str, input_shape: tuple[int, ...], n_classes: int, **options) ->
             f"n_classes must be >= 2, a whole number at most {MOST}, found {shown(n_classes)}"
         )
     return builder(tuple(map(int, sizes)), int(n_classes), **(defaults | options))
+
+
+def check_options(name: str, options: Iterable[str]) -> None:
+    """Raise ValueError for an option that a model does not take; with **options it takes any."""
+    if name not in FACTORIES or not imports.takes_any(FACTORIES[name]):
+        check_names(f"option of model {name!r}", options, BUILDERS[name][1])
 
 
 def options_for(name: str, dataset: str) -> dict:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lrsc.errors import unknown
-from lrsc.models.calls import copied, input_errors, logits, not_nan
+from lrsc.models.calls import copied, input_errors, logits
 from lrsc.models.normalisation import modes_kept
 from lrsc.models.precision import matmul_precision
 
@@ -43,8 +43,8 @@ _seen: weakref.WeakKeyDictionary[nn.Module, _Seen] = weakref.WeakKeyDictionary()
 def find(net: nn.Module, x: Tensor) -> str:
     """Name of the classifier, by one pass of a few network inputs x; remembered.
 
-    Raises ValueError where no module, or more than one, returns the logits, and where these are
-    NaN.
+    Raises ValueError where no module, or more than one, returns the logits, and for outputs that
+    are not finite.
     """
     calls: list[tuple[str, nn.Module, Tensor, int]] = []
 
@@ -69,8 +69,12 @@ def find(net: nn.Module, x: Tensor) -> str:
     if len(found) > 1:  # of a dead network all are zero
         exact = [name for name, place in found.items() if place == given.data_ptr()]
         found = dict.fromkeys(exact, 0) if len(exact) == 1 else found
+    if not found and not given.isfinite().all():
+        raise ValueError(
+            f"this {type(net).__name__} returns NaN or infinity for finite inputs: it has "
+            "diverged, or its weights are damaged"
+        )
     if len(found) != 1:
-        not_nan(given)
         said = f"{', '.join(found)} do" if found else "no layer does"
         known = ", ".join(dict.fromkeys(n for n, *_ in calls))
         raise ValueError(
@@ -175,13 +179,18 @@ def layers(net: nn.Module) -> dict[str, Layer]:
 
 
 def are_logits(out: Tensor, logits: Tensor) -> bool:
-    """Whether they differ by a factor > 0 and by what all classes of a sample share."""
+    """Whether they differ by a factor > 0 and by what all classes of a sample share.
+
+    Of probabilities, rows >= 0 of sum 1, their logarithms are the logits.
+    """
     same = logits.dim() == 2 and out.dim() > 0 and len(out) == len(logits) > 0
     if not same or out[0].numel() != logits[0].numel():
         return False
     a, b = (t.flatten(1).double() for t in (out, logits))
     if torch.equal(a, b):
         return True
+    if bool((b >= 0).all() & ((b.sum(1) - 1).abs() < _CLOSE).all()):  # probabilities
+        b = b.clamp_min(torch.finfo(logits.dtype).tiny).log()
     a, b = (t - t.mean(1, keepdim=True) for t in (a, b))
     if len(a) < 2:  # too few to tell a factor
         return False

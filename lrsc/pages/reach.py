@@ -28,12 +28,18 @@ _STYLE = """
 }
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--back);
   max-width: 50rem; margin: 2rem auto; padding: 0 1rem }
-h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2.2rem }
+h1 { font-size: 1.5rem; overflow-wrap: anywhere } h2 { font-size: 1.15rem; margin-top: 2.2rem }
 table { border-collapse: collapse; display: block; overflow-x: auto; font-size: .92rem }
 td, th { padding: .25rem .8rem .25rem 0; text-align: left; border-bottom: 1px solid var(--line) }
 td.n, th.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
+th.n { white-space: normal; overflow-wrap: anywhere; min-width: 4rem } th { vertical-align: bottom }
+td:first-child { min-width: 7rem; overflow-wrap: anywhere }
 .soft, figcaption { color: var(--soft); font-size: .88rem }
-figure { margin: 1rem 0 } svg { max-width: 100%; height: auto }
+figure { margin: 1rem 0 } svg { width: 40rem; max-width: 100%; height: auto }
+@media (max-width: 40rem) {
+  table { font-size: .74rem } td, th { padding-right: .4rem } td.n { white-space: normal }
+  td:first-child { min-width: 5.6rem } th.n { min-width: 3.4rem }
+}
 @media print { body { margin: 0; max-width: none } h2, figure { break-inside: avoid } }
 """
 
@@ -118,7 +124,8 @@ def page(audits: Sequence[xr.Dataset]) -> str:
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>\n<body>"
         f"<h1>{html.escape(title)}</h1>\n{body}"
         f'<p class="soft">Made by lrsc {__version__}. Intervals: 95 %, of a bootstrap over the '
-        "test samples; they say nothing about other seeds of training.</p></body></html>\n"
+        "test samples; they say nothing about other seeds of training, and nothing at all where "
+        "they have no width, since all samples are right, or none is.</p></body></html>\n"
     )
 
 
@@ -136,7 +143,11 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int
             for k, cell in enumerate(row)
         )
 
-    lines = [cells(head, "th"), *(cells(row, "td") for row in rows)]
+    def numbers(row: Sequence[str]) -> list[str]:  # narrow columns break before intervals only
+        whole = [cell.replace(" ", "\u00a0").replace("\u00a0(", " (") for cell in row]
+        return [*row[:text_columns], *whole[text_columns:]]
+
+    lines = [cells(head, "th"), *(cells(numbers(row), "td") for row in rows)]
     return "<table>" + "".join(f"<tr>{line}</tr>\n" for line in lines) + "</table>"
 
 
@@ -158,7 +169,11 @@ def _one(found: xr.Dataset, name: str) -> str:
     row = found.sel(measure=name)
     many, digits, unit = (100, 1, " %") if bool(row["percent"]) else (1, 3, "")
     value, low, high = (f"{many * float(row[key]):.{digits}f}" for key in ("value", "low", "high"))
-    return f"{value}{unit} ({low} to {high})" if low != "nan" else f"{value}{unit}"
+    return f"{value}{unit} ({low} to {high})" if value != "nan" else "-"
+
+
+def _short_number(value: float) -> str:
+    return f"{value:,.2f}" if value >= 1 else f"{value:.2g}"
 
 
 def _short(audits: Sequence[xr.Dataset], names: list[str]) -> str:
@@ -170,10 +185,10 @@ def _short(audits: Sequence[xr.Dataset], names: list[str]) -> str:
         if "worst_group_accuracy" in has:
             text += f", {_one(found, 'worst_group_accuracy')} in the worst group"
         if "shrunk_kappa" in found:
-            before, after = (found["cost"].sel(quantity="bytes").values / 1e6).tolist()
+            before, after = map(_short_number, found["cost"].sel(quantity="bytes").values / 1e6)
             text += (
                 f". Pruned by {100 * float(found['shrunk_kappa']):.0f} % it keeps its accuracy to "
-                f"a point, and shrinks from {before:.2f} to {after:.2f} MB"
+                f"a point, and shrinks from {before} to {after} MB"
             )
         said.append(f"<p>{text}.</p>")
     return "\n".join(said)
@@ -196,7 +211,8 @@ def _groups(audits: Sequence[xr.Dataset], names: list[str]) -> str:
     if "group" not in audits[0].dims:
         return ""
     first = audits[0]
-    lowest = np.argsort(np.min([one["group_value"].values for one in audits], 0), kind="stable")
+    worst = np.min([one["group_value"].values for one in audits], 0)
+    lowest = np.lexsort((-first["group_samples"].values, worst))
     few = first["group_samples"].values < LEAST_GROUP
     rows = [
         [str(first["group"].values[k]), f"{int(first['group_samples'][k]):,}{'*' * int(few[k])}",
@@ -222,8 +238,9 @@ def _gallery(audits: Sequence[xr.Dataset], names: list[str]) -> str:
         if "image" in found:
             kind = "conflicting" if "shown_bias" in found else "test"
             caption = (
-                f"{name}: {found.sizes['shown']} {kind} samples, wrong ones first, and where the "
-                "evidence for the true class is (size of Integrated Gradients, bright is much)."
+                f"{name}: {found.sizes['shown']} {kind} samples with their class, wrong ones "
+                "first, and where the evidence for it is (size of Integrated Gradients, bright is "
+                "much)."
             )
             made.append(_figure(plots.audited_samples(found), caption, drawn=False))
     return "\n".join(made)
@@ -250,10 +267,8 @@ def _costs(audits: Sequence[xr.Dataset], names: list[str]) -> str:
         kappa, batch = float(found["shrunk_kappa"]), int(found["batch"])
         rows.append([name, "Filters removed", "", f"{100 * float(found['removed']):.0f} %"])
         for quantity, (label, unit, divisor) in _COSTS.items():
-            before, after = (
-                f"{float(found['cost'].sel(quantity=quantity, when=w)) / divisor:,.2f} {unit}"
-                for w in ("before", "after")
-            )
+            cost = found["cost"].sel(quantity=quantity).values / divisor
+            before, after = (f"{_short_number(value)} {unit}" for value in cost)
             extra = f", batch of {batch}" if quantity == "seconds" else ""
             rows.append(["", label + extra, before, after])
         rows.append(["", f"Accuracy at {100 * kappa:.0f} %", "",

@@ -1,5 +1,6 @@
 """Figures of one's own network: scores of short runs against the LR, and those of an audit."""
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -39,10 +40,9 @@ def largest_lr(ds: xr.Dataset):
                 values = 100 * ds[name].values[rows]
                 axes.plot(ds["lr"].values[rows], values, "o", ms=6, label=words, **style)
         lost = ds["train_accuracy"].isnull().values
-        axes.plot(
-            ds["lr"].values[lost], np.zeros(lost.sum()), "x", color="C3", ms=7, label="diverged",
-            clip_on=False,
-        )  # fmt: skip
+        if lost.any():  # an empty line that is not clipped has no extent, which ends the layout
+            axes.plot(ds["lr"].values[lost], np.zeros(lost.sum()), "x", color="C3", ms=7,
+                      label="diverged", clip_on=False)  # fmt: skip
         for key, words, line in (
             ("stable", "largest stable LR", ":"), ("useful", "largest useful LR", "-"),
             ("usual", "usual LR", "--"),
@@ -51,10 +51,8 @@ def largest_lr(ds: xr.Dataset):
         lr_axis(axes, _marks(ds), labelled=axes is panels[-1])
         axes.set_ylabel(label, fontsize=TEXT)
         axes.set_ylim(-4, 104)
-    panels[1].text(
-        0, -0.42, f"score: {ds.attrs['criterion']}", transform=panels[1].transAxes, fontsize=SMALL,
-        wrap=True, va="top",
-    )  # fmt: skip
+    words = textwrap.fill(f"score: {ds.attrs['criterion']}", 70)
+    figure.supxlabel(words, x=0.01, ha="left", fontsize=SMALL)  # for which there is room
     legend_above(figure, panels[0], ncols=2)
     figure.set_label(
         f"Short runs against the learning rate: largest stable {ds.attrs['stable']:.3g}, largest "
@@ -143,7 +141,7 @@ def audited_samples(found: xr.Dataset):
         right = true == told
         top.set_title(
             f"{say(true)}" + ("" if right else f"\ntaken for {say(told)}"), fontsize=SMALL,
-            color="0.35" if right else "C3", pad=3,
+            color="0.5" if right else "#e5484d", pad=3,  # legible on white and on black
         )  # fmt: skip
     figure.set_label(f"{count} samples and where the network looks.")
     return figure

@@ -9,6 +9,7 @@ that is not listed keeps in the network all channels it sees, and nothing is kno
 
 import collections
 import dataclasses
+import inspect
 import math
 from typing import Any
 
@@ -54,7 +55,7 @@ def channels(model: nn.Module, x: Tensor) -> Channels:
     Raises ValueError for a model that cannot be traced.
     """
     try:
-        graph = _Tracer().trace(model)
+        graph = _Tracer().trace(model, _defaults(model))
         following = _Following(fx.GraphModule(model, graph), _free_modules(model, graph))
         following.run(torch.full_like(x, torch.nan))
     except torch.OutOfMemoryError:
@@ -72,6 +73,17 @@ class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Layers stay whole, and so do subclasses of them that are not torch's own."""
         return isinstance(m, Layer | Norm) or super().is_leaf_module(m, module_qualified_name)
+
+    def create_arg(self, a: Any) -> Any:
+        """Of an object with logits, which the whole returns, these."""
+        holds = not isinstance(a, fx.Proxy | nn.Module | type) and hasattr(a, "logits")
+        return super().create_arg(a.logits if holds else a)
+
+
+def _defaults(model: nn.Module) -> dict[str, Any]:
+    """Arguments of the forward pass that may be left out, as labels: what they are then."""
+    arguments = inspect.signature(model.forward).parameters.values()
+    return {a.name: a.default for a in arguments if a.default is not a.empty}
 
 
 def _free_modules(model: nn.Module, graph: fx.Graph) -> set[str]:

@@ -64,15 +64,15 @@ class Audit:
     def __str__(self) -> str:
         found, about = self.dataset, self.dataset.attrs
         lines = [f"{about['model']} on {about['data']}"]
+        width = max(len(str(label)) for label in found["label"].values)
         for name in found["measure"].values.tolist():
             one = found.sel(measure=name)
             many = 100 if bool(one["percent"]) else 1
             value, low, high = (many * float(one[key]) for key in ("value", "low", "high"))
-            unit = " %" if many > 1 else ""
-            lines.append(
-                f"{one['label'].values!s:42s} {value:8.3g}{unit:2s} ({low:.3g} to {high:.3g}; "
-                f"{int(one['samples'])} samples)"
-            )
+            unit, samples = " %" if many > 1 else "", f"{int(one['samples'])} samples"
+            said = f"{value:8.3g}{unit:2s} ({low:.3g} to {high:.3g}; {samples})"
+            said = f"{'-':>8s}   (not defined; {samples})" if math.isnan(value) else said
+            lines.append(f"{one['label'].values!s:{width}s} {said}")
         return "\n".join([*lines, *filter(None, about["note"].split("\n"))])
 
 
@@ -92,10 +92,10 @@ def audit(
     and 100. device: where to compute, default where the model is. layer: dotted name of the
     classifier, where it is not the layer that returns the logits.
 
-    Intervals are percentiles of a bootstrap over test samples: they say nothing about other seeds
-    of training. Accuracies by group, and what else needs bias labels, are left out where there are
-    none. Groups with fewer than 10 samples are marked. Batch normalisation uses its running
-    statistics, and those of training samples anew for the second pruning curve.
+    Intervals are percentiles of a bootstrap over test samples, around the value: they say nothing
+    about other seeds of training. Accuracies by group, and what else needs bias labels, are left
+    out where there are none. Groups with fewer than 10 samples are marked. Batch normalisation
+    uses its running statistics, and those of training samples anew for the second pruning curve.
     Raises ValueError as `lrsc.measure`.
     """
     net = model.model if isinstance(model, training.Trained) else model
@@ -114,6 +114,11 @@ def audit(
     _representation(found, seen)
     _attributions(found, seen, size)
     parts = [_pruning(found, dataset, size, layer), _gallery(found, seen)]
+    if undefined := [row["label"] for row in found.rows if math.isnan(row["value"])]:
+        found.notes.append(
+            f"Not defined: {'; '.join(undefined)}. Chance is taken off accuracies above it only, "
+            "and selectivity and separation compare classes of several samples."
+        )
     made = xr.merge([found.table(), *parts], combine_attrs="drop_conflicts")
     made.attrs = {
         "model": name or type(net).__name__, "class": type(net).__name__, "data": dataset.name,
@@ -137,7 +142,7 @@ class _Found:
     def add(self, name: str, value: float, resampled: Tensor, n: int, label: str = "") -> None:
         """A number with the 95 % interval of its resampled values, of n samples."""
         about = VARIABLES.get(name)
-        known = resampled[resampled.isfinite()]
+        known = resampled[resampled.isfinite() & math.isfinite(value)]
         low, high = (
             torch.quantile(known, torch.tensor([0.025, 0.975]).to(known)).tolist()
             if len(known) else (math.nan, math.nan)
@@ -194,8 +199,8 @@ def _accuracies(found: _Found, predicted: Tensor) -> None:
     resampled = torch.stack([_mean(weights, right, rows) for rows in groups.values()])
     values = torch.stack([right[rows].mean() for rows in groups.values()])
     sizes = [int(rows.sum()) for rows in groups.values()]
-    lowest = int(values.argmin())
-    worst = resampled.nan_to_num(2.0).amin(0)
+    lowest = min(range(len(sizes)), key=lambda k: (float(values[k]), -sizes[k]))
+    worst = resampled[lowest]
     label = f"Accuracy of the worst group ({list(groups)[lowest]})"
     found.add("worst_group_accuracy", float(values[lowest]), worst, sizes[lowest], label)
     gap = float(right.mean() - values[lowest])
@@ -232,7 +237,9 @@ def _representation(found: _Found, seen: measures.Observed) -> None:
         )
         resampled.append([float(again[name]) for name in names])
     for name, each in zip(names, torch.tensor(resampled).double().T, strict=True):
-        found.add(name, float(values[name]), each, len(z))
+        value = float(values[name])
+        # samples that are drawn twice raise selectivity and separation: that much is taken off
+        found.add(name, value, each - each.nanmean() + value, len(z))
 
 
 def _attributions(found: _Found, seen: measures.Observed, size: Size) -> None:
@@ -329,13 +336,14 @@ def _shrinking(
 
 
 def _gallery(found: _Found, seen: measures.Observed) -> xr.Dataset:
-    """Conflicting samples, else any, wrong ones first, with their maps of the true label."""
+    """Random conflicting samples, else any, wrong ones first, with maps of the true label."""
     test, predicted = found.test, seen.logits.argmax(1)
     if len(test.x.shape) != 4:
         return xr.Dataset()
     wrong = predicted != test.y
     wanted = test.conflicting if test.bias is not None else wrong
-    order = torch.argsort(2 * wanted.int() + wrong.int(), descending=True, stable=True)[:SHOWN]
+    chance = torch.rand(len(test), generator=torch.Generator().manual_seed(0)).to(wrong.device)
+    order = torch.argsort(2 * wanted.int() + wrong.int() + chance, descending=True)[:SHOWN]
     some = test.take(order)
     try:
         a = attribution.integrated_gradients(found.net, some.inputs(some.x[:]), some.y)

@@ -154,8 +154,8 @@ def _edge(runs: ShortRuns, low: float, high: float, seeds: list[int]) -> float:
     if steps < LEAST_STEPS:
         least = math.ceil(LEAST_STEPS * EDGE_RUNS * len(seeds) / EDGE)
         raise ValueError(
-            f"the budget holds short runs of {steps} updates: give {least:,} updates or more, or "
-            "fewer seeds"
+            f"the budget holds short runs of {steps} updates: give {least:,} updates or more, as "
+            "much time, or fewer seeds"
         )
     ladder = [*(high / LADDER**k for k in range(_between(low, high))), low]
     for some in (ladder[i : i + AT_ONCE] for i in range(0, len(ladder), AT_ONCE)):
@@ -274,6 +274,8 @@ def _answer(
     if others:
         best = max(others.values())
         tolerance = max(tolerance, best.error)
+        if usual in scores and (more := scores[usual].score - best.score) > tolerance:
+            note = note or f"the usual LR scores higher than all others, by {100 * more:.1f} points"
         near = min(one.loss for one in others.values() if one.score >= best.score - tolerance)
         useful = max(
             lr for lr, one in others.items()

@@ -97,7 +97,7 @@ class ShortRuns:
     ) -> None:  # fmt: skip
         share = config.validation_share or (0.0 if dataset.val else HELD_OUT)
         config = dataclasses.replace(config, validation_share=share, select_by=None)
-        train, held = evaluation.splits(dataset, config)
+        train, held = evaluation.splits(dataset, config, small=True)
         assert held is not None
         self.config = dataclasses.replace(config, validation_share=0.0)
         self.model, self.device, self.engine, self.store = model, device, engine, store
@@ -211,6 +211,7 @@ class ShortRuns:
 
     def _read(self, path: Path) -> list[dict]:
         if not path.is_file():
+            results.save(self.dataset(), path)  # before hours are spent, if that is not possible
             return []
         found = results.load(path)
         asked = json.loads(found.attrs.get("asked", "{}"))

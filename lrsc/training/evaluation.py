@@ -15,10 +15,13 @@ _SPLIT_SEED = 0x5A11
 FIRST = 100  # samples that tell most networks that have not converged
 
 
-def splits(dataset: BiasedDataset, config: TrainConfig) -> tuple[Split, Split | None]:
+def splits(
+    dataset: BiasedDataset, config: TrainConfig, small: bool = False
+) -> tuple[Split, Split | None]:
     """Training split and validation split (None where there is neither a share nor an own one).
 
-    The share is taken from every (class, bias) group alike, the same samples for every seed.
+    The share is taken from every (class, bias) group alike, the same samples for every seed. Of
+    groups too small for that none is taken, or, if `small`, the share of all of them together.
     Raises ValueError for a selection without validation samples, or by groups without bias labels.
     """
     train, val = dataset.train, dataset.val
@@ -28,7 +31,7 @@ def splits(dataset: BiasedDataset, config: TrainConfig) -> tuple[Split, Split | 
                 f"validation_share={config.validation_share!r}, and data set {dataset.name!r} has "
                 "a validation split of its own: use validation_share=0"
             )
-        kept, held = _held_out(train, config.validation_share)
+        kept, held = _held_out(train, config.validation_share, small)
         train, val = train.take(kept), train.take(held)
     if config.select_by is not None and val is None:
         raise ValueError(
@@ -41,18 +44,20 @@ def splits(dataset: BiasedDataset, config: TrainConfig) -> tuple[Split, Split | 
     return train, val
 
 
-def _held_out(train: Split, share: float) -> tuple[Tensor, Tensor]:
+def _held_out(train: Split, share: float, small: bool) -> tuple[Tensor, Tensor]:
     """Indices to train on and to hold out: round(share * n) of every group, at random."""
     group = train.y.cpu()
     if train.bias is not None:
         # -1, unknown, is a group too
         group = group * (int(train.bias.max()) + 2) + 1 + train.bias.cpu()
-    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(_SPLIT_SEED))
-    order = order[group[order].argsort(stable=True)]
-    held = torch.cat([
-        members[: round(share * len(members))]
-        for members in order.split(group[order].unique_consecutive(return_counts=True)[1].tolist())
-    ])  # fmt: skip
+    at_random = torch.randperm(len(train), generator=torch.Generator().manual_seed(_SPLIT_SEED))
+    order = at_random[group[at_random].argsort(stable=True)]
+    groups = order.split(group[order].unique_consecutive(return_counts=True)[1].tolist())
+    held = torch.cat([members[: round(share * len(members))] for members in groups])
+    if small:
+        few = [members for members in groups if round(share * len(members)) == 0]
+        left = at_random[torch.isin(at_random, torch.cat([*few, order[:0]]))]
+        held = torch.cat([held, left[: round(share * len(left))]])
     if not len(held):
         raise ValueError(
             f"validation_share={share!r} of {len(train)} training samples is not one sample of "

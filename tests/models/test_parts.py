@@ -54,6 +54,8 @@ class Net(nn.Module):
         found = self.head(z)
         if self.kind == "log-softmax":
             return found.log_softmax(1)
+        if self.kind == "softmax":
+            return found.softmax(1)
         if self.kind == "temperature":
             return found / self.temperature
         if self.kind == "averaged":
@@ -71,6 +73,7 @@ TOLD = (
     "as wide",
     "cosine",
     "log-softmax",
+    "softmax",
     "temperature",
     "auxiliary called",
 )
@@ -136,6 +139,13 @@ def test_what_cannot_be_told_is_refused_with_what_to_pass(kind, data):
     assert float(named.sparsity) == pytest.approx(float(metrics.sparsity(z).mean()))
     assert "head.weight" not in pruning.prunable(net, "head")
     assert {"a.weight", "b.weight"} <= set(pruning.prunable(net, "head"))
+
+
+def test_a_diverged_network_is_named_as_such(data):
+    net = net_of("plain")
+    net.head.weight.data[0, 0] = torch.nan
+    with pytest.raises(ValueError, match="this Net returns NaN or infinity for finite inputs"):
+        lrsc.measure(net, data)
 
 
 def test_a_network_that_has_not_run_is_not_guessed_at():

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import types
 
 import numpy as np
 import pytest
@@ -648,6 +649,19 @@ def test_inputs_that_are_none_are_refused(inputs, says):
 def test_options_out_of_range_are_refused(options, says):
     with pytest.raises(ValueError, match=says):
         pruning.shrink(make("fcn"), example_inputs=batch(), **options)
+
+
+def test_labels_that_may_be_left_out_and_outputs_of_any_kind_are_no_obstacle():
+    class WithLabels(nn.Sequential):
+        def forward(self, pixel_values, labels=None):
+            found = super().forward(pixel_values)
+            loss = None if labels is None else F.cross_entropy(found, labels)
+            return types.SimpleNamespace(logits=found, loss=loss)
+
+    net = WithLabels(nn.Flatten(), nn.Linear(768, 8), nn.ReLU(), nn.Linear(8, 2)).double()
+    found = shrink(net, 0.5)
+    assert found.removed == 0.5
+    assert found.model[1].weight.shape == (4, 768)
 
 
 def test_outputs_without_logits_are_refused():

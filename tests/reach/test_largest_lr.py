@@ -175,3 +175,18 @@ def test_names_of_models_and_sets_work_too():
     answer = lrsc.largest_lr("fcn", data, budget=1200, seeds=[0], progress=False)
     assert answer.useful <= answer.stable
     assert torch.isfinite(torch.tensor(answer.stable))
+
+
+def test_groups_too_small_to_be_split_are_held_out_together():
+    draw = np.random.default_rng(0)
+    y = np.arange(600) % 10
+    b = np.where(np.arange(600) // 10 % 10 == 0, (y + 1 + draw.integers(0, 9, 600)) % 10, y)
+    split = Split(draw.normal(size=(600, 4)).astype(np.float32), y, b)
+    data = BiasedDataset("many groups", split, split, 10)
+    runs = short_runs.ShortRuns(
+        lambda: nn.Linear(4, 10), data, CONFIG, 1000, None, "cpu", "auto", False
+    )
+    held = runs.judge.held
+    assert len(held) == pytest.approx(120, abs=4)  # a fifth, and of those that conflict
+    assert int((held.y != held.bias).sum()) == pytest.approx(12, abs=4)
+    assert "worst of 2 groups (aligned and conflicting)" in runs.judge.words
