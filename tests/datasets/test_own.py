@@ -163,6 +163,12 @@ def test_metadata_say_the_bias_by_number_or_name_and_may_lack_images(tmp_path):
     assert data.test.bias.tolist() == [1, -1, -1, 1, -1, -1] and data.train.bias is None
 
 
+def test_a_folder_with_one_class_is_refused(tmp_path):
+    drawn(tmp_path, kinds=("cat",))
+    with pytest.raises(ValueError, match="train has one class folder, 'cat': a classifier needs"):
+        from_folder(tmp_path)
+
+
 def test_folders_that_are_no_data_set(tmp_path):
     with pytest.raises(DataMissing, match="expected the folders train and test"):
         from_folder(tmp_path)

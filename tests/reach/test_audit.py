@@ -176,6 +176,33 @@ def test_networks_that_cannot_be_traced_are_audited_without_shrinking(data):
     assert "Shrinking is left out" in str(found)
 
 
+def test_what_is_not_defined_is_said_and_the_largest_of_the_worst_groups_is_named(data, tmp_path):
+    net = small()
+    nn.init.zeros_(net[-1].weight)
+    with torch.no_grad():
+        net[-1].bias.copy_(torch.tensor([1.0, 0.0]))  # class 0 for all: right by chance
+    found = lrsc.audit(net, data, quick=True)
+    assert np.isnan(value(found, "prunability_corrected"))
+    assert np.isnan(value(found, "prunability_corrected", "low"))
+    assert "(not defined; 150 samples)" in str(found) and "nan" not in str(found)
+    assert "Not defined: Prunability, chance taken off" in found.dataset.attrs["note"]
+    sizes = [int(((data.test.y == 1) & (data.test.bias == b)).sum()) for b in (0, 1)]
+    assert value(found, "worst_group_accuracy") == 0
+    assert value(found, "worst_group_accuracy", "samples") == max(sizes) > min(sizes)
+    text = found.to_html(tmp_path / "page.html").read_text()
+    assert not re.search(r"\bnan\b", re.sub(r"<svg.*?</svg>", "", text, flags=re.DOTALL))
+
+
+def test_selectivity_of_few_samples_lies_within_its_interval():
+    draw = np.random.default_rng(0)
+    split = Split(draw.normal(size=(40, 8)).astype(np.float32), np.arange(40) % 2)
+    net = nn.Sequential(nn.Linear(8, 20), nn.ReLU(), nn.Linear(20, 2))
+    found = lrsc.audit(net, BiasedDataset("noise", split, split, 2), quick=True)
+    for name in ("csi", "class_separation"):  # twice the same sample makes classes look apart
+        low, middle, high = (value(found, name, key) for key in ("low", "value", "high"))
+        assert low < middle < high
+
+
 def test_vectors_have_no_gallery():
     draw = np.random.default_rng(0)
     y = np.arange(80) % 2
