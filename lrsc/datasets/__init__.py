@@ -125,9 +125,9 @@ def load(
              if v is not None and (k in known or k != "seed" or v)}  # fmt: skip
     given = {k: plain(v) for k, v in (given | other).items()}
     check_options(name, given)
-    module = MODULES[name]
-    own = isinstance(module, Own)
-    return module.build(given) if own else module.build(resolve(name, root, source), **given)
+    if isinstance(module := MODULES[name], Own):
+        return module.build(given)
+    return module.build(resolve(name, root, source), **given)
 
 
 def check_options(name: str, given: Mapping) -> None:

@@ -213,8 +213,7 @@ def _dataset(name, splits: dict[str, Split], n_classes: int, class_names) -> Bia
     if not isinstance(name, str) or not name:
         raise ValueError(f"name must be a name, found {shown(name)}")
     found = BiasedDataset(
-        name, splits["train"], splits["test"], n_classes, val=splits.get("val"),
-        class_names=tuple(class_names),
+        name, **splits, n_classes=n_classes, class_names=tuple(class_names)
     )  # fmt: skip
     object.__setattr__(found, "checksum", checksum(found))
     return found
@@ -315,6 +314,15 @@ def _class_names(dataset: Any) -> Sequence[str]:
     return own if isinstance(own, Sequence) and all(isinstance(c, str) for c in own) else ()
 
 
+def _checked(sample: Any, what: str) -> Sequence:
+    if not isinstance(sample, tuple | list) or len(sample) not in (2, 3) or sample[1] is None:
+        raise ValueError(
+            f"{what} must be (x, y) or (x, y, metadata), found {_kind(sample)}: without labels y "
+            "nothing can be measured"
+        )
+    return sample
+
+
 def _read(part: str, dataset: Any, bias: Any) -> tuple[Tensor, list[int], Any]:
     """All samples of a torch Dataset, its labels, and their bias where it is known."""
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__") and len(dataset)):
@@ -322,16 +330,9 @@ def _read(part: str, dataset: Any, bias: Any) -> tuple[Tensor, list[int], Any]:
             f"{part} must be a map-style Dataset, with a length > 0 and an index, found "
             f"{type(dataset).__name__}"
         )
-    x = torch.empty(0)
-    y, values = [], []
+    x, y, values = torch.empty(0), [], []
     for row in range(len(dataset)):
-        sample = dataset[row]
-        if not isinstance(sample, tuple | list) or len(sample) not in (2, 3) or sample[1] is None:
-            raise ValueError(
-                f"sample {row} of {part} must be (x, y) or (x, y, metadata), found "
-                f"{_kind(sample)}: without labels y nothing can be measured"
-            )
-        one = _sample(sample[0])
+        one = _sample((sample := _checked(dataset[row], f"sample {row} of {part}"))[0])
         x = torch.empty(len(dataset), *one.shape, dtype=one.dtype) if row == 0 else x
         if one.shape != x.shape[1:]:
             raise ValueError(
@@ -340,7 +341,7 @@ def _read(part: str, dataset: Any, bias: Any) -> tuple[Tensor, list[int], Any]:
             )
         x[row] = one
         y.append(sample[1])
-        values.append(sample[2] if len(sample) == 3 else None)
+        values.append((*sample, None)[2])
     return x, [errors.plain(label) for label in y], _bias(part, dataset, values, bias)
 
 

@@ -18,13 +18,12 @@ def matmul_precision(precision: str, device: torch.device) -> Iterator[None]:
     if kind == "cuda":
         parts, name = [backends.cuda.matmul, backends.cudnn], "allow_tf32"
     else:
-        parts = [backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn]
-        parts = [part for part in parts if part.fp32_precision not in ("none", "ieee")]
+        known = backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn
+        parts = [part for part in known if part.fp32_precision not in ("none", "ieee")]
         name = "fp32_precision"
     value = precision == "tf32" if kind == "cuda" else "ieee"
-    before = [getattr(part, name) for part in parts]
+    before, autocast = [getattr(part, name) for part in parts], torch.is_autocast_enabled(kind)
     # not torch.autocast(enabled=False), in which another one would keep its weights of before
-    autocast = torch.is_autocast_enabled(kind)
     try:
         torch.set_autocast_enabled(kind, False)
         for part in parts:

@@ -26,30 +26,15 @@ def largest_lr(ds: xr.Dataset):
     Lines: the largest stable LR, the largest useful one and the usual one.
     """
     figure, panels = new_figure(2, 2.3)
-    compared = ds["stage"].values == "compare"
-    last = compared & (ds["group"] == ds["group"].where(compared).max()).values
-    for axes, name, label in zip(
-        panels, ("train_accuracy", "score"), ("training accuracy (%)", "score (%)"), strict=True
-    ):
-        for rows, words, style in (
-            (~compared, "short runs that look for the edge", {"mfc": "none", "color": "0.55"}),
-            (compared & ~last, "runs that compare LRs, first round", {"color": "C0", "alpha": 0.5}),
-            (last, "the same, last round (the longest)", {"color": "C0"}),
-        ):
-            if name == "train_accuracy" or words[0] != "s":
-                values = 100 * ds[name].values[rows]
-                axes.plot(ds["lr"].values[rows], values, "o", ms=6, label=words, **style)
-        lost = ds["train_accuracy"].isnull().values
-        if lost.any():  # an empty line that is not clipped has no extent, which ends the layout
-            axes.plot(ds["lr"].values[lost], np.zeros(lost.sum()), "x", color="C3", ms=7,
-                      label="diverged", clip_on=False)  # fmt: skip
+    for axes, name in zip(panels, ("train_accuracy", "score"), strict=True):
+        _short_runs(axes, ds, name)
         for key, words, line in (
             ("stable", "largest stable LR", ":"), ("useful", "largest useful LR", "-"),
             ("usual", "usual LR", "--"),
         ):  # fmt: skip
             axes.axvline(ds.attrs[key], color="0.25", ls=line, lw=1.3, label=words)
         lr_axis(axes, _marks(ds), labelled=axes is panels[-1])
-        axes.set_ylabel(label, fontsize=TEXT)
+        axes.set_ylabel(f"{name.replace('train_', 'training ')} (%)", fontsize=TEXT)
         axes.set_ylim(-4, 104)
     words = textwrap.fill(f"score: {ds.attrs['criterion']}", 70)
     figure.supxlabel(words, x=0.01, ha="left", fontsize=SMALL)  # for which there is room
@@ -59,6 +44,24 @@ def largest_lr(ds: xr.Dataset):
         f"useful {ds.attrs['useful']:.3g}, usual {ds.attrs['usual']:.3g}."
     )
     return figure
+
+
+def _short_runs(axes, ds: xr.Dataset, name: str) -> None:
+    """One measure of the short runs; crosses at 0 for those that diverged."""
+    compared = ds["stage"].values == "compare"
+    last = compared & (ds["group"] == ds["group"].where(compared).max()).values
+    lost = ds["train_accuracy"].isnull().values
+    for rows, words, style in (
+        (~compared, "short runs that look for the edge", {"mfc": "none", "color": "0.55"}),
+        (compared & ~last, "runs that compare LRs, first round", {"color": "C0", "alpha": 0.5}),
+        (last, "the same, last round (the longest)", {"color": "C0"}),
+    ):
+        if name == "train_accuracy" or words[0] != "s":
+            values = 100 * ds[name].values[rows]
+            axes.plot(ds["lr"].values[rows], values, "o", ms=6, label=words, **style)
+    if lost.any():  # an empty line that is not clipped has no extent, which ends the layout
+        axes.plot(ds["lr"].values[lost], np.zeros(lost.sum()), "x", color="C3", ms=7,
+                  label="diverged", clip_on=False)  # fmt: skip
 
 
 def _marks(ds: xr.Dataset) -> xr.Dataset:

@@ -1,6 +1,7 @@
 """An audit of any trained classifier: robustness, selectivity, prunability, with intervals."""
 
 import dataclasses
+import functools
 import math
 from pathlib import Path
 
@@ -174,47 +175,50 @@ def _accuracies(found: _Found, predicted: Tensor) -> None:
     test = found.test
     right = (predicted == test.y).double().cpu()
     weights = _weights(len(right))
-    overall = weights @ right
-    found.add(
-        "unbiased_accuracy", float(right.mean()), overall, len(right), "Accuracy, all samples"
-    )
+    overall, label = weights @ right, "Accuracy, all samples"
+    found.add("unbiased_accuracy", float(right.mean()), overall, len(right), label)
     if test.bias is None or not bool(test.known.any()):
         found.notes.append(
             "No bias labels: accuracies by group, the gap, and bias selectivity are left out."
         )
         return
     known, y, bias = (t.cpu() for t in (test.known, test.y, test.bias))
+    for name, kind, rows in (
+        ("aligned_accuracy", "aligned", (y == bias) & known),
+        ("conflicting_accuracy", "conflicting", (y != bias) & known),
+    ):
+        if n := int(rows.sum()):
+            again, label = _mean(weights, right, rows), f"Accuracy, {kind} samples"
+            found.add(name, float(right[rows].mean()), again, n, label)
     groups = {
         f"class {k}, bias {b}": (y == k) & (bias == b)
         for k in y.unique().tolist() for b in bias[known].unique().tolist()
     }  # fmt: skip
     groups = {name: rows for name, rows in groups.items() if bool(rows.any())}
-    apart = {
-        "aligned_accuracy": ("Accuracy, aligned samples", (y == bias) & known),
-        "conflicting_accuracy": ("Accuracy, conflicting samples", (y != bias) & known),
-    }
-    for name, (label, rows) in apart.items():
-        if n := int(rows.sum()):
-            found.add(name, float(right[rows].mean()), _mean(weights, right, rows), n, label)
+    worst = _groups(found, groups, right, weights)
+    row = found.rows[-1]
+    label = "Accuracy gap, all minus worst group"
+    found.add("gap", float(right.mean()) - row["value"], overall - worst, row["samples"], label)
+
+
+def _groups(found: _Found, groups: dict[str, Tensor], right: Tensor, weights: Tensor) -> Tensor:
+    """Add accuracies of groups, and of the worst one, whose resampled values are returned."""
     resampled = torch.stack([_mean(weights, right, rows) for rows in groups.values()])
-    values = torch.stack([right[rows].mean() for rows in groups.values()])
+    values = [float(right[rows].mean()) for rows in groups.values()]
     sizes = [int(rows.sum()) for rows in groups.values()]
-    lowest = min(range(len(sizes)), key=lambda k: (float(values[k]), -sizes[k]))
-    worst = resampled[lowest]
+    lowest = min(range(len(sizes)), key=lambda k: (values[k], -sizes[k]))
     label = f"Accuracy of the worst group ({list(groups)[lowest]})"
-    found.add("worst_group_accuracy", float(values[lowest]), worst, sizes[lowest], label)
-    gap = float(right.mean() - values[lowest])
-    found.add("gap", gap, overall - worst, sizes[lowest], "Accuracy gap, all minus worst group")
-    marks = torch.nanquantile(resampled, torch.tensor([0.025, 0.975]).double(), dim=1)
-    found.groups += [
-        {"group": name, "value": float(v), "low": float(low), "high": float(high), "samples": n}
-        for name, v, low, high, n in zip(groups, values, *marks, sizes, strict=True)
-    ]
+    found.add("worst_group_accuracy", values[lowest], resampled[lowest], sizes[lowest], label)
+    marks = torch.nanquantile(resampled, torch.tensor([0.025, 0.975]).double(), dim=1).tolist()
+    names = ("group", "value", "low", "high", "samples")
+    rows = zip(groups, values, *marks, sizes, strict=True)
+    found.groups += [dict(zip(names, row, strict=True)) for row in rows]
     if few := sum(n < LEAST_GROUP for n in sizes):
         found.notes.append(
             f"{few} of {len(sizes)} groups have fewer than {LEAST_GROUP} test samples: their "
             "accuracies, marked with *, mean little, and so may the worst group's."
         )
+    return resampled[lowest]
 
 
 def _mean(weights: Tensor, values: Tensor, rows: Tensor) -> Tensor:
@@ -267,44 +271,42 @@ def _attributions(found: _Found, seen: measures.Observed, size: Size) -> None:
 
 
 def _pruning(found: _Found, dataset: BiasedDataset, size: Size, layer: str | None) -> xr.Dataset:
+    """Pruning curves in running and, where it makes a difference, recalibrated statistics."""
     test, kappas = measures.fixed_samples(found.test, size.pruned), (0.0, *pruning.KAPPAS)
     apart = ["running", "recalibrated"] if models.batch_norms(found.net) else ["running"]
-    weights, chance = _weights(len(test)), metrics.chance(test.y).cpu()
-    curves, lows, highs = [], [], []
+    ends, weights = torch.tensor([0.025, 0.975]).double(), _weights(len(test))
+    curves = []
     for statistics in apart:
+        asked = functools.partial(pruned_labels, statistics=statistics, recalibrate=dataset.train)
         try:
-            labels = torch.cat([*pruned_labels(
-                [found.net], test, kappas, statistics=statistics, recalibrate=dataset.train,
-                layer=layer,
-            )])  # fmt: skip
+            labels = torch.cat([*asked([found.net], test, kappas, layer=layer)])
         except ValueError as error:
             found.notes.append(f"Pruning is left out: {error}")
             return xr.Dataset()
         right = (labels == test.y).double().cpu()
-        curve, again = right.mean(1), weights @ right.T
-        curves.append(curve)
-        marks = torch.quantile(again, torch.tensor([0.025, 0.975]).double(), dim=0)
-        lows.append(marks[0])
-        highs.append(marks[1])
-        words = "" if len(apart) == 1 else f", {statistics} statistics"
-        for name, ratio in (
-            ("prunability", lambda c: (c[..., 1:] / c[..., :1]).mean(-1)),
-            ("prunability_corrected", lambda c: metrics.chance_corrected(
-                c[..., 1:], c[..., :1], chance).mean(-1)),
-        ):  # fmt: skip
-            label = VARIABLES[name].label + words
-            key = name if statistics == "running" else f"{name}_{statistics}"
-            found.add(key, float(ratio(curve)), ratio(again), len(test), label)
-    dims = ("statistics", "kappa")
+        again = weights @ right.T
+        curves.append(torch.stack([right.mean(1), *torch.quantile(again, ends, dim=0)]))
+        _prunability(found, right.mean(1), again, test, statistics if len(apart) > 1 else "")
+    names = ("accuracy_pruned", "accuracy_pruned_low", "accuracy_pruned_high")
+    values = torch.stack(curves, 1).numpy()
     made = xr.Dataset(
-        {name: (dims, torch.stack(values).numpy(), {"units": "1", "long_name": text})
-         for name, values, text in (
-             ("accuracy_pruned", curves, "accuracy after column pruning"),
-             ("accuracy_pruned_low", lows, "lower end of its 95 % interval"),
-             ("accuracy_pruned_high", highs, "upper end of its 95 % interval"))},
+        {name: (("statistics", "kappa"), each) for name, each in zip(names, values, strict=True)},
         {"kappa": list(kappas), "statistics": apart},
-    ).assign(chance=float(chance), pruned_samples=len(test))  # fmt: skip
+    ).assign(chance=float(metrics.chance(test.y)), pruned_samples=len(test))
     return xr.merge([made, _shrinking(found, dataset, made, size, layer)])
+
+
+def _prunability(found: _Found, curve: Tensor, again: Tensor, test: Split, statistics: str) -> None:
+    """Of a curve from kappa 0 on and its resampled ones; statistics: empty where all are equal."""
+    chance = metrics.chance(test.y).cpu()
+    for name, ratio in (
+        ("prunability", lambda c: (c[..., 1:] / c[..., :1]).mean(-1)),
+        ("prunability_corrected",
+         lambda c: metrics.chance_corrected(c[..., 1:], c[..., :1], chance).mean(-1)),
+    ):  # fmt: skip
+        label = VARIABLES[name].label + (f", {statistics} statistics" if statistics else "")
+        key = f"{name}_{statistics}" if statistics == "recalibrated" else name
+        found.add(key, float(ratio(curve)), ratio(again), len(test), label)
 
 
 def _shrinking(
@@ -312,8 +314,7 @@ def _shrinking(
 ) -> xr.Dataset:
     """Size, MACs and latency before and after the largest kappa that costs one point at most."""
     curve = curves["accuracy_pruned"].isel(statistics=-1)
-    kept = curve["kappa"].where(curve >= curve.isel(kappa=0) - POINT, drop=True)
-    kappa = float(kept.max())
+    kappa = float(curve["kappa"].where(curve >= curve.isel(kappa=0) - POINT).max())
     x = found.test.inputs(found.test.x[:BATCH])
     renew = dataset.train if models.batch_norms(found.net) else None
     try:
@@ -328,7 +329,6 @@ def _shrinking(
     return xr.Dataset(
         {"cost": (("when", "quantity"), np.array([before, after], float))},
         {"when": ["before", "after"], "quantity": names},
-        {},
     ).assign(
         shrunk_kappa=kappa, shrunk_accuracy=float(curve.sel(kappa=kappa)), batch=len(x),
         removed=shrunk.removed,

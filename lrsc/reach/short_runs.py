@@ -1,6 +1,7 @@
 """Short runs that are judged on held-out training samples, within a budget, kept in one file."""
 
 import dataclasses
+import functools
 import json
 import math
 import re
@@ -128,11 +129,8 @@ class ShortRuns:
         Raises TimeLimit where the time is over; what has ended until then is there.
         """
         self.groups += 1
-        here = (stage, self.groups)
-        known = [
-            row for row in self.before
-            if (row["stage"], row["group"]) == here and (row["lr"], row["seed"]) in pairs
-        ]  # fmt: skip
+        here = [r for r in self.before if (r["stage"], r["group"]) == (stage, self.groups)]
+        known = [row for row in here if (row["lr"], row["seed"]) in pairs]
         self._add(known)
         steps = max((row["steps"] for row in known), default=steps)
         data = _part(self.data, steps * self.batch)
@@ -144,16 +142,16 @@ class ShortRuns:
         if not requests:
             return
         self.display.of += len(requests)
-
-        def ended(runs: list[tuple[Request, Trained]]) -> None:
-            self._add([self._row(stage, run) for _, run in runs])
-            if self.store is not None:
-                results.save(self.dataset(), self.store)
-
         fit_each(
-            self.model, data, [r.config for r in requests], requests, ended, device=self.device,
-            engine=self.engine, progress=self.display, keep=False, time_limit=self._time_left(),
+            self.model, data, [r.config for r in requests], requests,
+            functools.partial(self._ended, stage), device=self.device, engine=self.engine,
+            progress=self.display, keep=False, time_limit=self._time_left(),
         )  # fmt: skip
+
+    def _ended(self, stage: str, runs: list[tuple[Request, Trained]]) -> None:
+        self._add([self._row(stage, run) for _, run in runs])
+        if self.store is not None:
+            results.save(self.dataset(), self.store)
 
     def learned(self, row: dict) -> bool:
         """Whether a run is better on training samples than the share of their largest class."""

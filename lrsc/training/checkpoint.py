@@ -68,6 +68,9 @@ def code_of(value: Any) -> str:
     return f"{name}, code {hashlib.sha256(repr(_told(value)).encode()).hexdigest()[:16]}"
 
 
+VERSIONED = ("torch", "lrsc")  # whose versions are told
+
+
 def _told(value: Any) -> Any:
     """Code, and what it holds that is plain and the same in another process."""
     if isinstance(value, PLAIN):
@@ -85,8 +88,7 @@ def _told(value: Any) -> Any:
         return value.__qualname__, _told((value.__code__, defaults, *held))
     if hasattr(value, "__qualname__"):
         return value.__qualname__
-    known = ("torch", "lrsc")  # whose versions are told
-    own = [kind for kind in type(value).__mro__ if kind.__module__.partition(".")[0] not in known]
+    own = [k for k in type(value).__mro__ if k.__module__.partition(".")[0] not in VERSIONED]
     functions = [f for kind in own for f in vars(kind).values()]
     plain = [
         (name, v) for name, v in getattr(value, "__dict__", {}).items()

@@ -24,7 +24,7 @@ def splits(
     groups too small for that none is taken, or, if `small`, the share of all of them together.
     Raises ValueError for a selection without validation samples, or by groups without bias labels.
     """
-    train, val = dataset.train, dataset.val
+    train, val, select_by = dataset.train, dataset.val, config.select_by
     if config.validation_share:
         if val is not None:
             raise ValueError(
@@ -33,13 +33,13 @@ def splits(
             )
         kept, held = _held_out(train, config.validation_share, small)
         train, val = train.take(kept), train.take(held)
-    if config.select_by is not None and val is None:
+    if select_by is not None and val is None:
         raise ValueError(
-            f"select_by={config.select_by!r} needs validation samples, but validation_share=0.0 "
-            f"and data set {dataset.name!r} has no validation split: set validation_share=0.1"
+            f"select_by={select_by!r} needs validation samples, but validation_share=0.0 and data "
+            f"set {dataset.name!r} has no validation split: set validation_share=0.1"
         )
     known = val is not None and val.bias is not None and bool(val.known.any())
-    if config.select_by == "worst_group" and not known:
+    if select_by == "worst_group" and not known:
         raise ValueError("select_by='worst_group' needs bias labels in the validation split")
     return train, val
 
