@@ -212,9 +212,9 @@ def checksum(dataset: BiasedDataset) -> str:
 def _dataset(name, splits: dict[str, Split], n_classes: int, class_names) -> BiasedDataset:
     if not isinstance(name, str) or not name:
         raise ValueError(f"name must be a name, found {shown(name)}")
-    found = BiasedDataset(
-        name, **splits, n_classes=n_classes, class_names=tuple(class_names)
-    )  # fmt: skip
+    train, test, val = (splits.get(part) for part in ("train", "test", "val"))
+    assert train is not None and test is not None
+    found = BiasedDataset(name, train, test, n_classes, "own", "", (), val, tuple(class_names))
     object.__setattr__(found, "checksum", checksum(found))
     return found
 

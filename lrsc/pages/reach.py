@@ -110,13 +110,7 @@ def page(audits: Sequence[xr.Dataset]) -> str:
             )
     names = _names(audits)
     title = f"{' and '.join(names)} on {first['data']}"
-    sections: list[tuple[str, Callable[[Sequence[xr.Dataset], list[str]], str]]] = [
-        ("In short", _short), ("Numbers", _numbers), ("Groups", _groups),
-        ("What it looks at", _gallery), ("How far it can be pruned", _pruning),
-        ("What shrinking saves", _costs), ("Beside the runs of the book", _plane),
-        ("What is missing", _missing),
-    ]  # fmt: skip
-    parts = [(head, made(audits, names)) for head, made in sections]
+    parts = [(head, made(audits, names)) for head, made in _SECTIONS]
     body = "".join(f"<h2>{head}</h2>\n{text}\n" for head, text in parts if text)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -318,3 +312,11 @@ def _missing(audits: Sequence[xr.Dataset], names: list[str]) -> str:
         line for one in audits for line in str(one.attrs["note"]).split("\n") if line
     )
     return "".join(f"<p>{html.escape(line)}</p>" for line in lines)
+
+
+_SECTIONS: tuple[tuple[str, Callable[[Sequence[xr.Dataset], list[str]], str]], ...] = (
+    ("In short", _short), ("Numbers", _numbers), ("Groups", _groups),
+    ("What it looks at", _gallery), ("How far it can be pruned", _pruning),
+    ("What shrinking saves", _costs), ("Beside the runs of the book", _plane),
+    ("What is missing", _missing),
+)  # fmt: skip
