@@ -429,3 +429,24 @@ def test_engines_are_compared_by_what_is_stored(monkeypatch, tmp_path):
     monkeypatch.setattr("lrsc.results.path.shipped_folder", lambda: tmp_path)
     pages.show_engines()
     assert "Not measured" in texts[1]
+
+
+def test_lr_finders_are_compared_by_what_is_stored(monkeypatch, tmp_path, displayed_texts):
+    monkeypatch.setattr("lrsc.results.path.shipped_folder", lambda: tmp_path)
+    pages.show_finders()
+    assert "Not measured" in displayed_texts.pop()
+    gives = {"of_lr": 0.5, "unbiased_accuracy": 0.8, "worst_group_accuracy": 0.6}
+    found = {
+        "n_train": 10_000, "grid": {"0.1": 0.7, "0.5": 0.8125}, "best": 0.5, "factor": 2.0,
+        "named": {"largest_lr, useful": {"lr": 1.0, "prunability": 0.9} | gives,
+                  "fastai, valley": {"lr": 0.001}},
+    }  # fmt: skip
+    (tmp_path / "lr_finders.json").write_text(json.dumps({"parity/fcn": found}))
+    pages.show_finders()
+    table, caption = displayed_texts[-2:]
+    for part in ("81.2", "80.0", "60.0", "0.90", "none near", "Parity"):
+        assert part in table, part
+    assert "0 of 1 grids" in caption and "parity/fcn (2 times)" in caption
+    (tmp_path / "lr_finders.json").write_text("{]")
+    pages.show_finders()
+    assert "lr_finders.json" in displayed_texts[-1]
