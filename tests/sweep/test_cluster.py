@@ -224,7 +224,7 @@ def test_an_error_of_a_serial_sweep_is_noted_for_the_runs_under_way(tmp_path, mo
 
 def test_a_worker_with_other_data_or_without_the_folder_says_so(tmp_path):
     config = tiny()
-    options = {"token": "", "data_root": None}
+    options = {"token": "", "data_root": None, "code": []}
     with pytest.raises(ValueError, match="parity on this worker is other data than on the client"):
         RUN._on_worker({"0" * 16: config.to_json()}, options)
     options["token"], options["root"] = str(tmp_path / "not-here"), "/results"
