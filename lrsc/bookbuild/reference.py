@@ -23,7 +23,8 @@ def _section(module: modules.Module, found: dict[str, modules.Module]) -> str:
     lines.append(_markdown(ast.get_docstring(module.tree) or ""))
     for item in modules.offers(module, found):
         whole = f"lrsc.{module.name}.{item.name}"
-        lines += [f"(api-{whole})=", f"### `{whole}`", _signature(item)]
+        kind = "-class" if isinstance(item, ast.ClassDef) else ""  # Audit and audit are two
+        lines += [f"(api-{whole}{kind})=", f"### `{whole}`", _signature(item)]
         lines.append(_markdown(ast.get_docstring(item) or ""))
         if isinstance(item, ast.ClassDef):
             lines += _methods(item)
