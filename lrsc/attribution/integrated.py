@@ -5,6 +5,8 @@ once for each point: on the way from a baseline to a sample their outputs are in
 in benchmarks/attribution.py.
 """
 
+import warnings
+
 import torch
 from torch import Tensor, nn
 
@@ -53,8 +55,9 @@ def path_integral(
     baseline: Tensor | None = None,
 ) -> Tensor:
     """`integrated_gradients` of labels known to be right: these are not looked at."""
-    from captum.attr import IntegratedGradients
-
+    with warnings.catch_warnings():  # of tqdm, which misses a notebook's widgets
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        from captum.attr import IntegratedGradients
     batch = batch or _batch(x)
     found = []
     # also where the caller has switched gradients off

@@ -94,8 +94,8 @@ def show_audit(*audits: Any) -> None:
     """Display the page of audits, as of `lrsc.audit`, in a frame of its own."""
     made = html.escape(page([one.dataset for one in audits]))
     show_html(
-        f'<iframe srcdoc="{made}" title="Audit" style="width:100%;height:42rem;border:1px solid '
-        '#8884"></iframe>'
+        f'<div><iframe srcdoc="{made}" title="Audit" style="width:100%;height:42rem;border:1px '
+        'solid #8884"></iframe></div>'
     )
 
 
