@@ -58,6 +58,8 @@ def _data(args):
         data = datasets.from_folder(
             place, size=args.size, metadata=args.groups, **dict(args.data_option)
         )
+    elif not known and ("/" in args.data or not args.data.isidentifier()):
+        raise ValueError(f"--data {args.data}: no such folder, and no name of a data set")
     else:
         data = datasets.load(args.data, root=args.data_root, **dict(args.data_option))
     given = models.options_for(args.model, data.name) | dict(args.model_option)

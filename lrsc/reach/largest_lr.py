@@ -34,6 +34,7 @@ STEP, CANDIDATES = 1.6, 5  # factor between the LRs that are compared, and their
 EDGE = 0.35  # share of the budget for the edge, which takes about so many runs a seed:
 EDGE_RUNS = 9
 SLOWER = 1.1  # a useful LR's loss is at most by this factor above that of the fastest of its score
+TOLD = 50  # updates of the short runs below which the edge is in doubt
 RISE = 1.05  # a loss that ends above the first by this factor has risen
 
 
@@ -252,13 +253,25 @@ def _scores(runs: ShortRuns) -> dict[float, Score]:
     """Of the last group that compared LRs, by LR; NaN where a seed diverged."""
     rows = [row for row in runs.rows if row["stage"] == "compare"]
     rows = [row for row in rows if row["group"] == rows[-1]["group"]]
-    names = ("score", "score_error", "last_loss")
+    names = ("score", "score_error", "loss")
+    # a run that converged ended early: its loss is of fewer updates, with nothing left to gain
+    rows = [row | {"loss": row["last_loss"] * (row["status"] != "converged")} for row in rows]
     found: dict[float, Score] = {}
     for lr in {row["lr"] for row in rows}:
         values = [[row[name] for name in names] for row in rows if row["lr"] == lr]
         score, error, loss = np.mean(values, 0).tolist()
         found[lr] = Score(score, error / math.sqrt(len(values)), loss)
     return found
+
+
+def _short(runs: ShortRuns) -> list[str]:
+    """What is said of short runs that are too short to tell much."""
+    steps = max(row["steps"] for row in runs.rows if row["stage"] == "edge")
+    enough = steps >= TOLD or any(row["status"] == "converged" for row in runs.rows)
+    return [] if enough else [
+        f"the edge was looked for by runs of {steps} updates, in which a good LR may look like one "
+        "that does not train: give a larger budget"
+    ]  # fmt: skip
 
 
 def _answer(
@@ -283,10 +296,11 @@ def _answer(
         )  # fmt: skip
     else:
         note = note or "the budget was used before LRs were compared: useful is the largest stable"
+    notes = [note, *_short(runs)]
     found = runs.dataset()
     found.attrs |= {
         "stable": stable, "useful": useful, "usual": usual, "edge": edge, "tolerance": tolerance,
-        "note": note,
+        "note": "; ".join(filter(None, notes)),
     }  # fmt: skip
     if runs.store is not None:
         results.save(found, runs.store)

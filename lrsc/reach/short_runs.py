@@ -66,7 +66,8 @@ class Judge:
                 if len(sizes) > 1 and min(sizes) >= LEAST_GROUP:
                     words = f"accuracy of the worst of {len(sizes)} groups ({name}) of {many}; the "
                     return cls(held, group, seen, f"{words}smallest has {min(sizes)}")
-        return cls(held, None, seen, f"accuracy on {many}")
+        few = ", of which too few have known bias for groups" if held.bias is not None else ""
+        return cls(held, None, seen, f"accuracy on {many}{few}")
 
     def __call__(self, run: Trained) -> dict[str, float]:
         """Accuracy on training samples; score, and its standard error, on held-out ones."""

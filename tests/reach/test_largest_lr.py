@@ -1,6 +1,8 @@
 """The largest stable and the largest useful LR, on small networks and data."""
 
 import dataclasses
+import importlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -30,6 +32,7 @@ def net() -> nn.Module:
     return nn.Sequential(nn.Linear(10, 16), nn.ReLU(), nn.Linear(16, 2))
 
 
+search = importlib.import_module("lrsc.reach.largest_lr")  # beside it is its function
 CONFIG = TrainConfig(batch_size=20)
 
 
@@ -190,3 +193,19 @@ def test_groups_too_small_to_be_split_are_held_out_together():
     assert len(held) == pytest.approx(120, abs=4)  # a fifth, and of those that conflict
     assert int((held.y != held.bias).sum()) == pytest.approx(12, abs=4)
     assert "worst of 2 groups (aligned and conflicting)" in runs.judge.words
+
+
+def test_runs_that_converge_early_are_not_slower_than_others():
+    rows = [
+        {"stage": "compare", "group": 1, "lr": lr, "score": 1.0, "score_error": 0.0,
+         "last_loss": loss, "status": status}
+        for lr, loss, status in (
+            (0.1, 0.05, "converged"), (0.4, 0.2, "converged"), (1.0, 0.3, "cap"),
+        )
+    ]  # fmt: skip
+    found = search._scores(SimpleNamespace(rows=rows))
+    assert [found[lr].loss for lr in (0.1, 0.4, 1.0)] == [0, 0, 0.3]
+
+
+def test_a_small_budget_is_said_to_tell_little():
+    assert "give a larger budget" in str(found(budget=600))
