@@ -1,6 +1,5 @@
 """lrsc tune and audit: for one's own network."""
 
-import dataclasses
 from pathlib import Path
 
 from lrsc import errors
@@ -103,4 +102,4 @@ def _audit(args) -> None:
         )
         print(f"{done[-1]}\n")
     first, *others = done
-    print(f"page: {dataclasses.replace(first).to_html(args.html, *others)}")
+    print(f"page: {first.to_html(args.html, *others)}")

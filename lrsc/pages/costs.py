@@ -1,12 +1,10 @@
 """What the results took to compute, and what rows would take that were never measured."""
 
-import json
-
 import numpy as np
 
 from lrsc import experiments, plots, results
 from lrsc.experiments.rows import Row
-from lrsc.pages.display import say, say_unmeasured, say_unusable, show_cells
+from lrsc.pages.display import say, show_cells, show_trial
 from lrsc.pages.sections import shipped_runs
 from lrsc.pages.studies import benchmark
 
@@ -48,14 +46,7 @@ def computing() -> dict[tuple[str, str], tuple[int, float]]:
 
 def show_engines() -> None:
     """Display whether what trains runs changes what is measured: equal seeds by two engines."""
-    command = "python book/trials/engines.py"
-    path = results.shipped_path("engines").with_suffix(".json")
-    if not path.is_file():
-        return say_unmeasured([command])
-    try:
-        say(_of_engines(json.loads(path.read_text())))
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
-        say_unusable(f"{path.name}: {error}", command)
+    show_trial("engines", lambda found, _: say(_of_engines(found)))
 
 
 def _of_engines(found: dict) -> str:

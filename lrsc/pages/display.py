@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -133,6 +134,18 @@ def say_unusable(why: str, command: str) -> None:
         f"**Not read:** {why}. What it holds counts as not measured. Move it away and write it "
         f"again with `{command}`."
     )
+
+
+def show_trial(name: str, display: Callable[[dict, str], None]) -> None:
+    """Display what a trial has stored, by `display(found, command)`, or what makes it."""
+    command = f"python book/trials/{name}.py"
+    path = results.shipped_path(name).with_suffix(".json")
+    if not path.is_file():
+        return say_unmeasured([command])
+    try:
+        display(json.loads(path.read_text(encoding="utf-8")), command)
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        say_unusable(f"{path.name}: {error}", command)
 
 
 def usable(command: str, opens: Callable, *args: Any) -> xr.Dataset | None:

@@ -2,7 +2,6 @@
 
 import html
 import io
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from lrsc import __version__, plots, results
-from lrsc.pages.display import say_unmeasured, say_unusable, show_cells, show_html
+from lrsc.pages.display import show_cells, show_html, show_trial
 
 GROUPS = 12  # lowest groups that are listed where there are more
 LEAST_GROUP = 10  # test samples, below which a group is marked
@@ -46,18 +45,14 @@ figure { margin: 1rem 0 } svg { width: 40rem; max-width: 100%; height: auto }
 
 def show_finders() -> None:
     """Display which LRs `largest_lr` and other rules name on stored grids, and what these give."""
-    command = "python book/trials/lr_finders.py"
-    path = results.shipped_path("lr_finders").with_suffix(".json")
-    if not path.is_file():
-        return say_unmeasured([command])
-    try:
-        rows = json.loads(path.read_text()).items()
-        cells = [row for key, found in rows for row in _of_grid(key, found)]
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
-        return say_unusable(f"{path.name}: {error}", command)
+    show_trial("lr_finders", _finders)
+
+
+def _finders(found: dict, command: str) -> None:
     heads = ["Data, network", "Rule", "LR", "Of a run at LR", "Unbiased accuracy (%)",
              "Worst group (%)", "Prunability"]  # fmt: skip
-    show_cells(heads, cells, _summary(dict(rows), command))
+    cells = [row for key, grid in found.items() for row in _of_grid(key, grid)]
+    show_cells(heads, cells, _summary(found, command))
 
 
 def _of_grid(key: str, found: dict) -> list[list[str]]:

@@ -62,7 +62,8 @@ def build(name: str) -> nn.Module:
     if name == "classifier":
         return Classifier()
     module, _, function = name.partition(":")
-    pytest.importorskip(module.partition(".")[0])
+    library = module.partition(".")[0]
+    pytest.importorskip(library, reason=f"{library} is not installed, no dependency of lrsc's")
     options = {"img_size": 32} if function == "test_vit" else {}
     return lrsc.models.build(name, (3, 32, 32), 2, **options)
 
