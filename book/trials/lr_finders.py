@@ -110,7 +110,7 @@ def fill(row: dict, grids, dataset: str, model: str):
 
 
 def grid_of(grids, dataset: str, model: str) -> dict[float, dict]:
-    """LR -> means over seeds, steps and a configuration, of runs on the usual 10 000 images."""
+    """LR -> means over seeds, steps and a configuration; of the training set with the most LRs."""
     mode = "running"
     if "statistics" in grids.dims:
         mode = "recalibrated" if model in models.NORMALISED else "running"
@@ -119,10 +119,12 @@ def grid_of(grids, dataset: str, model: str) -> dict[float, dict]:
         mode = mode if bool(has[here].all()) else "running"
         grids = grids.sel(statistics=mode)
     chosen = (
-        (grids["dataset"] == dataset) & (grids["model"] == model) & (grids["n_train"] == 10_000)
+        (grids["dataset"] == dataset) & (grids["model"] == model)
         & (grids["status"] != "diverged") & (grids["hyperparameter"] == "lr")
     )  # fmt: skip
     some = grids.isel(run=chosen.values)
+    sizes = {int(n): len(np.unique(lrs["lr"])) for n, lrs in some.groupby("n_train")}
+    some = some.isel(run=(some["n_train"] == max(sizes, key=lambda n: (sizes[n], -n))).values)
     found: dict[float, dict] = {}
     for lr in np.unique(some["lr"].values):
         runs = some.isel(run=some["lr"].values == lr)
