@@ -111,3 +111,40 @@ def test_a_row_without_spread_has_that_of_the_others():
     error = np.sqrt(2 * np.var(values, ddof=1) / 2) / 2  # one degree of freedom: of one row alone
     assert mean == pytest.approx(0.3) and above == pytest.approx(stats.t.sf(mean / error, 1))
     assert high - mean == pytest.approx(error * stats.t.ppf(0.975, 1)) and low < mean
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_difference_of_two_settings_is_welchs(seed):
+    rng = np.random.default_rng(seed)
+    low, high = rng.normal(0.5, 0.02, 3 + seed), rng.normal(0.53, 0.1, 3)
+    found = significance.difference([*low, math.nan], high)
+    expected = stats.ttest_ind(high, low, equal_var=False)
+    interval = expected.confidence_interval()
+    assert found.effect == pytest.approx(high.mean() - low.mean())
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    assert found.p == pytest.approx(expected.pvalue)
+    assert found.smallest == pytest.approx((interval.high - interval.low) / 2)
+    assert (found.p < 0.05) == (abs(found.effect) > found.smallest)
+
+
+def test_two_seeds_have_an_interval_and_no_p():
+    low, high = [0.1, 0.2], [0.4, 0.5, 0.6]
+    found, expected = significance.difference(low, high), stats.ttest_ind(high, low, equal_var=0)
+    assert found.low == pytest.approx(expected.confidence_interval().low) and math.isnan(found.p)
+
+
+@pytest.mark.parametrize(("low", "high", "effect"), [
+    ([0.5], [0.6, 0.7], 0.15), ([0.5] * 3, [0.7] * 3, 0.2), ([0.2] * 3, [0.2] * 3, 0),
+    ([], [0.1, 0.2, 0.3], math.nan), ([math.nan] * 3, [0.1] * 3, math.nan),
+])  # fmt: skip
+def test_what_cannot_be_known_of_a_difference_is_nan(low, high, effect):
+    found = significance.difference(low, high)
+    assert found.effect == pytest.approx(effect, nan_ok=True)
+    assert np.isnan([found.low, found.high, found.p, found.smallest]).all()
+
+
+def test_an_end_without_spread_has_that_of_the_other():
+    high = np.array([0.5, 0.6, 0.8])
+    found = significance.difference([0.1, 0.1, 0.1], high)
+    reach = stats.t.ppf(0.975, 2) * np.sqrt(2 * high.var(ddof=1) / 3)
+    assert found.smallest == pytest.approx(reach) and found.p > stats.ttest_1samp(high, 0.1).pvalue
