@@ -29,7 +29,7 @@ def test_a_true_trend_is_supported(monkeypatch):
     found = pretend(monkeypatch)
     assert [found[c]["verdict"] for c in ("C1", "C2", "C3", "C4")] == ["supported"] * 4
     assert found["C1"]["effect"] == pytest.approx(0.4 * np.log(30) / np.log(100))
-    assert found["C1"]["rows"][0]["p"] < 0.001
+    assert found["C1"]["rows"][0]["up"] < 0.001
 
 
 def test_a_reversed_trend_is_contradicted(monkeypatch):
@@ -37,9 +37,9 @@ def test_a_reversed_trend_is_contradicted(monkeypatch):
     assert found["C1"]["verdict"] == "contradicted" and found["C1"]["effect"] < 0
 
 
-def test_no_trend_is_inconclusive(monkeypatch):
+def test_no_trend_is_no_effect(monkeypatch):
     found = pretend(monkeypatch, lambda f: f.assign(unbiased_accuracy=f["unbiased_accuracy"] * 0))
-    assert found["C1"]["verdict"] == "inconclusive" and found["C1"]["effect"] == 0
+    assert found["C1"]["verdict"] == "no effect seen" and found["C1"]["effect"] == 0
 
 
 def test_diverged_runs_are_left_out_and_counted(monkeypatch):
