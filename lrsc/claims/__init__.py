@@ -115,7 +115,7 @@ def verdicts(root: str | Path | None = None) -> list[dict]:
     - not measured: there is no row;
     - supported, contradicted: p for it, or against it, is below LEVEL;
     - no effect seen: the effect is not positive; or, known well enough, it is little: the interval
-      lies within plus and minus `Claim.little`, with fewer than nine rows in each of them;
+      includes 0 and lies within `Claim.little` of it, with fewer than nine rows in each of them;
     - same direction, too few: the effect is positive, and rows or seeds are too few to decide.
 
     A claim with variants has the verdict of each in its field `by_...`, and that of the first.
@@ -147,7 +147,7 @@ def _verdict(name: str, found: dict, up: float, down: float) -> dict:
         verdict = "not measured"
     elif up < LEVEL or down < LEVEL:
         verdict = "supported" if up < LEVEL else "contradicted"
-    elif not found["effect"] > 0 or found["reach"] <= claim.little:
+    elif not found["effect"] > 0 or (low <= 0 and found["reach"] <= claim.little):
         verdict = "no effect seen"
     numbers = {"effect": found["effect"], "low": low, "high": high, "smallest": (high - low) / 2}
     return {

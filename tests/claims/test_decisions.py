@@ -91,6 +91,8 @@ def test_the_words_say_what_is_known():
     assert said([row(HIGH[:2], LOW[:2])]) == "no effect seen"  # the other way, by too few
     known = row(HIGH, np.add(HIGH, [0.001, -0.001, 0.002]))  # within 0.03, with a positive effect
     assert decide([known])["high"] < 0.03 and said([known]) == "no effect seen"
+    little = row(HIGH, np.add(HIGH, [0.01, 0.009, 0.011]))  # little, and yet seen
+    assert said([little], up=0.2) == "same direction, too few"
     wide = row(LOW, np.add(LOW, [0.03, -0.01, 0.0]))
     assert decide([wide])["high"] > 0.03 and said([wide]) == "same direction, too few"
     opposite = [row(LOW, HIGH), row(HIGH, LOW + 0.002)]  # little in the mean alone
