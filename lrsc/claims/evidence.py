@@ -45,7 +45,7 @@ def keys(name: str, hyperparameters: Sequence[str] = ("lr",)) -> list[Key]:
 
 
 def rows(
-    opened: Open,
+    opened: Callable[..., xr.Dataset | None],
     names: Sequence[str],
     look: Callable[[xr.Dataset], dict | None],
     needs: Sequence[str] = (),
@@ -76,7 +76,12 @@ def in_largest(key: Key, look: Callable[[str], dict | None]) -> list[dict]:
 def of_seeds(effects: Iterable[float], **about: str) -> dict | None:
     """Evidence of a row by seed, NaN left out; None where fewer than two seeds have an effect."""
     known = [float(effect) for effect in effects if np.isfinite(effect)]
-    return {**about, "effects": known} if len(known) > 1 else None
+    return {**about, "groups": [known]} if len(known) > 1 else None
+
+
+def ends(table: pd.DataFrame) -> list[np.ndarray]:
+    """Of a `grid`, seed by seed: the largest LR's values, and the smallest LR's, negative."""
+    return [table.iloc[:, -1].to_numpy(), -table.iloc[:, 0].to_numpy()]
 
 
 def label(key: Key, profile: str) -> dict:

@@ -98,7 +98,7 @@ def _score(args) -> None:
         "table", "dataset", "model", "hyperparameter", "status", "profile", "statistics", "n",
         "seeds",
     )  # fmt: skip
-    measures = ("value", "unbiased_accuracy", "prunability", "csi")
+    measures = ("value", "unbiased_accuracy", "prunability", scorecard.CORRECTED, "csi")
     lines = [
         (*(r[c] for c in columns),
          *(scorecard.beside(r, measure) for measure in measures),
@@ -107,11 +107,13 @@ def _score(args) -> None:
     ]  # fmt: skip
     heads = (*columns, *(f"{m} (paper | ours)" for m in measures), "measure it with")
     print(table(heads, lines))
-    print(table(("claim", "verdict", "effect", "rows", "says", "needs"), [
-        (c["id"], c["verdict"], None if c["effect"] is None else f"{c['effect']:+.3f}",
+    numbers = ("effect", "low", "high", "smallest", "p")
+    print(table(("claim", "verdict", *numbers, "rows", "says", "needs"), [
+        (c["id"], c["verdict"], *(None if c[n] is None else f"{c[n]:.3f}" for n in numbers),
          len(c["rows"]), c["text"], c["needs"] if c["verdict"] == "not measured" else "")
         for c in verdicts
     ]))  # fmt: skip
+    print("smallest: the smallest effect that the data at hand could have shown; p: after Holm")
 
 
 def _repro(args) -> int:

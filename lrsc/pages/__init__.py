@@ -32,11 +32,12 @@ from lrsc.pages.mechanism import (
 )
 from lrsc.pages.reach import show_audit, show_finders
 from lrsc.pages.scores import (
-    show_by_statistics,
+    show_claim_tests,
     show_claims,
     show_disagreements,
     show_headline,
     show_score_rows,
+    show_variants,
 )
 from lrsc.pages.sections import (
     evidence,

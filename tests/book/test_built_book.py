@@ -320,7 +320,8 @@ def test_the_explore_page_changes_its_figure(browser, site, field):
 
 def test_the_scorecard_sorts_and_filters_by_keyboard(browser, site):
     visit(browser, site + "book/scorecard.html")
-    card = browser.find_element(By.CSS_SELECTOR, ".scorecard")
+    rows = '.scorecard:has([aria-label="Rows of tables S1 and S2"])'
+    card = browser.find_element(By.CSS_SELECTOR, rows)
     shown = "tbody tr:not([hidden])"
     head, *_ = card.find_elements(By.CSS_SELECTOR, "thead th")
 
