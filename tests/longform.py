@@ -36,7 +36,7 @@ def experiment(lrs=LRS, seeds=(0, 1, 2), diverged=(), collapsed=(), model="fcn")
                 array[i] = np.nan
     text = {
         "dataset": "parity", "model": model, "profile": "desk", "source_id": "generated",
-        "device": "cpu", "statistics": "",
+        "device": "cpu",
     }  # fmt: skip
     coords = {name: ("run", np.full(len(runs), value, object)) for name, value in text.items()}
     coords |= {

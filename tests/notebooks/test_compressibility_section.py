@@ -14,7 +14,7 @@ from lrsc.studies import compressibilities
 
 
 def with_names(ds: xr.Dataset, **columns) -> xr.Dataset:
-    columns = {"origin": "shipped", "profile": "desk"} | columns
+    columns = {"origin": "shipped", "profile": "desk", "statistics": ""} | columns
     n = ds.sizes["run"]
     ds = ds.assign_coords({k: ("run", np.full(n, v, object)) for k, v in columns.items()})
     names = [f"{ds['model'].values[0]}{i}" for i in range(n)]
