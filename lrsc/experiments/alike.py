@@ -24,13 +24,16 @@ def _network(text: str) -> str:
 
 
 _DATA = "usual options of the data"
+_NETWORK = "usual initialisation and network"
+_PLAIN = "no batch normalisation"
+_USUAL = ("", _DATA, _NETWORK, _PLAIN, "fp32")
 # what runs that are compared have in common -> how a text names its value
 SETTINGS: dict[str, Callable[[Any], str]] = {
     "n_train": _named("", lambda n: f"{n:,.0f} training samples"),
     "data": _named(_DATA, _data),
     "source_id": _named("", "source {}".format),
-    "model_options": _named("usual initialisation and network", _network),
-    "statistics": _named("no batch normalisation", "{} statistics".format),
+    "model_options": _named(_NETWORK, _network),
+    "statistics": _named(_PLAIN, "{} statistics".format),
     "precision": _named(""),
     "rho": _named("", lambda rho: f"rho {rho:.2g}"),  # as counted, also in data of a user's own
     "profile": _named("", "{} profile".format),
@@ -44,7 +47,7 @@ def alike(ds: xr.Dataset) -> list[xr.Dataset]:
     The runs of a group share data set, model and all SETTINGS; seed, LR and other values that are
     swept differ. A run that stands there twice, from two files, comes once. The attribute `apart`
     of a group says how it differs from others of its data set and model, as in "60,000 training
-    samples", and is empty where there is no other; `settings` has all in words.
+    samples", and is empty where there is no other; `settings` says all that is not the usual.
     """
     n = ds.sizes.get("run", 0)
     told = {n: tell for n, tell in SETTINGS.items() if n in ds.coords and ds[n].dims == ("run",)}
@@ -60,7 +63,10 @@ def alike(ds: xr.Dataset) -> list[xr.Dataset]:
     for key, rows in groups.items():
         others = [other[1:] for other in groups if other[0] == key[0]]
         said = {"apart": _apart(key[1:], others, list(told))}
-        said["settings"] = ", ".join(filter(None, key[1:]))
+        all_of = dict(zip(told, key[1:], strict=True))
+        said["settings"] = ", ".join(
+            text for name, text in all_of.items() if name != "rho" and text not in _USUAL
+        )
         found.append(ds.isel(run=list(rows.values())).assign_attrs(said))
     return found
 

@@ -32,7 +32,8 @@ def show_loss_ratios(sections: Sequence[str] = ("synthetic", "semi_synthetic")) 
 
     Rows with as many training samples stand in one figure; a row at two sizes in both.
     """
-    every = [group for row in measured_rows(*sections).values() for group in experiments.alike(row)]
+    measured = measured_rows(*sections, statistics="running").values()
+    every = [group for row in measured for group in experiments.alike(row)]
     rows = sorted(filter(_complete, every), key=_size, reverse=True)
     if not rows:
         return display.say_unmeasured()

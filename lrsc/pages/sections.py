@@ -89,18 +89,18 @@ def _how_to_measure(experiment: str, row: dict[str, Any], options: str) -> str:
     return command + "".join(f" (or `{other}`)" for other in others)
 
 
-def measured_rows(*names: str) -> dict[tuple[str, str], xr.Dataset]:
+def measured_rows(*names: str, **options: Any) -> dict[tuple[str, str], xr.Dataset]:
     """(data set, model) -> its results, for all rows of these experiments that have evidence.
 
     Of each row all profiles but quick, which `lrsc.experiments.alike` tells apart. Files that
-    cannot be read are displayed as such.
+    cannot be read are displayed as such. options: as those of `measured_row`.
     """
     display.say_unread(*names)
     rows: dict[tuple[str, str], xr.Dataset] = {}
     for name in names:
         read = experiments.sources(name)
         for pair in dict.fromkeys((r.dataset, r.model) for r in experiments.EXPERIMENTS[name]):
-            found = measured_row(name, *pair, read=read)
+            found = measured_row(name, *pair, read=read, **options)
             if found.sizes:
                 rows[pair] = found
     return rows
