@@ -225,6 +225,10 @@ def test_search_finds_the_metric(browser, site):
     WebDriverWait(browser, WAIT).until(lambda b: b.find_elements(By.CSS_SELECTOR, links))
     found = [e.get_attribute("href") for e in browser.find_elements(By.CSS_SELECTOR, links)]
     assert any("book/metrics.html" in href for href in found)
+    excerpts = "#search-results p.context"
+    WebDriverWait(browser, WAIT).until(lambda b: b.find_elements(By.CSS_SELECTOR, excerpts))
+    texts = [e.text for e in browser.find_elements(By.CSS_SELECTOR, excerpts)]
+    assert not any(".ipynb" in text[:12] for text in texts)  # of a page's buttons
 
 
 @pytest.mark.parametrize("page", [*PAGES, "index.html", "genindex.html"])
