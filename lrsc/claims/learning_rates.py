@@ -11,7 +11,7 @@ import xarray as xr
 
 from lrsc import experiments, metrics, significance
 from lrsc.claims.decisions import decide
-from lrsc.claims.evidence import LRS, Open, ends, grid, in_largest, of_seeds, rows
+from lrsc.claims.evidence import LRS, Open, ends, grid, in_largest, of_seeds, rows, together
 
 GRID = ("synthetic", "semi_synthetic", "naturalistic")
 OTHERS = ("step", "adam", "longer", "psgd_kron_wsd", "adamw_cosine")
@@ -81,8 +81,8 @@ def size(opened: Open) -> dict:
 
     Gain: the best LR's mean accuracy less the smallest LR's. Effect: the largest measured network's
     gain less the smallest's. Networks are compared within one profile, in the same statistics of
-    batch normalisation and on the same data (on two data sets the paper gives the FCN other data,
-    which leaves it out).
+    batch normalisation, on the same data and as much of them (on two data sets the paper gives the
+    FCN other data, which leaves it out).
     """
     found = []
     plans = [r for r in experiments.EXPERIMENTS["semi_synthetic"] if r.model in SIZES]
@@ -135,12 +135,9 @@ def _mean(grids: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 def _gains(opened: Open, dataset: str, models: Sequence[str], profile: str) -> dict | None:
     """How the gain in accuracy grows from network to network; None for fewer than two."""
-    apart = []
-    for name in (experiments.PAPER_STATISTICS, "running"):
-        runs = [opened("semi_synthetic", profile, (dataset, m, "lr"), name) for m in models]
-        tables = [grid(ds, "unbiased_accuracy") for ds in runs if ds is not None]
-        apart.append([_gain(table) for table in tables if table.shape[1] >= LRS])
-    gains = max(apart, key=len)  # the paper's, where no network is lost with them
+    runs = together(opened, "semi_synthetic", profile, [(dataset, m, "lr") for m in models])
+    tables = [grid(ds, "unbiased_accuracy") for ds in runs if ds is not None]
+    gains = [_gain(table) for table in tables if table.shape[1] >= LRS]
     if len(gains) < 2:
         return None
     rises = significance.trend(np.array([[significance.summed(gain).effect for gain in gains]]))

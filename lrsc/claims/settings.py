@@ -9,7 +9,7 @@ import xarray as xr
 
 from lrsc import significance
 from lrsc.claims.decisions import decide, every
-from lrsc.claims.evidence import PROFILES, Open, grid, in_largest, keys, label, of_seeds
+from lrsc.claims.evidence import PROFILES, Open, grid, in_largest, keys, label, of_seeds, together
 from lrsc.experiments import paper
 from lrsc.studies.soups import gains, stored
 
@@ -46,10 +46,9 @@ def switched(opened: Open) -> dict:
     """
     for profile in PROFILES:
         key = ("cifar10", "resnet18", "lr")
-        throughout, after = (
-            _accuracy(opened("optimizers_schedules", profile, (*key[:2], name)))
-            for name in ("lr", "switch")
-        )
+        rows = [(*key[:2], name) for name in ("lr", "switch")]
+        found = together(opened, "optimizers_schedules", profile, rows)
+        throughout, after = map(_accuracy, found)
         if throughout.shape[1] < 2 or SWITCH_AT not in after:
             continue
         low, high = throughout.iloc[:, 0], throughout.iloc[:, -1]
@@ -70,8 +69,7 @@ def longer(opened: Open) -> dict:
     """
     for profile in PROFILES:
         key = ("colored_mnist", "resnet18", "longer")
-        found = opened("optimizers_schedules", profile, key)
-        usual = opened("optimizers_schedules", profile, (*key[:2], "lr"))
+        found, usual = together(opened, "optimizers_schedules", profile, [key, (*key[:2], "lr")])
         if found is None or usual is None or any(m not in found or m not in usual for m in MARGINS):
             continue
         parts = [_within(found, usual, m, label(key, profile) | {"name": m}) for m in MARGINS]
@@ -123,8 +121,8 @@ def _best_against(opened: Open, one: str, other: str) -> list[dict]:
     """Rows (data sets) with the differences by seed of two interventions' joint measure."""
 
     def look(dataset: str, model: str, profile: str) -> dict | None:
-        runs = (opened("hyperparameters", profile, (dataset, model, name)) for name in (one, other))
-        tables = [_joint(found) for found in runs]
+        rows = [(dataset, model, name) for name in (one, other)]
+        tables = [_joint(found) for found in together(opened, "hyperparameters", profile, rows)]
         if any(table.shape[1] < 2 for table in tables):
             return None
         best, others = (table[table.mean().idxmax()] for table in tables)

@@ -8,6 +8,7 @@ import xarray as xr
 
 from lrsc import plots, results
 from lrsc.pages import display
+from lrsc.pages.sections import each_alike
 from lrsc.studies import contrast
 
 TITLES = {
@@ -99,6 +100,7 @@ def show_paired(found: xr.Dataset, method: str = "integrated_gradients") -> None
     display.show_cells(heads, rows, text)
 
 
+@each_alike
 def show_methods(ds: xr.Dataset, command: str | None = None) -> None:
     """Display how far both methods agree, and the error of completeness of each, LR by LR."""
     names = ("attribution_agreement", "completeness_error", "completeness_error_deeplift")

@@ -7,7 +7,7 @@ import xarray as xr
 from lrsc import errors, measures, plots, pruning, results
 from lrsc.config import RunConfig
 from lrsc.pages import display
-from lrsc.pages.sections import measured_rows, show_curves, show_pruning
+from lrsc.pages.sections import each_alike, measured_rows, show_curves, show_pruning
 from lrsc.studies import compressibilities
 
 OF_ACTIVATIONS = ("activation_compressibility", "sparsity", "pq_index")
@@ -34,11 +34,13 @@ def show_rows(what: str, *names: str) -> None:
         display.say_unmeasured([*sweeps, *after])
 
 
+@each_alike
 def _orders(found: xr.Dataset) -> None:
     figure = plots.orders(found, "activation_compressibility_at")
     display.show_runs(found, _EXPORT, "", figure)
 
 
+@each_alike
 def _filters(found: xr.Dataset) -> None:
     """Compressibility is that at q = 2 and kappa = 0.1, as for activations."""
     figure = plots.plain_curves(found.sel(q=2.0, kept=0.1), OF_FILTERS)

@@ -9,7 +9,7 @@ from lrsc import experiments, measures, plots
 from lrsc.config import RunConfig
 from lrsc.experiments import paper
 from lrsc.pages import display
-from lrsc.pages.sections import largest, show_curves
+from lrsc.pages.sections import EVIDENCE, each_alike, measured_row, show_curves
 from lrsc.studies import soups
 from lrsc.training import uniform_soup
 
@@ -21,22 +21,24 @@ _S2 = {"unbiased_accuracy": "test_accuracy", "prunability": "prunability", "csi"
 def interventions(experiment: str, dataset: str, model: str) -> xr.Dataset:
     """The measured runs of all interventions on a data set and model; none if there are none.
 
-    Uses the largest measured profile of each intervention, never quick. Displays how many runs of
-    each are measured, and the command for the rest.
+    Of each profile but quick; figures and tables tell them apart. Displays how many runs of each
+    intervention are measured, and the command for the rest.
     """
     display.say_unread(experiment)
-    found = largest(experiment, dataset, model)
+    found = measured_row(experiment, dataset, model)
     rows = experiments.EXPERIMENTS[experiment]
     names = [r.hyperparameter for r in rows if (r.dataset, r.model) == (dataset, model)]
     cells = []
     for name in dict.fromkeys(names):
         here = _only(found, name)
-        runs = here.sizes.get("run", 0)
-        profile = str(here["profile"].values[0]) if runs else "–"
-        planned = len(experiments.configs(
-            experiment, profile if runs else "desk", dataset, model, hyperparameter=name
-        ))  # fmt: skip
-        cells.append([plots.hyperparameter(name)[0], f"{runs} of {planned}", profile])
+        profiles = here["profile"].values.tolist() if here.sizes.get("run") else []
+        for profile in [p for p in EVIDENCE if p in profiles] or ["desk"]:
+            planned = len(experiments.configs(
+                experiment, profile, dataset, model, hyperparameter=name
+            ))  # fmt: skip
+            runs = profiles.count(profile)
+            cells.append([plots.hyperparameter(name)[0], f"{runs} of {planned}",
+                          profile if runs else "–"])  # fmt: skip
     command = f"lrsc sweep {experiment} --profile desk --dataset {dataset} --model {model}"
     text = f"What is missing is measured by `{command}` (or `paper`), "
     text += "a single intervention with `--hyperparameter`."
@@ -44,6 +46,7 @@ def interventions(experiment: str, dataset: str, model: str) -> xr.Dataset:
     return found
 
 
+@each_alike
 def show_tradeoffs(ds: xr.Dataset, command: str | None = None) -> None:
     """Display accuracy against prunability, compressibility and CSI, a line an intervention."""
     if not ds.sizes.get("run"):
@@ -64,6 +67,7 @@ def show_interventions(
         show_curves(plots.against_value(_only(ds, name)), variables, command)
 
 
+@each_alike
 def show_s2(ds: xr.Dataset, dataset: str, command: str | None = None) -> None:
     """Display the range of each measure over an intervention's values, beside table S2's."""
     heads = ["Intervention", "Values"]

@@ -1,14 +1,15 @@
 """What the section on the mechanism shows: loss ratios, curves along training, neurons, theory."""
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 import xarray as xr
 
-from lrsc import metrics, plots, results
+from lrsc import experiments, metrics, plots, results
 from lrsc.pages import display
-from lrsc.pages.sections import measured_rows
+from lrsc.pages.sections import each_alike, measured_rows
 from lrsc.studies import contrast, theory
 from lrsc.training.probes import fixed_indices
 
@@ -27,38 +28,55 @@ ALPHAS = np.geomspace(0.1, 300, 24)
 
 
 def show_loss_ratios(sections: Sequence[str] = ("synthetic", "semi_synthetic")) -> None:
-    """Display accuracy against the largest loss ratio of all measured rows, with correlations."""
-    rows = [row for row in measured_rows(*sections).values() if _complete(row)]
+    """Display accuracy against the largest loss ratio of all measured rows, with correlations.
+
+    Rows with as many training samples stand in one figure; a row at two sizes in both.
+    """
+    measured = measured_rows(*sections, statistics="running").values()
+    every = [group for row in measured for group in experiments.alike(row)]
+    rows = sorted(filter(_complete, every), key=_size, reverse=True)
     if not rows:
         return display.say_unmeasured()
-    found = []
-    for row in rows:
-        *ratios, accuracy = (
-            torch.from_numpy(row[n].values) for n in (*RATIOS, "unbiased_accuracy")
-        )
-        found.append([metrics.rank_correlation_interval(x, accuracy) for x in ratios])
+    found = [_correlations(row) for row in rows]
+    for _, here in itertools.groupby(zip(rows, found, strict=True), lambda both: _size(both[0])):
+        _show_one_size(*zip(*here, strict=True))
+    cells = [
+        [*plots.names_of(row), f"{_size(row):,}",
+         str(int(np.isfinite(row["unbiased_accuracy"].values).sum())), *map(_interval, of)]
+        for row, of in zip(rows, found, strict=True)
+    ]  # fmt: skip
+    heads = ["Data set", "Model", "Training samples", "Runs",
+             "Rank correlation, fixed samples", "... mini-batches"]  # fmt: skip
+    text = "Spearman's rank correlation over runs, with its 95 % bootstrap interval."
+    display.show_cells(heads, cells, text)
+
+
+def _show_one_size(rows: Sequence[xr.Dataset], found: Sequence[list]) -> None:
     figures = [
         plots.against_loss_ratio(rows, name, [f"rank correlation {of[k][0]:.2f}" for of in found])
         for k, name in enumerate(RATIOS)
     ]
     single = [row[[str(n) for n in row if row[n].dims == ("run",)]] for row in rows]
-    together = xr.concat(single, "run", join="outer")
-    together.attrs["origin"] = rows[0].attrs["origin"]
+    together = xr.concat(single, "run", join="outer", combine_attrs="override")
     lead = (
-        "A dot is a run. First figure: the loss ratio on 1,000 fixed training samples, every 200 "
-        "iterations; second: of single mini-batches, in which two or three samples conflict."
+        f"Rows with {_size(rows[0]):,} training samples; a dot is a run. First figure: the loss "
+        "ratio on 1,000 fixed training samples, every 200 iterations; second: of single "
+        "mini-batches, in which two or three samples conflict."
     )
     display.show(*figures, caption=f"{lead} {plots.caption(together)}")
-    heads = ["Data set", "Model", "Runs", "Rank correlation, fixed samples", "... mini-batches"]
-    runs = [int(np.isfinite(row["unbiased_accuracy"].values).sum()) for row in rows]
-    cells = [
-        [*plots.names_of(row), str(n), *map(_interval, of)]
-        for row, n, of in zip(rows, runs, found, strict=True)
-    ]
-    text = "Spearman's rank correlation over runs, with its 95 % bootstrap interval."
-    display.show_cells(heads, cells, text)
 
 
+def _size(row: xr.Dataset) -> int:
+    return int(row["n_train"].values[0])
+
+
+def _correlations(row: xr.Dataset) -> list[tuple[float, float, float]]:
+    """Of accuracy with each of RATIOS, with intervals."""
+    *ratios, accuracy = (torch.from_numpy(row[n].values) for n in (*RATIOS, "unbiased_accuracy"))
+    return [metrics.rank_correlation_interval(x, accuracy) for x in ratios]
+
+
+@each_alike
 def show_dynamics(ds: xr.Dataset, command: str | None = None) -> None:
     """Display losses, accuracies and norms along training at the lowest and the highest LR."""
     every, ds = ds, _recorded_runs(ds, "dynamics")
@@ -81,6 +99,7 @@ def show_dynamics(ds: xr.Dataset, command: str | None = None) -> None:
     display.show_runs(ds, command, lead, *figures)
 
 
+@each_alike
 def show_dominance(ds: xr.Dataset, command: str | None = None) -> None:
     """Display which neurons keep their dominance, of the first seed, and all runs as a table."""
     every, ds = ds, _recorded_runs(ds, "dynamics")
@@ -108,6 +127,7 @@ def show_dominance(ds: xr.Dataset, command: str | None = None) -> None:
     display.show_cells(heads, cells)
 
 
+@each_alike
 def show_updates(ds: xr.Dataset, command: str | None = None) -> None:
     """Display how neurons' spurious share moves around their largest updates."""
     ds = _recorded_runs(ds, "neurons")
@@ -126,6 +146,7 @@ def show_updates(ds: xr.Dataset, command: str | None = None) -> None:
     display.show_runs(ds, command, lead, plots.update_response(found, every))
 
 
+@each_alike
 def show_crossfit(ds: xr.Dataset) -> None:
     """Display CIFAR-10's curves along training by groups that other networks defined.
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from lrsc import __version__, plots, results
+from lrsc import __version__, experiments, plots
 from lrsc.pages.display import show_cells, show_html, show_trial
 
 GROUPS = 12  # lowest groups that are listed where there are more
@@ -298,17 +298,16 @@ def _plane(audits: Sequence[xr.Dataset], names: list[str]) -> str:
 
 
 def _stored(data: str) -> xr.Dataset:
-    """Runs of this data set that ship: LR, model, size, accuracy, prunability."""
-    names = ("lr", "model", "n_train", "unbiased_accuracy", "prunability")
+    """Accuracy and prunability of the runs of this data set that ship."""
+    names = ["unbiased_accuracy", "prunability"]
     parts = []
     for name in STORED:
-        found = results.shipped(name)
+        found = experiments.shipped(name)
         if found is None or "prunability" not in found:
             continue
-        if "statistics" in found.dims:
-            found = found.sel(statistics="running")
+        found = experiments.in_statistics(found, "running")
         here = (found["dataset"] == data) & found["prunability"].notnull()
-        parts.append(found[[*names]].reset_coords().isel(run=here.values)[[*names]])
+        parts.append(found[names].isel(run=here.values))
     return xr.concat(parts, "run") if parts else xr.Dataset({n: ("run", []) for n in names})
 
 

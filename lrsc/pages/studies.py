@@ -31,14 +31,19 @@ def show_choices(ds: xr.Dataset, variables: Sequence[str] = plots.MAIN, by: str 
     lrs = np.unique(ds["lr"].values)
     heads = [f"{plots.heading(name, ds)} at LR {lr:g}" for name in variables for lr in lrs]
     rows = []
-    choices = list(dict.fromkeys(ds[by].values.tolist()))
-    for choice in sorted(choices, key=_numbers_by_size) if by == "data" else choices:
-        here = ds.isel(run=ds[by].values == choice)
+    groups = experiments.alike(ds)
+    named = [str(here[by].values[0]) or "as decided" for here in groups]
+    named = [
+        name if named.count(name) == 1 else f"{name}, {here.attrs['apart']}"
+        for name, here in zip(named, groups, strict=True)
+    ]
+    both = list(zip(named, groups, strict=True))
+    for choice, here in sorted(both, key=_by_numbers) if by == "data" else both:
         cells = [
             display.mean_sd(name, here[name].values[here["lr"].values == lr])
             for name in variables for lr in lrs
         ]  # fmt: skip
-        rows.append([choice or "as decided", str(here.sizes["run"]), *cells])
+        rows.append([choice, str(here.sizes["run"]), *cells])
     paper = display.paper_range(ds) if by == "data" else None
     if paper:
         low, high = paper["lr"]
@@ -51,8 +56,9 @@ def show_choices(ds: xr.Dataset, variables: Sequence[str] = plots.MAIN, by: str 
     display.show_cells([by.capitalize(), "Runs", *heads], rows, text)
 
 
-def _numbers_by_size(text: str) -> list:
-    parts = re.split(r"(\d+(?:\.\d+)?)", text)
+def _by_numbers(named: tuple[str, xr.Dataset]) -> list:
+    """For sorting: numbers in a name by their size, "as decided" first."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", named[0].removeprefix("as decided"))
     return [float(part) if i % 2 else part for i, part in enumerate(parts)]
 
 
@@ -69,6 +75,7 @@ def show_reference_prunability(dataset: str, model: str) -> None:
     display.say(text)
 
 
+@sections.each_alike
 def show_pruned_accuracy(ds: xr.Dataset) -> None:
     """Display prunability and the accuracy behind it, LR by LR, beside table S1's prunability."""
     if not ds.sizes.get("run") or "accuracy_pruned_column" not in ds:
@@ -198,12 +205,16 @@ def show_norm_spread(model: str = "resnet18") -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         initial = compressibilities.norm_spread(models.build(model, (3, 32, 32), 10))
-    display.show(plots.norm_spread(found, initial), caption=(
+    lead = (
         f"{plots.name_of(model)}, a dot a run, larger at larger LRs. Spread: standard deviation "
         "over mean of a layer's filter norms, mean over layers; dashed, of an untrained network. "
         "Prunability in running statistics of batch normalisation. All runs whose raw material was "
-        f"at hand. {display.caption_of(found, '')}"
-    ))  # fmt: skip
+        "at hand."
+    )
+    for n in np.unique(found["n_train"].values):
+        here = found.isel(run=found["n_train"].values == n)
+        figure = plots.norm_spread(here, initial)
+        display.show(figure, caption=f"{lead} {display.caption_of(here, '')}")
 
 
 def _shipped_runs(model: str) -> xr.Dataset | None:

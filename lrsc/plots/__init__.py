@@ -22,6 +22,7 @@ from lrsc.plots.speed import throughput
 from lrsc.plots.spread import accuracy_against_cost, norm_spread, pruning_criteria
 from lrsc.plots.tradeoffs import tradeoff
 from lrsc.plots.words import (
+    HYPERPARAMETERS,
     MAIN,
     STYLES,
     against_value,

@@ -17,9 +17,9 @@ _TITLES = {"activation_compressibility": "Activation\ncompressibility"}  # as na
 def finding(rows: Sequence[xr.Dataset], variables: Sequence[str] = MAIN):
     """Means at the smallest and the largest LR, joined by a line: a panel a measure, a line a row.
 
-    rows: long-form results, each of one data set and model. Small dots are runs at these two LRs,
-    grey ones means at the LRs between; a line without a second end has one LR with a value.
-    Accuracies are in percent. Raises ValueError for no rows, and as ``normalised_curves``.
+    rows: long-form results, each of runs that compare; n: their training samples. Small dots are
+    runs at these two LRs, grey ones means at the LRs between; a line without a second end has one
+    LR with a value. Accuracies are in percent. Raises ValueError for no rows, and as ``normalised_curves``.
     """
     if not rows:
         raise ValueError("rows is empty: give the results of at least one data set and model")
@@ -35,7 +35,10 @@ def finding(rows: Sequence[xr.Dataset], variables: Sequence[str] = MAIN):
         axes.margins(x=0.12)
         axes.locator_params(axis="x", nbins=3)
         axes.set_yticks(-np.arange(len(rows)), [])
-    labels = ["\n".join(names_of(row)) for row in rows]
+    labels = [
+        f"{dataset}\n{model}, n={int(row['n_train'].values[0]):,}"
+        for row, (dataset, model) in zip(rows, map(names_of, rows), strict=True)
+    ]
     panels[0].set_yticks(-np.arange(len(rows)), labels, fontsize=SMALL)
     _legend(figure)
     figure.set_label(

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from lrsc import errors
 from lrsc.plots.frame import SMALL, TEXT, legend_above, new_figure, say_empty
 from lrsc.plots.words import REGIONS, check, is_percent, mean_and_sd, names_of, number, pair, style
 
@@ -33,8 +32,7 @@ def against_loss_ratio(
     figure, (axes,) = new_figure(1, 3.3)
     said = []
     for k, row in enumerate(rows):
-        if variable not in row:
-            raise errors.unknown("variable", variable, [str(v) for v in row.data_vars])
+        check(row, (variable, "unbiased_accuracy"))
         x, y = row[variable].values, 100 * row["unbiased_accuracy"].values
         text = ", ".join(names_of(row)) + (f": {texts[k]}" if texts else "")
         colour = ROW_COLOURS[k % len(ROW_COLOURS)]
@@ -63,6 +61,7 @@ def along_training(ds: xr.Dataset, lrs: Sequence[float], panels: Mapping[str, Se
     """
     from matplotlib.lines import Line2D
 
+    check(ds, ())
     figure, axes_of = new_figure(len(panels), 1.7)
     said = []
     for axes, (title, names) in zip(axes_of, panels.items(), strict=True):

@@ -15,7 +15,7 @@ def tradeoff(ds: xr.Dataset, x: str = "prunability", y: str = "unbiased_accuracy
     measures are left out. Accuracies are in percent. Raises ValueError as `normalised_curves`.
     Source: figures 6 and 20.
     """
-    words.check(ds, (x, y))
+    words.check(ds, (x, y), one_row=False)
     figure, (axes,) = new_figure(1, 3.8)
     said: list[str] = []
     ends: list[tuple] = []

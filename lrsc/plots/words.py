@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from lrsc import datasets, errors
+from lrsc import datasets, errors, experiments
 from lrsc.measures.variables import VARIABLES
 
 MAIN = ("unbiased_accuracy", "prunability", "activation_compressibility")
@@ -159,8 +159,10 @@ def is_percent(name: str) -> bool:
 def by_lr(ds: xr.Dataset, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """LRs, and at each the mean and standard deviation over the runs that have a value.
 
-    Without a value the mean is NaN; with fewer than two the deviation is 0.
+    Without a value the mean is NaN; with fewer than two the deviation is 0. Raises ValueError for
+    runs that do not compare, as `lrsc.experiments.alike` has it.
     """
+    _check_alike(ds)
     values, lr = ds[name].values, ds["lr"].values
     lrs = np.unique(lr)
     groups = [mean_and_sd(values[(lr == each) & np.isfinite(values)]) for each in lrs]
@@ -206,7 +208,13 @@ def pair(ds: xr.Dataset) -> str:
     return f"data set {ds['dataset'].values[0]}, model {ds['model'].values[0]}"
 
 
-def check(ds: xr.Dataset, variables: Sequence[str], one_pair: bool = True) -> None:
+def check(
+    ds: xr.Dataset, variables: Sequence[str], one_pair: bool = True, one_row: bool = True
+) -> None:
+    """Raise ValueError for no runs, an unknown variable, and runs that do not compare.
+
+    one_pair False: runs of any kind; one_row False: of several interventions.
+    """
     if ds.sizes.get("run", 0) == 0:
         raise ValueError(
             "ds holds no run (dimension 'run' is empty or missing): open an experiment that has "
@@ -222,4 +230,22 @@ def check(ds: xr.Dataset, variables: Sequence[str], one_pair: bool = True) -> No
             f"ds holds several data sets or models ({names}), a figure shows one: select it, as in "
             f"ds.isel(run=(ds.dataset.values == {str(found[0][0])!r}) "
             f"& (ds.model.values == {str(found[0][1])!r}))"
+        )
+    if one_pair:
+        _check_alike(ds, one_row)
+
+
+def _check_alike(ds: xr.Dataset, one_row: bool = True) -> None:
+    """Raise ValueError for runs of one data set and model that do not compare."""
+    groups = experiments.alike(ds)
+    if len(groups) > 1:
+        raise ValueError(
+            f"ds mixes runs that do not compare ({'; '.join(g.attrs['apart'] for g in groups)}): "
+            "take one group of lrsc.experiments.alike(ds) after the other"
+        )
+    rows = interventions_of(ds) if one_row and "hyperparameter" in ds.coords else []
+    if len(rows) > 1:
+        raise ValueError(
+            f"ds holds runs of several interventions ({', '.join(rows)}): select one, as in "
+            f"ds.isel(run=ds.hyperparameter.values == {rows[0]!r})"
         )

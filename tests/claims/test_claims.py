@@ -8,7 +8,7 @@ import xarray as xr
 from longform import experiment
 
 from lrsc import claims, cli, experiments
-from lrsc.claims import scorecard, settings
+from lrsc.claims import evidence, scorecard, settings
 from lrsc.experiments import paper
 
 
@@ -177,3 +177,17 @@ def test_settings_are_ordered_by_their_distance_from_the_paper():
     (joint,) = scorecard.jointly([*rows, small | {"table": "S1", "deciding": 2.0}])
     assert joint["data"] == "rho = 0.3" and set(joint["models"]) == {"fcn", "resnet18"}
     assert joint["deciding"] == pytest.approx((2 + of_s1[1]["deciding"]) / 2)
+
+
+def test_of_two_sources_in_a_row_the_larger_counts(monkeypatch):
+    """Their mean would be of neither."""
+
+    def opened(name, profile, root, *key, read, statistics=None):
+        parts = [experiment(), experiment(lrs=(0.01,))]
+        sources = [np.full(p.sizes["run"], s, object) for p, s in zip(parts, "ab", strict=True)]
+        parts = [p.assign_coords(source_id=("run", s)) for p, s in zip(parts, sources, strict=True)]
+        return xr.concat(parts, "run", data_vars="minimal")
+
+    monkeypatch.setattr("lrsc.experiments.open.open_experiment", opened)
+    found = evidence.Open()("semi_synthetic", "desk", ("parity", "fcn", "lr"))
+    assert set(found["source_id"].values) == {"a"} and found.sizes["run"] == 12

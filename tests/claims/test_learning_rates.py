@@ -73,6 +73,19 @@ def test_networks_are_compared_in_the_same_statistics():
     assert row["model"] == "3 networks" and row["effect"] == pytest.approx(0.6)
 
 
+@pytest.mark.parametrize("other", [{"n_train": 60_000}, {"source_id": "digits"}])
+def test_networks_at_another_size_or_of_another_source_are_not_compared(other):
+    def row(gain, n_train=10_000, source_id="mnist"):
+        ds = accuracy(gain)
+        told = {"n_train": n_train, "source_id": source_id}
+        return ds.assign_coords({k: ("run", np.full(ds.sizes["run"], v)) for k, v in told.items()})
+
+    rows = {"fcn": row(0.1), "resnet18": row(0.3, **other), "resnet50": row(0.2)}
+    rows = {("semi_synthetic", "colored_mnist", model, "lr"): ds for model, ds in rows.items()}
+    (found,) = learning_rates.size(opened(rows))["rows"]
+    assert found["model"] == "2 networks" and found["effect"] == pytest.approx(0.1)
+
+
 def test_networks_on_other_data_are_not_compared():
     rows = {("semi_synthetic", "mnist_cifar", model, "lr"): accuracy(0.2)
             for model in ("fcn", "resnet18")}  # fmt: skip
