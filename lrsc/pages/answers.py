@@ -119,13 +119,13 @@ def scale(table: Sequence[dict]) -> str:
     if not measured:
         return f"None of the {len(table)} rows of the paper's tables S1 and S2 is measured."
     rest = [row["n"] for row in measured if row["profile"] != "paper"]
-    of = [f"{rest.count(n)} with {n:,} training images" for n in sorted(set(rest))]
+    of = " and ".join(f"{rest.count(n)} with {n:,}" for n in sorted(set(rest)))
     least, most = min(row["seeds"] for row in measured), max(row["seeds"] for row in measured)
     return (
         f"{len(measured)} of the {len(table)} rows of the paper's tables S1 and S2 are measured, "
-        f"{len(measured) - len(rest)} of them at the paper's size and over its whole range of LRs"
-        + f"; over a part of the range or with fewer images {', '.join(of)}" * bool(of)
-        + f". {least} to {most} seeds in each, where the paper has at least 3."
+        f"{len(measured) - len(rest)} of them at the paper's size and over its whole range of LRs. "
+        + f"The others, over a part of the range or smaller: {of} training images. " * bool(of)
+        + f"{least} to {most} seeds in each, where the paper has at least 3."
     )
 
 

@@ -86,7 +86,7 @@ def _caption(rows: Sequence[xr.Dataset]) -> str:
     files = [f"[{name}](../{name})" for name in _values(rows, "file")]
     sources = ", ".join(plots.source(name) for name in _values(rows, "source_id"))
     return (
-        "A row is a network on a data set, with its training samples (k: thousands); its line leads "
+        "A row is a network on a data set, with its training samples (k: thousands). Its line goes "
         "from the mean over seeds at the smallest learning rate to that at the largest, without "
         "runs that diverged. Grey: range in the paper's table S1, over all its learning rates and "
         f"training samples. Source {sources}; device {', '.join(_values(rows, 'device'))}."

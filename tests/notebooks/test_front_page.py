@@ -55,7 +55,7 @@ def test_rows_are_counted_by_size_and_by_what_they_have_of_the_papers_numbers():
              table_row(ours={"unbiased_accuracy": (0.4, 0.9)})]  # fmt: skip
     said = answers.scale(table)
     assert said.startswith("4 of the 5 rows") and "1 of them at the paper's size" in said
-    assert "2 with 10,000 training images, 1 with 60,000" in said and "2 to 5 seeds" in said
+    assert "2 with 10,000 and 1 with 60,000 training images" in said and "2 to 5 seeds" in said
     assert "of unbiased accuracy in 3 of 4 rows (within 3 points)" in answers.against_paper(table)
     assert answers.against_paper([]) == "" and "None of the 0 rows" in answers.scale([])
 
@@ -112,6 +112,7 @@ def test_without_evidence_the_page_says_how_to_make_some(displayed_texts, monkey
 
 
 def test_the_page_has_five_lines_and_one_figure(displayed_texts, monkeypatch):
+    monkeypatch.setattr("lrsc.pages.finding", lambda: [row()])
     monkeypatch.setattr("lrsc.claims.verdicts", lambda: [claim("C1", "supported", 0.1)])
     monkeypatch.setattr("lrsc.claims.scorecard.rows", lambda: [table_row()])
     monkeypatch.setattr("lrsc.pages.by_figure.figures", lambda verdicts: [{"status": "absent"}])
