@@ -75,7 +75,7 @@ def why_prunability(table: Sequence[dict]) -> str:
     """
     found = [experiments.measured("choices", "paper", None, *_CHOICES, "settings", statistics=mode)
              for mode in STATISTICS]  # fmt: skip
-    of = [{} if ds is None else _by_setting(ds) for ds in found]
+    of = [{} if ds is None or "prunability" not in ds else _by_setting(ds) for ds in found]
     shared = [setting for setting in of[0] if all(len(each.get(setting, ())) > 1 for each in of)]
     if found[0] is None or not shared:
         return ""
@@ -152,7 +152,8 @@ def _by_setting(ds: xr.Dataset) -> dict[tuple[str, str], np.ndarray]:
     """(data, options of the model) -> LR and prunability of its runs, by LR."""
     of: dict[tuple[str, str], list] = {}
     names = ("data", "model_options", "lr", "prunability")
-    for data, options, *pair in zip(*(ds[n].values.tolist() for n in names), strict=True):
+    known = ds.isel(run=np.isfinite(ds["prunability"].values))
+    for data, options, *pair in zip(*(known[n].values.tolist() for n in names), strict=True):
         of.setdefault((data, options), []).append(pair)
     return {setting: np.array(sorted(pairs)) for setting, pairs in of.items()}
 

@@ -69,9 +69,7 @@ def rises(ds: xr.Dataset, name: str) -> tuple[float, float, bool] | None:
 def _figure(line: dict[str, str], opened: evidence.Open, claims: dict[str, dict]) -> dict:
     keys = list(_keys(line["rows"]))
     rows = [ds for key in keys for ds in sizes(opened, *key)]
-    made = [
-        f for n in line["rows"].split() if "/" not in n if (f := results.derived(n)) is not None
-    ]
+    made = list(_derived(line["rows"]))
     parts = [p for name in line["measures"].split() if (p := _of_measure(rows, name))]
     parts += [p for name in line["claims"].split() if (p := _of_claim(claims.get(name)))]
     status = "measured"
@@ -95,6 +93,17 @@ def _keys(patterns: str) -> Iterator[tuple[str, evidence.Key]]:
         for key in experiments.row_keys(name):
             if fnmatch.fnmatchcase("/".join(key), rest):
                 yield name, key
+
+
+def _derived(patterns: str) -> Iterator[xr.Dataset]:
+    """Results made of several runs that patterns name, as far as they can be used."""
+    for name in (p for p in patterns.split() if "/" not in p):
+        try:
+            found = results.derived(name, ("source_id", "n_train"))
+        except ValueError:  # the page that shows it says so
+            continue
+        if found is not None:
+            yield found
 
 
 def _of_measure(rows: Sequence[xr.Dataset], name: str) -> tuple[str, list[bool]] | None:

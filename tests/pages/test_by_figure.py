@@ -72,7 +72,7 @@ def opened(monkeypatch, ds, profile="desk"):
         return ds if (name, of, key[0]) == ("synthetic", profile, "parity") else None
 
     monkeypatch.setattr("lrsc.claims.evidence.Open", lambda root: measured)
-    monkeypatch.setattr("lrsc.results.derived", lambda name: None)
+    monkeypatch.setattr("lrsc.results.derived", lambda name, needs: None)
 
 
 def found(verdicts=()) -> dict[str, dict]:
@@ -128,3 +128,12 @@ def test_the_page_links_each_figure_to_those_whose_heading_names_it(monkeypatch)
     (line,) = [row for row in text.splitlines() if 'id="paper-3"' in row]
     assert ', figure <a href="../notebooks/synthetic.html#figure-a">4.1</a><br>measured;' in line
     assert "figure-b" not in line and "Synthetic data" in line and text.count("<tr>") == 39
+
+
+def test_a_derived_result_that_cannot_be_used_counts_as_absent(monkeypatch):
+    def damaged(name, needs):
+        raise ValueError(f"{name} is damaged")
+
+    opened(monkeypatch, experiment())
+    monkeypatch.setattr("lrsc.results.derived", damaged)
+    assert found()["31"]["status"] == "absent"
