@@ -12,7 +12,7 @@ from lrsc.pages.compressibility import show_rows, show_shrinking
 from lrsc.pages.costs import show_computing, show_cost, show_engines
 from lrsc.pages.data import show_card, show_counts, show_examples
 from lrsc.pages.display import MEASURES, show, table
-from lrsc.pages.front import finding, show_finding, show_statistics
+from lrsc.pages.front import finding, show_answers, show_finding, show_install
 from lrsc.pages.inputs import parameters
 from lrsc.pages.interventions import (
     interventions,

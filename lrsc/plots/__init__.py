@@ -38,6 +38,7 @@ from lrsc.plots.words import (
     name_of,
     names_of,
     number,
+    samples_of,
     source,
     style,
     trend,

@@ -139,6 +139,11 @@ def names_of(ds: xr.Dataset) -> tuple[str, str]:
     return name_of(str(ds["dataset"].values[0])), name_of(str(ds["model"].values[0]))
 
 
+def samples_of(ds: xr.Dataset) -> str:
+    """The numbers of training samples of runs, as they are written in text."""
+    return ", ".join(f"{n:,}" for n in np.unique(ds["n_train"].values))
+
+
 def style(ds: xr.Dataset, name: str) -> tuple[str, str, str]:
     """Label, colour and marker of a variable; one without its own takes its ``long_name``."""
     label = str(ds[name].attrs.get("long_name", name.replace("_", " "))) if name in ds else name
