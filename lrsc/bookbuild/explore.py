@@ -100,12 +100,12 @@ _FORM = """
 <option value="linear">linear</option></select></label>
 <button type="button" id="explore-keep" class="btn btn-outline-primary">Keep this curve</button>
 </form>
-<noscript><p>This page draws with a script, which this browser does not run.</p></noscript>
+<noscript><p>This page needs JavaScript to draw its figure.</p></noscript>
 <div class="explore-figure" id="explore-figure" role="group" aria-label="The curves"
 aria-describedby="explore-summary"></div>
 <ol class="explore-curves" id="explore-curves"></ol>
 <p id="explore-summary" role="status" aria-live="polite"></p>
-<details><summary>The single runs as a table</summary>
+<details><summary>All runs as a table</summary>
 <div class="explore-table" tabindex="0" role="region" aria-label="Single runs">
 <table class="table" id="explore-table"><thead></thead><tbody></tbody></table></div></details>
 """

@@ -93,8 +93,8 @@ def show_dynamics(ds: xr.Dataset, command: str | None = None) -> None:
         for half in halves if len(half)
     ]  # fmt: skip
     lead = (
-        "Measured on fixed training samples in eval mode. Lines: means over seeds; bands: ± 1 "
-        "standard deviation."
+        "Measured on fixed training samples in evaluation mode. Lines: means over seeds; bands: "
+        "± 1 standard deviation."
     )
     display.show_runs(ds, command, lead, *figures)
 
@@ -112,9 +112,9 @@ def show_dominance(ds: xr.Dataset, command: str | None = None) -> None:
     first = {lr: next(v for (at, _), v in found.items() if at == lr) for lr in _ends(ds)}
     what = ", ".join(plots.names_of(ds))
     lead = (
-        "Of the neurons that are class-dominant (class selectivity above bias selectivity) at an "
-        "iteration, the share that still is at the end; the same for all others, which are "
-        "bias-dominant. Figure: the first seed of each learning rate. Table: every run."
+        "Of the class-dominant neurons at an iteration (class selectivity above bias selectivity), "
+        "the share that is still so at the end; the same for the others, which are bias-dominant. "
+        "Figure: the first seed of each learning rate. Table: every run."
     )
     display.show_runs(ds, command, lead, plots.dominance(first, what))
     heads = ["Learning rate", "Seed", "Class-dominant at the end (%)", "Class-dominant kept (%)",
@@ -141,7 +141,7 @@ def show_updates(ds: xr.Dataset, command: str | None = None) -> None:
     every = int(steps[1] - steps[0])
     lead = (
         "Share of a neuron's attribution on the spurious region, in percentage points relative to "
-        "the moment of an update. Largest updates: the top 1 % of each neuron's gradient norms."
+        "its value at an update. Largest updates: the top 1 % of each neuron's gradient norms."
     )
     display.show_runs(ds, command, lead, plots.update_response(found, every))
 
@@ -157,16 +157,16 @@ def show_crossfit(ds: xr.Dataset) -> None:
         return display.say_unmeasured()
     groups = display.usable("lrsc results crossfit", results.derived, contrast.CROSSFIT, _GROUPS)
     if groups is None:
-        text = "The groups are not measured yet: `lrsc sweep crossfit --profile desk`, then "
-        display.say(f"{text}`lrsc results crossfit`. What needs no groups:")
+        text = "The groups are not measured yet: run `lrsc sweep crossfit --profile desk`, then "
+        display.say(f"{text}`lrsc results crossfit`. Without groups, we can show:")
         return show_dynamics(ds)
     count, n = int(groups["conflicting"].sum()), groups.sizes["sample"]
     a = groups.attrs
     display.say(
         f"{count:,} of the {n:,} training samples count as conflicting: at least "
         f"{a['at_least']:.0%} of the networks at learning rate {a['high']:g} and at most "
-        f"{a['at_most']:.0%} of those at {a['low']:g}, trained on the other half, are right on "
-        f"them. Source `{a['source_id']}`, profile {a['profile']}. Made by `{a['made_by']}`."
+        f"{a['at_most']:.0%} of those at {a['low']:g}, trained on the other half, get them "
+        f"right. Source `{a['source_id']}`, profile {a['profile']}. Made by `{a['made_by']}`."
     )
     show_dynamics(by_groups(ds, groups["conflicting"].values))
 
@@ -202,8 +202,8 @@ def show_propositions(seed: int = 0) -> None:
     gradients = theory.gradient_ratios(ALPHAS, seed)
     display.show(
         plots.propositions(ALPHAS, losses, gradients),
-        caption="Computed when this page was made: 100 samples, of which 10 conflict; margins "
-        "uniform in 0.5 to 1.5. Computation: `lrsc.studies.theory`.",
+        caption="Computed with this page by `lrsc.studies.theory`: 100 samples, of which 10 "
+        "conflict; margins uniform in 0.5 to 1.5.",
     )
     last, middle = slice(-6, None), (ALPHAS > 10) & (ALPHAS < 60)
     slope = theory.fitted_slope

@@ -55,7 +55,7 @@ def show_finders() -> None:
 
 
 def _finders(found: dict, command: str) -> None:
-    heads = ["Data, network", "Rule", "LR", "Of a run at LR", "Unbiased accuracy (%)",
+    heads = ["Data, network", "Rule", "LR", "Nearest run's LR", "Unbiased accuracy (%)",
              "Worst group (%)", "Prunability"]  # fmt: skip
     cells = [row for key, grid in found.items() for row in _of_grid(key, grid)]
     show_cells(heads, cells, _summary(found, command))
@@ -84,10 +84,10 @@ def _summary(found: dict, command: str) -> str:
     return (
         f"`largest_lr` names an LR within a factor of {NEAR:g} of the grid's best in "
         f"{sum(by <= NEAR for by in factors.values())} of {len(factors)} grids, without test data "
-        "and for no more updates than two trainings of the grid's median length."
-        f"{f' Missed: {far}.' if far else ''} What an LR gives is of the stored run at the nearest "
-        "LR, on the synthetic data of networks trained at it, three seeds. Rows have few seeds, so "
-        f"differences of a point or two mean nothing. Made by `{command}`."
+        "and with no more updates than two training runs of the grid's median length."
+        f"{f' Missed: {far}.' if far else ''} Measures come from the stored run at the nearest LR "
+        "or, on the synthetic data, from networks trained at it with three seeds. With so few "
+        f"seeds, differences of a point or two mean nothing. Made by `{command}`."
     )
 
 
@@ -118,9 +118,9 @@ def page(audits: Sequence[xr.Dataset]) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>\n<body>"
         f"<h1>{html.escape(title)}</h1>\n{body}"
-        f'<p class="soft">Made by lrsc {__version__}. Intervals: 95 %, of a bootstrap over the '
-        "test samples (Wilson's, where all of them are right, or none is). They say nothing about "
-        "other seeds of training.</p></body></html>\n"
+        f'<p class="soft">Made by lrsc {__version__}. Intervals: 95 % bootstrap over the test samples '
+        "(Wilson's, where all of them are right, or none is). They do not cover variation between "
+        "training seeds.</p></body></html>\n"
     )
 
 
@@ -218,7 +218,7 @@ def _groups(audits: Sequence[xr.Dataset], names: list[str]) -> str:
         for k in lowest[:GROUPS]
     ]  # fmt: skip
     left = len(lowest) - len(rows)
-    more = f", of {len(lowest)} the {len(rows)} lowest" if left else ""
+    more = f", the {len(rows)} lowest of {len(lowest)}" if left else ""
     star = f" * fewer than {LEAST_GROUP} samples." if few.any() else ""
     text = f"Accuracy of each group{more}.{star}"
     return f"<p class=soft>{html.escape(text)}</p>" + _table(
@@ -233,8 +233,8 @@ def _gallery(audits: Sequence[xr.Dataset], names: list[str]) -> str:
             kind = "conflicting" if "shown_bias" in found else "test"
             caption = (
                 f"{name}: {found.sizes['shown']} {kind} samples with their class, wrong ones "
-                "first, and where the evidence for it is (size of Integrated Gradients, bright is "
-                "much)."
+                "first, and the evidence for it (magnitude of Integrated Gradients, bright where "
+                "large)."
             )
             made.append(_figure(plots.audited_samples(found), caption, drawn=False))
     return "\n".join(made)
@@ -246,13 +246,13 @@ def _pruning(audits: Sequence[xr.Dataset], names: list[str]) -> str:
     has = [one for one in audits if "accuracy_pruned" in one]
     many = int(has[0]["pruned_samples"])
     renewed = (
-        " Recalibrated: batch normalisation's statistics taken anew from training samples."
+        " Recalibrated: batch normalisation's statistics re-estimated from training samples."
         if any(one.sizes["statistics"] > 1 for one in has) else ""
     )  # fmt: skip
     caption = (
-        f"Accuracy on {many:,} test samples without the filters of smallest norm, the same share "
-        "in each layer, without any training afterwards. Bands: 95 % intervals; dotted: the share "
-        f"of the largest class, below which nothing is left.{renewed}"
+        f"Accuracy on {many:,} test samples after removing the filters of smallest norm, the same "
+        "share in each layer, without further training. Bands: 95 % intervals; dotted: the share "
+        f"of the largest class, which is the chance floor.{renewed}"
     )
     return _figure(plots.audited_pruning(audits, names), caption)
 
@@ -288,11 +288,11 @@ def _plane(audits: Sequence[xr.Dataset], names: list[str]) -> str:
         return ""
     sizes = sorted({int(n) for n in stored["n_train"].values})
     caption = (
-        f"Accuracy against prunability, in running statistics: {stored.sizes['run']} runs that are "
+        f"Accuracy against prunability, in running statistics: {stored.sizes['run']} runs "
         f"stored with the book ({' or '.join(f'{n:,}' for n in sizes)} training images, "
         f"{', '.join(sorted(set(stored['model'].values.tolist())))}), larger points at larger "
         f"learning rates; this audit's network saw {first.attrs['n_train']:,} training images. "
-        "Compare those of one model and one number of training images only."
+        "Compare only runs of the same model and number of training images."
     )
     return _figure(plots.audited_plane(stored, audits, names), caption)
 
@@ -321,6 +321,6 @@ def _missing(audits: Sequence[xr.Dataset], names: list[str]) -> str:
 _SECTIONS: tuple[tuple[str, Callable[[Sequence[xr.Dataset], list[str]], str]], ...] = (
     ("In short", _short), ("Numbers", _numbers), ("Groups", _groups),
     ("What it looks at", _gallery), ("How far it can be pruned", _pruning),
-    ("What shrinking saves", _costs), ("Beside the runs of the book", _plane),
-    ("What is missing", _missing),
+    ("What shrinking saves", _costs), ("Compared with the book's runs", _plane),
+    ("Left out", _missing),
 )  # fmt: skip

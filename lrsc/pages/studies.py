@@ -69,8 +69,8 @@ def show_reference_prunability(dataset: str, model: str) -> None:
         raise ValueError(f"table S1 has no row for {dataset!r} and {model!r}")
     accuracy, ratio = paper["unbiased_accuracy"][0], paper["prunability"][0]
     text = (
-        f"At the lower end S1 has an accuracy of {accuracy:.1%} and a prunability of {ratio:.2f}. "
-        f"As a ratio this is a mean accuracy of {accuracy * ratio:.1%} after pruning."
+        f"At the lower end, S1 has an accuracy of {accuracy:.1%} and a prunability of {ratio:.2f}. "
+        f"As a ratio, this means an average accuracy of {accuracy * ratio:.1%} after pruning."
     )
     display.say(text)
 
@@ -113,9 +113,9 @@ def show_settings(experiment: str = "choices") -> None:
              "Mean distance", "By model"]  # fmt: skip
     display.show_cells(
         heads, joint,
-        "Distance from S1 in accuracy, class selectivity and class separation, by which a setting "
-        "is chosen, as the mean over models; settings in which several were measured. Only rows "
-        "with the same LRs compare. The differences, model by model:",
+        "Distance from S1 in accuracy, class selectivity and class separation, which rank the "
+        "settings, averaged over models, for settings measured with several models. Compare only "
+        "rows with the same LRs. The next table has the differences for each model:",
     )  # fmt: skip
     command = "lrsc sweep choices --profile paper --hyperparameter settings"
     heads = [
@@ -174,7 +174,7 @@ def show_pruning_criteria() -> None:
         f"`python {found.attrs['made_by']}`."
     )
     display.show(plots.pruning_criteria(ratio, paper["prunability"]), caption=(
-        "What is left of the accuracy against the share pruned; rows are numbered as in the table. "
+        "Relative accuracy against the share pruned; rows are numbered as in the table. "
         f"The grey band is S1's range, LR 0.001 to 0.25. {caption}"
     ))  # fmt: skip
     heads = ["What is pruned", "Statistics"] + [f"LR {lr:g}, {init}" for init, lr in tried]
@@ -185,7 +185,7 @@ def show_pruning_criteria() -> None:
         for k, name in enumerate(found["criterion"].values.tolist(), 1)
         for mode in found["statistics"].values
     ]  # fmt: skip
-    display.show_cells(heads, rows, f"Prunability, the mean over κ = 0.1 to 0.9. {caption}")
+    display.show_cells(heads, rows, f"Prunability, mean over κ = 0.1 to 0.9. {caption}")
 
 
 def show_norm_spread(model: str = "resnet18") -> None:
@@ -268,7 +268,7 @@ def show_throughput(name: str, **where: Any) -> None:
     if not rows or not all(row.keys() >= _THROUGHPUT for row in rows):
         return display.say_unmeasured()
     caption = (
-        f"Training steps a second of all runs together. {machine.get('device', 'Device unknown')}, "
+        f"Training steps per second, all runs together. {machine.get('device', 'Device unknown')}, "
         f"{machine.get('cores', 'unknown')} cores. Made by `{found.get('made_by', '')}`."
     )
     display.show(plots.throughput(rows), caption=caption)
@@ -280,9 +280,9 @@ def benchmark(name: str, **where: Any) -> dict | None:
     where: fields that the rows returned have.
     """
     path = results.shipped_path(name).with_suffix(".json")
-    why = "is not here"
+    why = "is missing"
     if path.is_file():
-        why = "is damaged, or no benchmark's"
+        why = "is damaged or not a benchmark"
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             rows, machine = found["rows"], found["machine"]
