@@ -105,11 +105,11 @@ _FORM = """
 <label>Learning-rate axis <select name="scale"><option value="log">logarithmic</option>
 <option value="linear">linear</option></select></label>
 </form>
-<noscript><p>This page needs JavaScript to draw its figure.</p></noscript>
+<noscript><p>This page draws with a script, which this browser does not run.</p></noscript>
 <div class="explore-figure" id="explore-figure" role="group" aria-label="The curve"
 aria-describedby="explore-summary"></div>
 <p id="explore-summary" role="status" aria-live="polite"></p>
-<details><summary>All runs as a table</summary>
+<details><summary>The single runs as a table</summary>
 <div class="explore-table" tabindex="0" role="region" aria-label="Single runs">
 <table class="table" id="explore-table"><thead></thead><tbody></tbody></table></div></details>
 """

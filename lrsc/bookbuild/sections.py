@@ -37,7 +37,7 @@ def complete(root: Path, folder: Path, page: Path) -> None:
     up = "../" * len(page.parent.parts)
     listed = "\n".join(f"- {{download}}`{p.name} <{up}{p.as_posix()}>`: {t}" for p, t in links)
     text = (
-        "## Re-run this page\n\nIn a checkout, after `make setup` and in its environment:\n\n"
+        "## Re-run this page\n\nFrom a checkout, after `make setup` and in its environment:\n\n"
         f"```bash\n{command(folder, page)}\n```\n\n**Files.**\n\n{listed}"
     )
     notebook.cells.append(nbformat.v4.new_markdown_cell(text, id="re-run"))
@@ -77,10 +77,10 @@ def _result_links(folder: Path, path: Path) -> list[tuple[Path, str]]:
     try:
         if not (folder / table).is_file():
             as_table(results.load(folder / path)).to_csv(folder / table, index=False)
-        links.append((table, "the same without training curves, one row per run (CSV)"))
+        links.append((table, "the same without curves along training, a row a run (CSV)"))
     except (ValueError, KeyError) as error:  # evidence that cannot be read does not stop the book
         _log.warning("no CSV of %s: %s", path, error)
-        links[0] = (path, "a result file that could not be read")
+        links[0] = (path, "a result file that could not be read here")
     return links
 
 
