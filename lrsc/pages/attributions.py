@@ -114,7 +114,7 @@ def show_methods(ds: xr.Dataset, command: str | None = None) -> None:
     if not rows:
         return display.say_absent(ds)
     heads = ["Learning rate", "Runs", "Rank correlation of the maps",
-             "Completeness error, Integrated Gradients (logits)", "Same, DeepLIFT"]  # fmt: skip
+             "Completeness error, Integrated Gradients (logits)", "the same, DeepLIFT"]  # fmt: skip
     display.show_cells(heads, rows, display.caption_of(ds, command))
 
 
