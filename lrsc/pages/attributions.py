@@ -136,7 +136,9 @@ def show_contrasts(besides: Sequence[tuple[str, str]] = ()) -> None:
 def _cells(test: dict[str, float]) -> list[str]:
     if not np.isfinite(test["difference"]):
         return [f"{test['n']:.0f}", "–", "–", "–", "–"]
-    interval = f"{test['difference']:+.3f} ({test['from']:+.3f} to {test['to']:+.3f})"
+    interval = f"{test['difference']:+.3f}"
+    if np.isfinite(test["from"]):
+        interval += f" ({test['from']:+.3f} to {test['to']:+.3f})"
     p = "< 0.0001" if test["p"] < 1e-4 else f"{test['p']:.4f}"
     return [f"{test['n']:.0f}", f"{test['low']:.3f}", f"{test['high']:.3f}", interval, p]
 
