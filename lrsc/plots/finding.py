@@ -19,7 +19,8 @@ def finding(rows: Sequence[xr.Dataset], variables: Sequence[str] = MAIN):
 
     rows: long-form results, each of runs that compare; n: their training samples. Small dots are
     runs at these two LRs, grey ones means at the LRs between; a line without a second end has one
-    LR with a value. Accuracies are in percent. Raises ValueError for no rows, and as ``normalised_curves``.
+    LR with a value. Accuracies are in percent. Raises ValueError for no rows, and as
+    ``normalised_curves``.
     """
     if not rows:
         raise ValueError("rows is empty: give the results of at least one data set and model")
