@@ -5,63 +5,23 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from lrsc import experiments, measures, plots
+from lrsc import measures, plots
 from lrsc.config import RunConfig
 from lrsc.experiments import paper
 from lrsc.pages import display
-from lrsc.pages.sections import largest, show_curves
 from lrsc.studies import soups
 from lrsc.training import uniform_soup
 
-AGAINST = ("prunability", "activation_compressibility", "csi")
 # measure -> the columns of table S2
 _S2 = {"unbiased_accuracy": "test_accuracy", "prunability": "prunability", "csi": "csi"}
-
-
-def interventions(experiment: str, dataset: str, model: str) -> xr.Dataset:
-    """The measured runs of all interventions on a data set and model; none if there are none.
-
-    Uses the largest measured profile of each intervention, never quick. Displays how many runs of
-    each are measured, and the command for the rest.
-    """
-    display.say_unread(experiment)
-    found = largest(experiment, dataset, model)
-    rows = experiments.EXPERIMENTS[experiment]
-    names = [r.hyperparameter for r in rows if (r.dataset, r.model) == (dataset, model)]
-    cells = []
-    for name in dict.fromkeys(names):
-        here = _only(found, name)
-        runs = here.sizes.get("run", 0)
-        profile = str(here["profile"].values[0]) if runs else "–"
-        planned = len(experiments.configs(
-            experiment, profile if runs else "desk", dataset, model, hyperparameter=name
-        ))  # fmt: skip
-        cells.append([plots.hyperparameter(name)[0], f"{runs} of {planned}", profile])
-    command = f"lrsc sweep {experiment} --profile desk --dataset {dataset} --model {model}"
-    text = f"What is missing is measured by `{command}` (or `paper`), "
-    text += "a single intervention with `--hyperparameter`."
-    display.show_cells(["Intervention", "Runs measured", "Profile"], cells, text)
-    return found
 
 
 def show_tradeoffs(ds: xr.Dataset, command: str | None = None) -> None:
     """Display accuracy against prunability, compressibility and CSI, a line an intervention."""
     if not ds.sizes.get("run"):
         return display.say_unmeasured()
-    figures = [plots.tradeoff(ds, name) for name in AGAINST]
     lead = "Means over seeds; bars: one standard deviation; numbers: the intervention's value."
-    display.show_runs(ds, command, lead, *figures)
-
-
-def show_interventions(
-    ds: xr.Dataset, variables: Sequence[str] = plots.MAIN, command: str | None = None
-) -> None:
-    """Display each intervention's curves against its own value."""
-    if not ds.sizes.get("run"):
-        return display.say_unmeasured()
-    for name in plots.interventions_of(ds):
-        display.say(f"**{plots.hyperparameter(name)[0]}**")
-        show_curves(plots.against_value(_only(ds, name)), variables, command)
+    display.show_runs(ds, command, lead, plots.tradeoff(ds))
 
 
 def show_s2(ds: xr.Dataset, dataset: str, command: str | None = None) -> None:
@@ -86,7 +46,9 @@ def show_s2(ds: xr.Dataset, dataset: str, command: str | None = None) -> None:
         "least three seeds."
     )
     text += f" {display.caption_of(ds, command)}" if ds.sizes.get("run") else ""
-    display.show_cells(heads, cells, text)
+    table = display.html_table(heads, cells)
+    summary = "<summary>Ranges beside those of table S2</summary>"
+    display.show_html(f"<details>{summary}{table}</details>", text)
 
 
 def show_soup(runs: Sequence[RunConfig]) -> None:
@@ -129,9 +91,9 @@ def show_soups() -> None:
             "many networks a soup has. A soup has the mean of the weights of its seed's networks, "
             "which started from the same ones."
         )
-        figures = [plots.tradeoff(_as_interventions(one), name) for name in AGAINST[:2]]
+        figure = plots.tradeoff(_as_interventions(one), plots.MAIN[1:])
         one.attrs["origin"] = "shipped" if one.attrs.get("file") else "local"
-        display.show_runs(one, one.attrs["made_by"], lead, *figures)
+        display.show_runs(one, one.attrs["made_by"], lead, figure)
         display.show_cells(*_soup_table(one))
     if not found:
         display.say(

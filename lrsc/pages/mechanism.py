@@ -37,16 +37,14 @@ def show_loss_ratios(sections: Sequence[str] = ("synthetic", "semi_synthetic")) 
             torch.from_numpy(row[n].values) for n in (*RATIOS, "unbiased_accuracy")
         )
         found.append([metrics.rank_correlation_interval(x, accuracy) for x in ratios])
-    figures = [
-        plots.against_loss_ratio(rows, name, [f"rank correlation {of[k][0]:.2f}" for of in found])
-        for k, name in enumerate(RATIOS)
-    ]
+    figures = [plots.against_loss_ratio(rows, name) for name in RATIOS]
     single = [row[[str(n) for n in row if row[n].dims == ("run",)]] for row in rows]
     together = xr.concat(single, "run", join="outer")
     together.attrs["origin"] = rows[0].attrs["origin"]
     lead = (
-        "A dot is a run. First figure: the loss ratio on 1,000 fixed training samples, every 200 "
-        "iterations; second: of single mini-batches, in which two or three samples conflict."
+        "A dot is a run, lighter at larger LRs. First figure: the loss ratio on 1,000 fixed "
+        "training samples, every 200 iterations; second: of single mini-batches, in which two or "
+        "three samples conflict."
     )
     display.show(*figures, caption=f"{lead} {plots.caption(together)}")
     heads = ["Data set", "Model", "Runs", "Rank correlation, fixed samples", "... mini-batches"]
@@ -69,16 +67,11 @@ def show_dynamics(ds: xr.Dataset, command: str | None = None) -> None:
         title: names for title, names in DYNAMICS.items()
         if any(f"curve_dynamics_{name}" in ds for name in names)
     }  # fmt: skip
-    halves = np.array_split(list(known), 2)  # the first has one more where they are odd
-    figures = [
-        plots.along_training(ds, _ends(ds), {title: known[title] for title in half.tolist()})
-        for half in halves if len(half)
-    ]  # fmt: skip
     lead = (
         "Measured on fixed training samples in eval mode. Lines: means over seeds; bands: ± 1 "
         "standard deviation."
     )
-    display.show_runs(ds, command, lead, *figures)
+    display.show_runs(ds, command, lead, plots.along_training(ds, _ends(ds), known))
 
 
 def show_dominance(ds: xr.Dataset, command: str | None = None) -> None:
