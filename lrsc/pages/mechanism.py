@@ -46,7 +46,7 @@ def show_loss_ratios(sections: Sequence[str] = ("synthetic", "semi_synthetic")) 
         "training samples, every 200 iterations; second: of single mini-batches, in which two or "
         "three samples conflict."
     )
-    display.show(*figures, caption=f"{lead} {plots.caption(together)}")
+    display.show(*figures, caption=f"{lead} {display.caption_of(together, '')}")
     heads = ["Data set", "Model", "Runs", "Rank correlation, fixed samples", "... mini-batches"]
     runs = [int(np.isfinite(row["unbiased_accuracy"].values).sum()) for row in rows]
     cells = [
@@ -76,9 +76,9 @@ def show_dynamics(ds: xr.Dataset, command: str | None = None) -> None:
 
 def show_dominance(ds: xr.Dataset, command: str | None = None) -> None:
     """Display which neurons keep their dominance, of the first seed, and all runs as a table."""
-    every, ds = ds, _recorded_runs(ds, "dynamics")
+    ds = _recorded_runs(ds, "dynamics")
     if not ds.sizes.get("run") or "curve_dynamics_bsi" not in ds:
-        return display.say_absent(every)
+        return  # `show_dynamics`, of the same runs, says why
     found = {
         (float(run["lr"]), int(run["seed"])): _dominance(run)
         for run in (ds.isel(run=i) for i in range(ds.sizes["run"]))

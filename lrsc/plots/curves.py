@@ -21,7 +21,7 @@ from lrsc.plots.frame import (
 
 LEAST_LRS = 3  # from which a curve can be normalised
 COLUMNS = 3  # more rows of results than this stand one below the other
-_WIDE = {1: 70, 2: 34, 3: 20}  # columns of a figure -> characters that a title has room for
+_WIDE = {1: 70, 2: 34, 3: 18}  # columns of a figure -> characters that a title has room for
 _NORMALISED = ""  # stands for the panel of normalised curves among the names of variables
 _LEAST_SPAN = 0.05  # of an axis, so that noise does not fill a panel
 _ORDER_MARKERS = "osD^v"
@@ -228,7 +228,7 @@ def pruning_curves(ds: Runs):
     methods = [m for m in ("column", "magnitude") if any(f"accuracy_pruned_{m}" in r for r in rows)]
     if not methods:
         raise errors.unknown("variable", "accuracy_pruned_column", list(map(str, rows[0])))
-    figure, panels = new_figure(len(rows), 2.3 if len(rows) == 1 else 1.2, len(methods))
+    figure, panels = new_figure(len(rows), 1.9 if len(rows) == 1 else 1.2, len(methods))
     panels, said = panels.reshape(len(rows), len(methods)), []
     for line, row in zip(panels, rows, strict=True):
         for axes, method in zip(line, methods, strict=True):

@@ -41,9 +41,11 @@ def against_loss_ratio(rows: Iterable[xr.Dataset], variable: str = "max_loss_rat
     for axes, row in zip(panels, rows, strict=True):
         check(row, (variable, "unbiased_accuracy"))
         x, y = row[variable].values, 100 * row["unbiased_accuracy"].values
-        axes.scatter(x, y, c=np.log(row["lr"].values), cmap="plasma", s=26, alpha=0.8, lw=0)
+        lr = np.log(row["lr"].values)
+        most = lr.min() + max(1.3 * np.ptp(lr), 1.0)  # without the lightest colours
+        axes.scatter(x, y, c=lr, cmap="plasma", vmax=most, s=26, alpha=0.8, lw=0)
         axes.margins(0.1)
-        text = textwrap.fill(row_name(row), 22 if len(rows) > 2 else 34)
+        text = textwrap.fill(row_name(row), 18 if len(rows) > 2 else 34)
         axes.set_title(text, fontsize=SMALL, loc="left")
         said.append(f"{row_name(row)}: {int((np.isfinite(x) & np.isfinite(y)).sum())} runs.")
     figure.supxlabel(style(rows[0], variable)[0].lower(), fontsize=TEXT)
@@ -85,7 +87,7 @@ def along_training(ds: xr.Dataset, lrs: Sequence[float], panels: Mapping[str, Se
                     f"{name.replace('_', ' ')} at learning rate {lr:g}: "
                     f"{_value(name, mean[0])} at first, {_value(name, mean[-1])} at the end."
                 )
-        axes.set_title(textwrap.fill(title, 34), fontsize=SMALL, loc="left")
+        axes.set_title(textwrap.fill(title, 28), fontsize=SMALL, loc="left")
         axes.set_xscale("symlog", linthresh=100)
         last = float(np.nanmax(ds["dynamics_step"].values))
         ticks = [t for t in (0, 100, 1000, 10_000, 100_000) if t <= last]
