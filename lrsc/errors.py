@@ -61,7 +61,7 @@ def nearest(name: str, valid: Collection[str]) -> str | None:
     lower = name.lower().replace("-", "_")[:100]
     if (ours := ELSEWHERE.get(lower)) in valid:
         return ours
-    return next(iter(difflib.get_close_matches(lower, valid, n=1, cutoff=0.4)), None)
+    return next(iter(difflib.get_close_matches(lower, valid, n=1, cutoff=0.5)), None)
 
 
 def shown(value: object, most: int = 100) -> str:

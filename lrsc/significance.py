@@ -1,13 +1,83 @@
-"""Tests for trends over a few seeds: permutations within seed, sign test, Holm, bootstrap."""
+"""Tests over a few seeds: Welch, permutations within seed, sign test, Holm, bootstrap."""
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 EXACT = 20_000  # arrangements up to which all are looked at
 SAMPLES = 9_999  # random ones otherwise
+SEEDS = 3  # in each group, for a p value
+
+Values = Sequence[float] | np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """A difference of means; what cannot be known is NaN.
+
+    low, high: its 95 % interval; p: two-sided; smallest: half the width of the interval, which is
+    the smallest difference that would have been significant with these seeds and their spread.
+    """
+
+    effect: float
+    low: float
+    high: float
+    p: float
+    smallest: float
+
+    @property
+    def above(self) -> float:
+        """One-sided p of its being above zero; 1 where p is not known."""
+        if math.isnan(self.p):
+            return 1.0
+        return self.p / 2 if self.effect > 0 else 1 - self.p / 2
+
+    @property
+    def below(self) -> float:
+        """One-sided p of its being below zero; 1 where p is not known."""
+        return 1.0 if math.isnan(self.p) else 1 - self.above
+
+
+def difference(low: Values, high: Values) -> Difference:
+    """The mean of `high` less that of `low` (values of independent seeds, NaN left out), by Welch.
+
+    The interval needs two seeds at each end, p SEEDS; neither is known where the values agree at
+    both ends. An end whose values agree counts with the variance of the other.
+    """
+    return summed([np.asarray(high, float), -np.asarray(low, float)])
+
+
+def summed(groups: Sequence[Values], parts: int = 1) -> Difference:
+    """The sum of the means of groups of independent seeds, divided by `parts`, NaN left out.
+
+    One group of paired differences is Student's t, two of opposite sign are a `difference`, and
+    those of several rows, with their number as `parts`, the mean over rows. Rows count as given
+    and seeds as drawn: the variance is that within groups, its degrees of freedom after Welch and
+    Satterthwaite. Seeds that agree to twelve digits say nothing about their spread: their group
+    counts with the mean variance of the others, and without at least as many of these, or with
+    one seed in a group, neither interval nor p is known.
+    """
+    from scipy import stats  # type: ignore[import-untyped]
+
+    known = [v[np.isfinite(v)] for v in (np.asarray(group, float) for group in groups)]
+    if not known or not all(map(len, known)):
+        return Difference(*(math.nan,) * 5)
+    effect = float(sum(group.mean() for group in known)) / parts
+    spread = [v for v in known if not np.allclose(v, v[0], rtol=1e-12, atol=1e-12)]
+    if min(map(len, known)) < 2 or len(known) > 2 * len(spread):
+        return Difference(effect, *(math.nan,) * 4)
+    shared = sum(1 / len(v) for v in known) - sum(1 / len(v) for v in spread)
+    variances = np.array([v.var(ddof=1) * (1 / len(v) + shared / len(spread)) for v in spread])
+    error = math.sqrt(variances.sum()) / parts
+    freedom = variances.sum() ** 2 / (variances**2 / [len(v) - 1 for v in spread]).sum()
+    reach = error * float(stats.t.ppf(0.975, freedom))
+    p = 2 * float(stats.t.sf(abs(effect) / error, freedom))
+    tested = min(map(len, known)) >= SEEDS
+    return Difference(effect, effect - reach, effect + reach, p if tested else math.nan, reach)
 
 
 def trend(values: np.ndarray) -> float:
@@ -42,12 +112,12 @@ def permutation_p(values: np.ndarray) -> float:
     return float((1 + np.sum(np.asarray(drawn) >= observed)) / (SAMPLES + 1))
 
 
-def sign_test_p(effects: Sequence[float]) -> float:
+def sign_test_p(effects: Values) -> float:
     """One-sided exact sign test that effects are positive; zeros and NaN are left out, NaN if none.
 
     Probability of at least as many positive ones among as many fair coins.
     """
-    from scipy import stats  # type: ignore[import-untyped]
+    from scipy import stats
 
     signs = [e > 0 for e in effects if np.isfinite(e) and e != 0]
     if not signs:
@@ -55,7 +125,7 @@ def sign_test_p(effects: Sequence[float]) -> float:
     return float(stats.binomtest(sum(signs), len(signs), alternative="greater").pvalue)
 
 
-def holm(p: Mapping[str, float]) -> dict[str, float]:
+def holm(p: Mapping[Any, float]) -> dict[Any, float]:
     """p values by name, adjusted for their number (Holm 1979); NaN is not counted and stays."""
     known = sorted((value, name) for name, value in p.items() if np.isfinite(value))
     adjusted, largest = dict(p), 0.0
@@ -66,44 +136,16 @@ def holm(p: Mapping[str, float]) -> dict[str, float]:
 
 
 def interval(effects: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Bootstrap percentile interval of the mean of effects, NaN left out; fixed seed."""
+    """Bootstrap percentile interval of the mean of effects, NaN left out; fixed seed.
+
+    NaN where it would have no width: of one effect, and of several that agree.
+    """
     found = np.array([e for e in effects if np.isfinite(e)])
-    if not len(found):
+    if not len(found) or np.allclose(found, found[0], rtol=1e-12, atol=1e-12):
         return math.nan, math.nan
     chosen = np.random.default_rng(0).integers(len(found), size=(SAMPLES, len(found)))
     low, high = np.quantile(found[chosen].mean(1), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
-
-
-def mean_over_seeds(
-    rows: Sequence[Sequence[float]], level: float = 0.95
-) -> tuple[float, float, float, float, float]:
-    """Mean over rows of their means, its t interval, and p of its being above and below zero.
-
-    rows: values of independent runs each; rows with fewer than two are left out. Rows count as
-    given and runs as drawn: the variance is that within rows, its degrees of freedom after Welch
-    and Satterthwaite. Runs that agree to twelve digits say nothing about the spread of seeds: their
-    row counts with the mean variance of the others, and without at least as many of these there is
-    no evidence: the interval is NaN, and both p are 1. All NaN without any row. (mean, low, high,
-    p above, p below), one-sided p.
-    """
-    from scipy import stats
-
-    known = [np.asarray(row, float) for row in rows if len(row) > 1]
-    if not known:
-        return (math.nan,) * 5
-    mean = float(np.mean([row.mean() for row in known]))
-    spread = [row for row in known if not np.allclose(row, row[0], rtol=1e-12, atol=1e-12)]
-    if not spread or len(known) > 2 * len(spread):
-        return mean, math.nan, math.nan, 1.0, 1.0
-    shared = sum(1 / len(r) for r in known) - sum(1 / len(r) for r in spread)
-    parts = np.array([r.var(ddof=1) * (1 / len(r) + shared / len(spread)) for r in spread])
-    error = math.sqrt(parts.sum()) / len(known)
-    of_each = np.array([len(row) - 1 for row in spread])
-    freedom = parts.sum() ** 2 / (parts**2 / of_each).sum()
-    reach = error * float(stats.t.ppf((1 + level) / 2, freedom))
-    above = float(stats.t.sf(mean / error, freedom))
-    return mean, mean - reach, mean + reach, above, 1 - above
 
 
 def _tau(rows: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Data sets and models of one's own, by a name or an import path, all the way to results."""
 
 import json
+import os
 import re
 import sys
 
@@ -176,6 +177,29 @@ def test_other_processes_learn_what_is_registered(code, monkeypatch):
     monkeypatch.delitem(models.BUILDERS, "small")
     runs.learn(known)
     assert runs.identify(named) == before
+
+
+def test_a_dask_worker_trains_registered_names(code, tmp_path, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("LRSC_CACHE", str(tmp_path / "cache"))
+    lrsc.register_dataset("mine", code.data, version=2)
+    lrsc.register_model("small", code.net)
+    runs_of = [config("mine", "small", lr) for lr in (0.05, 0.1)]
+    with (
+        distributed.LocalCluster(
+            n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0"
+        ) as local,
+        distributed.Client(local) as client,
+    ):
+        report = lrsc.sweep.run(runs_of, "dask", root=tmp_path / "dask", scheduler=client)
+    assert len(report.trained) == 2 and not report.failed
+    lrsc.sweep.run(runs_of[:1], root=tmp_path / "here")
+    there, here = (
+        results.load(results.run_path(report.trained[0], tmp_path / folder))
+        for folder in ("dask", "here")
+    )
+    assert there["unbiased_accuracy"].equals(here["unbiased_accuracy"])
 
 
 def test_a_function_of_this_process_alone_is_refused_where_another_needs_it(code, tmp_path):

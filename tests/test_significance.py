@@ -67,47 +67,73 @@ def test_holm_by_hand():
     assert [found[k] for k in "abc"] == pytest.approx([0.03, 0.06, 0.06]) and math.isnan(found["d"])
 
 
-def test_interval_holds_the_mean_and_shrinks_to_a_constant():
+def test_interval_holds_the_mean_and_has_a_width():
     low, high = significance.interval([0.1, 0.2, 0.3, np.nan])
     assert low < 0.2 < high
-    assert significance.interval([0.2, 0.2]) == pytest.approx((0.2, 0.2))
+    assert np.isnan([significance.interval(e) for e in ([], [0.2], [0.3 - 0.1, 0.2])]).all()
 
 
-def test_the_mean_over_seeds_of_one_row_is_students_t():
+def test_paired_differences_are_students_t():
     values = [0.1, 0.2, 0.4, 0.3]
-    mean, low, high, above, below = significance.mean_over_seeds([values, [7.0]])
+    found = significance.summed([[*values, math.nan]])
     expected = stats.ttest_1samp(values, 0, alternative="greater")
-    assert mean == pytest.approx(0.25) and above == pytest.approx(expected.pvalue)
-    assert below == pytest.approx(1 - above)
+    assert found.effect == pytest.approx(0.25) and found.above == pytest.approx(expected.pvalue)
+    assert found.below == pytest.approx(1 - found.above)
     reach = expected.confidence_interval(0.975)[0]
-    assert low == pytest.approx(reach) and high == pytest.approx(2 * mean - reach)
+    assert found.low == pytest.approx(reach) and found.high == pytest.approx(0.5 - reach)
 
 
 def test_the_mean_over_rows_has_welchs_degrees_of_freedom():
     a, b = [0.1, 0.3, 0.2], [1.0, 1.8, 1.1, 2.0]
-    mean, low, high, above, _ = significance.mean_over_seeds([a, b])
+    found = significance.summed([a, b], 2)
     welch = stats.ttest_ind(a, [-v for v in b], equal_var=False, alternative="greater")
-    assert mean == pytest.approx((np.mean(a) + np.mean(b)) / 2)
-    assert above == pytest.approx(welch.pvalue)
-    assert low == pytest.approx(welch.confidence_interval(0.975)[0] / 2) and high > mean
+    assert found.effect == pytest.approx((np.mean(a) + np.mean(b)) / 2)
+    assert found.above == pytest.approx(welch.pvalue)
+    assert found.low == pytest.approx(welch.confidence_interval(0.975)[0] / 2)
 
 
-def test_no_row_with_two_runs_has_no_mean():
-    assert np.isnan(significance.mean_over_seeds([[1.0], []])).all()
-
-
-@pytest.mark.parametrize("rows", [
-    [[0.2, 0.2]], [[0.0, 0.0]], [[0.9 - 0.8, 0.3 - 0.2]], [[0.2, 0.2], [0.1, 0.1, 0.1], [0.3, 0.31]]
+@pytest.mark.parametrize("groups", [
+    [[0.2] * 3], [[0.0] * 3], [[0.9 - 0.8, 0.3 - 0.2, 0.1]],
+    [[0.2] * 3, [0.1] * 3, [0.3, 0.31, 0.32]], [[0.2, 0.3, 0.4], [0.7]],
 ])  # fmt: skip
-def test_runs_that_agree_are_no_evidence(rows):
-    mean, low, high, above, below = significance.mean_over_seeds(rows)
-    assert mean == pytest.approx(np.mean([np.mean(row) for row in rows]))
-    assert math.isnan(low) and math.isnan(high) and above == below == 1
+def test_seeds_that_agree_and_single_ones_are_no_evidence(groups):
+    found = significance.summed(groups, len(groups))
+    assert found.effect == pytest.approx(np.mean([np.mean(group) for group in groups]))
+    assert math.isnan(found.low) and math.isnan(found.high) and found.above == found.below == 1
 
 
-def test_a_row_without_spread_has_that_of_the_others():
-    values = [0.1, 0.3]
-    mean, low, high, above, _ = significance.mean_over_seeds([values, [0.4, 0.4]])
-    error = np.sqrt(2 * np.var(values, ddof=1) / 2) / 2  # one degree of freedom: of one row alone
-    assert mean == pytest.approx(0.3) and above == pytest.approx(stats.t.sf(mean / error, 1))
-    assert high - mean == pytest.approx(error * stats.t.ppf(0.975, 1)) and low < mean
+@pytest.mark.parametrize("seed", range(5))
+def test_a_difference_of_two_settings_is_welchs(seed):
+    rng = np.random.default_rng(seed)
+    low, high = rng.normal(0.5, 0.02, 3 + seed), rng.normal(0.53, 0.1, 3)
+    found = significance.difference([*low, math.nan], high)
+    expected = stats.ttest_ind(high, low, equal_var=False)
+    interval = expected.confidence_interval()
+    assert found.effect == pytest.approx(high.mean() - low.mean())
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    assert found.p == pytest.approx(expected.pvalue)
+    assert found.smallest == pytest.approx((interval.high - interval.low) / 2)
+    assert (found.p < 0.05) == (abs(found.effect) > found.smallest)
+
+
+def test_two_seeds_have_an_interval_and_no_p():
+    low, high = [0.1, 0.2], [0.4, 0.5, 0.6]
+    found, expected = significance.difference(low, high), stats.ttest_ind(high, low, equal_var=0)
+    assert found.low == pytest.approx(expected.confidence_interval().low) and math.isnan(found.p)
+
+
+@pytest.mark.parametrize(("low", "high", "effect"), [
+    ([0.5], [0.6, 0.7], 0.15), ([0.5] * 3, [0.7] * 3, 0.2), ([0.2] * 3, [0.2] * 3, 0),
+    ([], [0.1, 0.2, 0.3], math.nan), ([math.nan] * 3, [0.1] * 3, math.nan),
+])  # fmt: skip
+def test_what_cannot_be_known_of_a_difference_is_nan(low, high, effect):
+    found = significance.difference(low, high)
+    assert found.effect == pytest.approx(effect, nan_ok=True)
+    assert np.isnan([found.low, found.high, found.p, found.smallest]).all()
+
+
+def test_an_end_without_spread_has_that_of_the_other():
+    high = np.array([0.5, 0.6, 0.8])
+    found = significance.difference([0.1, 0.1, 0.1], high)
+    reach = stats.t.ppf(0.975, 2) * np.sqrt(2 * high.var(ddof=1) / 3)
+    assert found.smallest == pytest.approx(reach) and found.p > stats.ttest_1samp(high, 0.1).pvalue

@@ -1,4 +1,4 @@
-// Tables of the scorecard: a click on a head sorts, text and a choice of status filter.
+// Tables of the scorecard: headers sort when clicked, text and a choice of status filter.
 "use strict";
 document.addEventListener("DOMContentLoaded", () => {
   for (const card of document.querySelectorAll(".scorecard")) {

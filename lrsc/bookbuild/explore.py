@@ -1,9 +1,9 @@
-"""The data of the page where a reader picks a curve: all shipped desk and paper runs, as JSON."""
+"""The data of the page where a reader picks curves: all shipped runs over the LR, as JSON."""
 
-import itertools
 import json
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from lrsc import experiments, plots
 from lrsc.config import STATISTICS
 
 SCRIPTS = ("bokeh.min.js", "bokeh-api.min.js")  # of the bokeh package, copied into the book
-_FREE = ("lr", "max_epochs", "batch_size", "n_train")  # settings that do not tell two series apart
 
 
 def page(folder: Path) -> str:
@@ -36,60 +35,55 @@ def page(folder: Path) -> str:
 
 def everything() -> dict[str, Any]:
     """Measures and series of runs, ready for JSON: NaN is None, accuracies are in percent."""
-    found: list[dict] = []
     with tempfile.TemporaryDirectory() as empty:  # no local runs: what ships with the book
-        for name in experiments.names():
-            for profile, mode in itertools.product(("paper", "desk"), STATISTICS):
-                ds = experiments.measured(name, profile, root=empty, statistics=mode)
-                if ds is None:
-                    continue
-                if mode != "running":  # where networks without batch normalisation are already
-                    ds = ds.isel(run=ds["statistics"].values != "")
-                found += _series(name, profile, ds)
-    used = {name for one in found for name in one["values"]}
+        parts = [part for name in experiments.names() for part in _shipped(name, empty)]
+    found = xr.concat(parts, "run", join="outer") if parts else xr.Dataset()
+    series = [
+        one for name in (plots.interventions_of(found) if parts else ())
+        for group in experiments.alike(found.isel(run=found["hyperparameter"].values == name))
+        if (one := _series(group, name))["values"]
+    ]  # fmt: skip
+    used = {name for one in series for name in one["values"]}
     measures = {
-        name: {"label": label, "colour": colour, "percent": plots.is_percent(name)}
-        for name, (label, colour, _) in plots.STYLES.items()
-        if name in used
-    }
-    return {"measures": measures, "series": found}
+        name: {"label": label, "percent": plots.is_percent(name)}
+        for name, (label, *_) in plots.STYLES.items() if name in used
+    }  # fmt: skip
+    return {"measures": measures, "series": series}
 
 
-def _series(experiment: str, profile: str, ds: xr.Dataset) -> list[dict]:
-    """One entry for each data set, model and further settings."""
-    columns = (ds[name].values.tolist() for name in ("config", "source_id", "statistics"))
-    keys = [(*_settings(text), *rest) for text, *rest in zip(*columns, strict=True)]
-    found = []
-    for key in dict.fromkeys(keys):
-        here = ds.isel(run=[i for i, other in enumerate(keys) if other == key])
-        dataset, model, settings, source, mode = key
-        settings = (*settings, f"{mode} statistics") if mode else settings
-        values = {
-            name: _plain(here[name].values * (100 if plots.is_percent(name) else 1))
-            for name in plots.STYLES
-            if name in here and here[name].dims == ("run",) and np.isfinite(here[name]).any()
-        }
-        if values:
-            label = ", ".join([experiment.replace("_", " "), f"{profile} profile", *settings])
-            found.append({
-                "dataset": plots.name_of(dataset), "model": plots.name_of(model),
-                "label": f"{label}, source {source}", "lr": here["lr"].values.tolist(),
-                "seed": here["seed"].values.tolist(), "status": here["status"].values.tolist(),
-                "n_train": int(here["n_train"].values.max()), "values": values,
-            })  # fmt: skip
-    return found
+def _shipped(name: str, root: str) -> Iterator[xr.Dataset]:
+    """An experiment's runs over the LR, in each of the statistics of batch normalisation."""
+    swept = [key for key in experiments.row_keys(name) if experiments.knob(name, *key) == "lr"]
+    read = experiments.sources(name, root)
+    for mode in STATISTICS:
+        ds = experiments.measured(name, ("paper", "desk"), root, read=read, statistics=mode)
+        if ds is None:
+            continue
+        rows = zip(*(ds[n].values for n in ("dataset", "model", "hyperparameter")), strict=True)
+        kept = np.array([row in swept for row in rows])
+        if mode != "running":  # where networks without batch normalisation are already
+            kept &= ds["statistics"].values != ""
+        known = np.isin(ds["hyperparameter"].values, list(plots.HYPERPARAMETERS))
+        ds["hyperparameter"] = ds["hyperparameter"].where(known, "lr")  # "settings" of the data
+        yield ds[[n for n in plots.STYLES if n in ds and ds[n].dims == ("run",)]].isel(run=kept)
 
 
-def _settings(text: str) -> tuple[str, str, tuple[str, ...]]:
-    """Data set, model, and what else sets a run apart from the usual ones."""
-    config = json.loads(text)  # which holds what is not the default
-    changed = [
-        f"{name} {value}"
-        for part in ("train", "data", "model_options")
-        for name, value in config.get(part, {}).items()
-        if name not in _FREE
-    ]
-    return config["dataset"], config["model"], tuple(changed)
+def _series(here: xr.Dataset, intervention: str) -> dict[str, Any]:
+    """Runs that compare, with their name in words."""
+    seeds = sorted({int(seed) for seed in here["seed"].values})
+    label = [] if intervention == "lr" else [plots.hyperparameter(intervention)[0]]
+    label += [str(here.attrs["settings"])]
+    label += [f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"]
+    dataset, model = plots.names_of(here)
+    return {
+        "dataset": dataset, "model": model, "label": ", ".join(label),
+        "lr": here["lr"].values.tolist(), "seed": here["seed"].values.tolist(),
+        "status": here["status"].values.tolist(),
+        "values": {
+            str(name): _plain(value.values * (100 if plots.is_percent(str(name)) else 1))
+            for name, value in here.items() if np.isfinite(value).any()
+        },
+    }  # fmt: skip
 
 
 def _plain(values: np.ndarray) -> list:
@@ -104,12 +98,14 @@ _FORM = """
 <label>Metric <select name="metric"></select></label>
 <label>Learning-rate axis <select name="scale"><option value="log">logarithmic</option>
 <option value="linear">linear</option></select></label>
+<button type="button" id="explore-keep" class="btn btn-outline-primary">Keep this curve</button>
 </form>
-<noscript><p>This page draws with a script, which this browser does not run.</p></noscript>
-<div class="explore-figure" id="explore-figure" role="group" aria-label="The curve"
+<noscript><p>This page needs JavaScript to draw its figure.</p></noscript>
+<div class="explore-figure" id="explore-figure" role="group" aria-label="The curves"
 aria-describedby="explore-summary"></div>
+<ol class="explore-curves" id="explore-curves"></ol>
 <p id="explore-summary" role="status" aria-live="polite"></p>
-<details><summary>The single runs as a table</summary>
+<details><summary>All runs as a table</summary>
 <div class="explore-table" tabindex="0" role="region" aria-label="Single runs">
 <table class="table" id="explore-table"><thead></thead><tbody></tbody></table></div></details>
 """

@@ -6,12 +6,12 @@ from lrsc import results
 from lrsc.bookbuild import keys
 
 _COLUMNS = {
-    "kind": "What was done",
+    "kind": "Fault",
     "faults": "Faults",
     "runs_lost": "Runs lost",
     "runs_repeated": "Finished runs repeated",
     "corrupted_accepted": "Corrupted files accepted",
-    "half_written_visible": "Half-written files under their name",
+    "half_written_visible": "Incomplete files under their final name",
     "other_problems": "Other problems",
 }
 
@@ -41,9 +41,9 @@ def _about(found: dict) -> str:
     commit = commit[:12] + ("-dirty" if commit.endswith("-dirty") else "")
     resumed = [r["resume_seconds"] for r in found["rows"] if r["resume_seconds"] is not None]
     return (
-        f"The longest time from the start of a sweep to the first step after a checkpoint was "
-        f"{max(resumed, default=float('nan')):.2f} s; a new process takes "
-        f"{found['loading_seconds']:.1f} s before it, to load Python, PyTorch and the library. "
+        f"A sweep took at most {max(resumed, default=float('nan')):.2f} s from its start to the "
+        f"first step after a checkpoint; before that, a new process takes "
+        f"{found['loading_seconds']:.1f} s to load Python, PyTorch and the library. "
         f"The suite ran for {found['seconds'] / 60:.0f} minutes, from {found['started'][:16]} UTC, "
         f"on {machine['device']}, {machine['cores']} cores, at commit `{commit}`, "
         f"seed {found['seed']}. Made by `{found['made_by']}`."

@@ -31,8 +31,8 @@ def page(folder: Path, notebooks: list[Path]) -> str:
     packages = dict.fromkeys((*keys.EXECUTED_WITH, *keys.BUILT_WITH))
     return "\n\n".join([
         "## Notebooks",
-        f"All notebooks together took {total:.0f} s of execution. Those that had not changed keep "
-        "the time of their last execution.",
+        f"Executing all notebooks took {total:.0f} s. Unchanged notebooks keep the time of their "
+        "last execution.",
         keys.table(heads, rows),
         "## Machine and code",
         keys.table(("What", "Value"), _machine().items()),
@@ -67,5 +67,5 @@ def _machine() -> dict[str, str]:
 
 def _memory() -> str:
     if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
-        return f"not told on {sys.platform}"
+        return f"unknown on {sys.platform}"
     return f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 1024**3:.0f} GiB"

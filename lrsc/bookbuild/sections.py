@@ -37,7 +37,7 @@ def complete(root: Path, folder: Path, page: Path) -> None:
     up = "../" * len(page.parent.parts)
     listed = "\n".join(f"- {{download}}`{p.name} <{up}{p.as_posix()}>`: {t}" for p, t in links)
     text = (
-        "## Re-run this page\n\nFrom a checkout, after `make setup` and in its environment:\n\n"
+        "## Re-run this page\n\nIn a checkout, after `make setup` and in its environment:\n\n"
         f"```bash\n{command(folder, page)}\n```\n\n**Files.**\n\n{listed}"
     )
     notebook.cells.append(nbformat.v4.new_markdown_cell(text, id="re-run"))
@@ -77,24 +77,28 @@ def _result_links(folder: Path, path: Path) -> list[tuple[Path, str]]:
     try:
         if not (folder / table).is_file():
             as_table(results.load(folder / path)).to_csv(folder / table, index=False)
-        links.append((table, "the same without curves along training, a row a run (CSV)"))
+        links.append((table, "the same as a table, without curves and images (CSV)"))
     except (ValueError, KeyError) as error:  # evidence that cannot be read does not stop the book
         _log.warning("no CSV of %s: %s", path, error)
-        links[0] = (path, "a result file that could not be read here")
+        links[0] = (path, "a result file that could not be read")
     return links
 
 
 def as_table(found: xr.Dataset):
-    """A row a run (pandas); kappa and statistics spread over columns, other arrays are left out.
+    """A row a run (pandas); kappa, statistics, q and kept spread over columns, no other arrays.
 
-    A file without runs becomes long: a row for each combination of its dimensions.
+    Where samples are compared, a row a run and sample; a file without runs becomes long: a row for
+    each combination of its dimensions.
     """
     if "run" not in found.dims:
         return found.to_dataframe().reset_index()
+    if "sample" in found.dims:
+        here = found.drop_dims(set(found.dims) - {"run", "sample"})
+        return here.to_dataframe().reset_index(drop=True)
     flat = {}
     for name, variable in found.variables.items():
         run, *others = variable.dims or ("",)
-        if run != "run" or not set(others) <= {"statistics", "kappa"}:
+        if run != "run" or not set(others) <= {"statistics", "kappa", "q", "kept"}:
             continue
         for at in np.ndindex(variable.shape[1:]):
             labels = {d: found[d].values[i] for d, i in zip(others, at, strict=True)}

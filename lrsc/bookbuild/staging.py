@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from lrsc import errors
-from lrsc.bookbuild import explore, faults, figures, layout, made, reference, sections
+from lrsc.bookbuild import by_figure, explore, faults, figures, layout, made, reference, sections
 
 _IGNORED = (".ipynb_checkpoints", "__pycache__", "_build", ".DS_Store")
 _MARK = re.compile(r"^% generated: (\w+)$", re.MULTILINE)
@@ -40,6 +40,7 @@ def stage(root: Path, output: Path, chapters: dict[Path, int]) -> None:
         sections.complete(root, folder, page)
     makers: dict[str, Callable[[], str]] = {
         "api": reference.page,
+        "by_figure": lambda: by_figure.page(folder, shown),
         "explore": lambda: explore.page(folder),
         "faults": faults.page,
         "figures": lambda: figures.index(folder, shown),

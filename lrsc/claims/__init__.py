@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from lrsc import significance
@@ -12,18 +12,24 @@ from lrsc.claims.evidence import Open
 from lrsc.config import STATISTICS
 from lrsc.experiments import PAPER_STATISTICS
 
-APART = ("C2",)  # claims with a verdict in each of the statistics of batch normalisation
 LEVEL = 0.05  # after Holm's correction over all claims; fixed before any result
 
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """What a claim says, what its effect is, the test of it, and where its evidence comes from."""
+    """What a claim says, what its effect is, the test of it, and where its evidence comes from.
+
+    little: an effect that does not count. variants: options of the test by name, each of which has
+    a verdict in the field `by`; the claim's own is that of the first.
+    """
 
     text: str
     effect: str
     test: Callable[..., dict]  # of an Open
     needs: str  # experiments, with further options of the sweep; or what else
+    little: float = 0.1
+    by: str = ""
+    variants: Mapping[str, dict] = dataclasses.field(default_factory=lambda: {"": {}})
 
 
 def _trend(*variables: str, **options) -> Callable[..., dict]:
@@ -37,10 +43,14 @@ _RISE = "largest LR less smallest"
 _STANDARD = {"names": ("standard_classification",)}
 _OTHERS = {"names": ("optimizers_schedules",), "hyperparameters": learning_rates.OTHERS}
 _SCHEDULES = _SWEEP.format("optimizers_schedules")
+_ACCURACY = settings.MARGINS["unbiased_accuracy"]  # little, of an accuracy
+_STATISTICS = dict.fromkeys((PAPER_STATISTICS, *STATISTICS))
 
 CLAIMS = {
-    "C1": Claim("unbiased accuracy rises with the LR", _RISE, _trend("unbiased_accuracy"), _GRID),
-    "C2": Claim("prunability rises with the LR", _RISE, _trend("prunability"), _GRID),
+    "C1": Claim("unbiased accuracy rises with the LR", _RISE, _trend("unbiased_accuracy"), _GRID,
+                _ACCURACY),
+    "C2": Claim("prunability rises with the LR", _RISE, _trend("prunability"), _GRID,
+                by="by_statistics", variants={s: {"statistics": s} for s in _STATISTICS}),
     "C3": Claim("activations become compressible", _RISE,
                 _trend("activation_compressibility"), _GRID),
     "C4": Claim("class selectivity and separation rise", _RISE + ", mean of both",
@@ -52,9 +62,12 @@ CLAIMS = {
                 "accuracy, prunability and CSI, mean, less those of the LR alone",
                 settings.with_l2, _SWEEP.format("hyperparameters")),
     "C7": Claim("accuracy goes with the largest loss ratio", "rank correlation over runs",
-                learning_rates.loss_ratio, _GRID),
+                learning_rates.loss_ratio, _GRID, by="by_definition", variants={
+                    "mini-batches": {"variable": "max_loss_ratio"},
+                    "fixed samples": {"variable": "max_loss_ratio_fixed"},
+                }),
     "C8": Claim("the gain grows with the network", "gain of the largest less that of the smallest",
-                learning_rates.size, _SWEEP.format("semi_synthetic")),
+                learning_rates.size, _SWEEP.format("semi_synthetic"), _ACCURACY),
     "C9": Claim("attributions concentrate",
                 "fall of entropy or background share, as a share; the smaller",
                 networks.concentration,
@@ -63,7 +76,7 @@ CLAIMS = {
     "C10": Claim("accuracy and prunability rise before sparsity does",
                  "log10 of the LRs of half the rise", learning_rates.order, _GRID),
     "C11": Claim("the effect is set early", "accuracy after a switch less the mean of both LRs'",
-                 settings.switched, f"{_SCHEDULES} --dataset cifar10 --model resnet18"),
+                 settings.switched, f"{_SCHEDULES} --dataset cifar10 --model resnet18", _ACCURACY),
     "C12": Claim("it holds under other optimisers and schedules", _RISE + ", mean of three",
                  _trend("unbiased_accuracy", "prunability", "activation_compressibility",
                         **_OTHERS), _SCHEDULES),
@@ -73,7 +86,7 @@ CLAIMS = {
     "C14": Claim("soups separate robustness from compressibility",
                  "gain in accuracy less that in compressibility, over its networks",
                  settings.soups, _GRID_RESNET18 + " --raw, then lrsc results soup "
-                 "--dataset colored_mnist --model resnet18 --lrs 0.001,0.015,0.15"),
+                 "--dataset colored_mnist --model resnet18 --lrs 0.001,0.015,0.15", _ACCURACY),
     "C15": Claim("class selectivity agrees with attribution shares",
                  "rank correlation over LRs, mean over seeds", networks.attribution,
                  _SWEEP.format("attribution")),
@@ -83,46 +96,63 @@ CLAIMS = {
                  networks.dominance, _SWEEP.format("mechanism")),
     "C18": Claim("a high LR helps standard accuracy", _RISE,
                  _trend("unbiased_accuracy", **_STANDARD),
-                 _SWEEP.format("standard_classification")),
+                 _SWEEP.format("standard_classification"), _ACCURACY),
 }  # fmt: skip
 
 
 def verdicts(root: str | Path | None = None) -> list[dict]:
-    """All claims: id, text, verdict, effect with its interval, p after Holm, rows, what it needs.
+    """All claims: id, text, verdict, effect, low, high, smallest, effect_is, p, rows and needs.
 
-    effect_is: what the effect is; positive is in the claim's direction. rows: the effect in each
-    row of experiments that counts. A claim about many rows is tested by signs over them, one about
-    few by their runs: see the function of each. Quick runs and stand-ins never count. A claim that
-    depends on how batch normalisation is evaluated (APART) has a verdict for each of the three
-    statistics in `by_statistics`, each from the rows measured so; its own is that in the paper's.
+    Effects are positive in the claim's direction. low, high: the 95 % interval; smallest: half its
+    width, the smallest effect that the data at hand could have shown. An interval without width is
+    none. rows: the effect in each row of experiments that counts. Quick runs and stand-ins never
+    count.
+
+    How rows and seeds become one p is said with `decisions.decide`: nine rows and more are tested
+    by their signs; of fewer, each is tested over its seeds, and all have to agree. p is corrected
+    for the number of tests by Holm. The verdict is the first that holds of
+
+    - not measured: there is no row;
+    - supported, contradicted: p for it, or against it, is below LEVEL;
+    - no effect seen: the effect is not positive; or, known well enough, it is little: the interval
+      includes 0 and lies within `Claim.little` of it, with fewer than nine rows in each of them;
+    - same direction, too few: the effect is positive, and rows or seeds are too few to decide.
+
+    A claim with variants has the verdict of each in its field `by_...`, and that of the first.
     """
     opened = Open(root)
-    found = {name: claim.test(opened) for name, claim in CLAIMS.items() if name not in APART}
-    for name in APART:
-        for mode in STATISTICS:
-            found[f"{name} {mode}"] = CLAIMS[name].test(functools.partial(opened, statistics=mode))
+    found = {
+        (name, variant): claim.test(opened, **options)
+        for name, claim in CLAIMS.items() for variant, options in claim.variants.items()
+    }  # fmt: skip
     up, down = (significance.holm({k: v[p] for k, v in found.items()}) for p in ("up", "down"))
-    decided = {key: _verdict(key, found[key], up[key], down[key]) for key in found}
-    for name in APART:
-        apart = {mode: decided[f"{name} {mode}"] for mode in STATISTICS}
-        decided[name] = apart[PAPER_STATISTICS] | {"by_statistics": {
-            mode: {k: v[k] for k in ("verdict", "effect", "low", "high", "p", "rows")}
-            for mode, v in apart.items()
-        }}  # fmt: skip
-    return [decided[name] for name in CLAIMS]
+    decided = []
+    for name, claim in CLAIMS.items():
+        each = {
+            variant: _verdict(name, found[name, variant], up[name, variant], down[name, variant])
+            for variant in claim.variants
+        }
+        beside = {
+            variant: {k: v for k, v in one.items() if k not in ("id", "text", "effect_is", "needs")}
+            for variant, one in each.items()
+        }
+        decided.append(next(iter(each.values())) | ({claim.by: beside} if claim.by else {}))
+    return decided
 
 
-def _verdict(key: str, found: dict, up: float, down: float) -> dict:
-    name = key.split()[0]
-    claim = CLAIMS[name]
-    verdict = "inconclusive" if found["rows"] else "not measured"
-    if up < LEVEL:
-        verdict = "supported"
-    elif down < LEVEL:
-        verdict = "contradicted"
+def _verdict(name: str, found: dict, up: float, down: float) -> dict:
+    claim, low, high = CLAIMS[name], found["low"], found["high"]
+    verdict = "same direction, too few"
+    if not found["rows"]:
+        verdict = "not measured"
+    elif up < LEVEL or down < LEVEL:
+        verdict = "supported" if up < LEVEL else "contradicted"
+    elif not found["effect"] > 0 or (low <= 0 and found["reach"] <= claim.little):
+        verdict = "no effect seen"
+    numbers = {"effect": found["effect"], "low": low, "high": high, "smallest": (high - low) / 2}
     return {
         "id": name, "text": claim.text, "verdict": verdict,
-        **{k: _known(found[k]) for k in ("effect", "low", "high")}, "effect_is": claim.effect,
+        **{k: _known(v) for k, v in numbers.items()}, "effect_is": claim.effect,
         "p": _known(up), "rows": found["rows"], "needs": claim.needs,
     }  # fmt: skip
 

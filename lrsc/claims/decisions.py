@@ -7,33 +7,52 @@ import numpy as np
 
 from lrsc import significance
 
+# Rows that all rise have p = 2 ** -ROWS by their signs: fewer than nine could not carry a verdict
+# whatever they were, once corrected for some twenty tests.
+ROWS = 9
 
-def over_rows(rows: list[dict]) -> dict:
-    """By a sign test over rows, of which each has its `trend` and `effect`.
 
-    The effect is the mean over rows, its interval a bootstrap over them. Few rows cannot carry a
-    verdict: five in one direction are the fewest with p < 0.05, before any correction.
+def decide(rows: Sequence[dict]) -> dict:
+    """The rule by which the rows of a claim, and the seeds within them, become a verdict's p.
+
+    **From ROWS rows on, rows decide:** a sign test over their `trend`. Effect: the mean over rows;
+    interval: a bootstrap over rows.
+
+    **With fewer, seeds decide within each row, and all rows have to agree:** p is the largest of
+    the rows' own one-sided p, for the claim as well as against it. A row is tested over its seeds
+    by Welch's or Student's t (`significance.summed`), with `significance.SEEDS` in each group or
+    more; a row with fewer leaves the claim undecided. Effect: the mean over rows; interval: of that
+    mean, from the spread of seeds within these rows, or, where a row has one seed, as above.
+
+    rows: each with `groups` of seeds, whose means add up to the effect, and `each`, such groups of
+    every part that has to hold, where there are several; or with `effect`. What a row has of
+    `trend`, `low`, `high`, `up` and `down` (one-sided p for and against) counts instead.
+
+    Beside effect, low, high, up and down: reach, how far from zero the effect may be. By the larger
+    bound of the interval; with few rows, of that row's interval where it is largest.
     """
-    effects = [r["effect"] for r in rows]
-    low, high = significance.interval(effects)
+    found = [_tested(row) for row in rows]
+    effects = [row["effect"] for row in found]
+    low, high, up, down, reach = (math.nan,) * 5
+    if len(found) >= ROWS:
+        low, high = significance.interval(effects)
+        trends = np.array([row["trend"] for row in found])
+        up, down = (significance.sign_test_p(of) for of in (trends, -trends))
+        reach = max(abs(low), abs(high))
+    elif found:
+        up, down = (max(row[p] for row in found) for p in ("up", "down"))
+        reach = float(np.max(np.abs([[row["low"], row["high"]] for row in found])))
+        low, high = found[0]["low"], found[0]["high"]
+        if len(found) > 1:
+            groups = [group for row in rows for group in row.get("groups", [[]])]
+            together = significance.summed(groups, len(rows))
+            low, high = together.low, together.high
+            if math.isnan(low):
+                low, high = significance.interval(effects)
     return {
-        "rows": rows, "effect": float(np.mean(effects)) if rows else math.nan,
-        "low": low, "high": high,
-        "up": significance.sign_test_p([r["trend"] for r in rows]),
-        "down": significance.sign_test_p([-r["trend"] for r in rows]),
+        "rows": found, "effect": float(np.mean(effects)) if found else math.nan,
+        "low": low, "high": high, "up": up, "down": down, "reach": reach,
     }  # fmt: skip
-
-
-def over_seeds(rows: list[dict]) -> dict:
-    """By Student's t over seeds: rows are given, seeds are drawn.
-
-    rows: each with its `effects`, one of each seed. See `significance.mean_over_seeds`.
-    """
-    mean, low, high, up, down = significance.mean_over_seeds([r["effects"] for r in rows])
-    kept = [{k: v for k, v in r.items() if k != "effects"} for r in rows]
-    for row, full in zip(kept, rows, strict=True):
-        row["effect"] = float(np.mean(full["effects"]))
-    return {"rows": kept, "effect": mean, "low": low, "high": high, "up": up, "down": down}
 
 
 def every(parts: Sequence[dict], expected: int) -> dict:
@@ -44,9 +63,24 @@ def every(parts: Sequence[dict], expected: int) -> dict:
     """
     parts = [part for part in parts if math.isfinite(part["effect"])]
     if not parts:
-        return over_rows([])
+        return decide([])
     weakest = min(parts, key=lambda part: part["effect"])
     up = max(part["up"] for part in parts)
     down = min(1.0, len(parts) * min(part["down"] for part in parts))
     rows = [row for part in parts for row in part["rows"]]
     return weakest | {"rows": rows, "up": 1.0 if len(parts) < expected else up, "down": down}
+
+
+def _tested(row: dict) -> dict:
+    """A row with effect, interval, p for and against, and its seeds."""
+    groups = row.get("groups", [[]])
+    own = significance.summed(groups)
+    each = [significance.summed(part) for part in row.get("each", [groups])]
+    found = {
+        "effect": own.effect, "low": own.low, "high": own.high,
+        "up": max(part.above for part in each), "down": max(part.below for part in each),
+        "seeds": min(int(np.isfinite(group).sum()) for group in groups),
+    } | {k: v for k, v in row.items() if k not in ("groups", "each")}  # fmt: skip
+    if found["seeds"] < significance.SEEDS:
+        found |= {"up": 1.0, "down": 1.0}
+    return {"trend": found["effect"]} | found

@@ -12,6 +12,7 @@ from lrsc import experiments
 
 PROFILES = ("paper", "desk")  # the larger counts
 CURVES = ("mechanism",)  # experiments whose curves along training are looked at
+DATA = ("n_train", "source_id")  # what two rows that are compared share
 LRS = 3  # values of the LR that a trend needs
 
 Key = tuple[str, str, str]  # data set, model, hyperparameter
@@ -21,17 +22,23 @@ class Open:
     """A function (experiment, profile, key) -> what is measured of that row, None for nothing.
 
     root: the results folder. With statistics of batch normalisation as a fourth, without the runs
-    that lack them; without, the row's own choice (`experiments.open_experiment`).
+    that lack them; without, the row's own choice (`experiments.open_experiment`). Of runs that do
+    not compare, as of two sources, the largest group counts.
     """
 
     def __init__(self, root: str | Path | None = None) -> None:
         self.root = root
         read = functools.cache(lambda name: experiments.sources(name, root, curves=name in CURVES))
-        self._opened = functools.cache(
-            lambda name, profile, key, statistics: experiments.measured(
+
+        @functools.cache
+        def opened(name: str, profile: str, key: Key, statistics: str | None) -> xr.Dataset | None:
+            found = experiments.measured(
                 name, profile, None, *key, read=read(name), statistics=statistics
             )
-        )
+            groups = [] if found is None else experiments.alike(found)
+            return max(groups, key=lambda group: group.sizes["run"], default=None)
+
+        self._opened = opened
 
     def __call__(
         self, name: str, profile: str, key: Key, statistics: str | None = None
@@ -45,7 +52,7 @@ def keys(name: str, hyperparameters: Sequence[str] = ("lr",)) -> list[Key]:
 
 
 def rows(
-    opened: Open,
+    opened: Callable[..., xr.Dataset | None],
     names: Sequence[str],
     look: Callable[[xr.Dataset], dict | None],
     needs: Sequence[str] = (),
@@ -73,10 +80,31 @@ def in_largest(key: Key, look: Callable[[str], dict | None]) -> list[dict]:
     return rows[:1]
 
 
+def together(opened: Open, name: str, profile: str, keys: Iterable[Key]) -> list[xr.Dataset | None]:
+    """Rows that are compared: all in the same statistics, and of one size and source of the data.
+
+    Statistics of batch normalisation: the paper's, where no run is lost with them, else running
+    ones. Of another size or source than the first row that is measured: not measured.
+    """
+    keys = list(keys)
+    modes = (experiments.PAPER_STATISTICS, "running")
+    apart = [[opened(name, profile, key, mode) for key in keys] for mode in modes]
+    found = max(apart, key=lambda rows: sum(ds.sizes["run"] for ds in rows if ds is not None))
+    of = [ds if ds is None else tuple(ds[n].values[0] for n in DATA if n in ds.coords)
+          for ds in found]  # fmt: skip
+    first = next((each for each in of if each is not None), None)
+    return [ds if each == first else None for ds, each in zip(found, of, strict=True)]
+
+
 def of_seeds(effects: Iterable[float], **about: str) -> dict | None:
     """Evidence of a row by seed, NaN left out; None where fewer than two seeds have an effect."""
     known = [float(effect) for effect in effects if np.isfinite(effect)]
-    return {**about, "effects": known} if len(known) > 1 else None
+    return {**about, "groups": [known]} if len(known) > 1 else None
+
+
+def ends(table: pd.DataFrame) -> list[np.ndarray]:
+    """Of a `grid`, seed by seed: the largest LR's values, and the smallest LR's, negative."""
+    return [table.iloc[:, -1].to_numpy(), -table.iloc[:, 0].to_numpy()]
 
 
 def label(key: Key, profile: str) -> dict:

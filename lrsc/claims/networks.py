@@ -1,6 +1,5 @@
 """Claims on single networks: losses and neurons along training, and where attribution lies."""
 
-import itertools
 import warnings
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import torch
 import xarray as xr
 
 from lrsc import metrics, results, significance
-from lrsc.claims.decisions import every, over_rows, over_seeds
+from lrsc.claims.decisions import decide, every
 from lrsc.claims.evidence import CURVES, LRS, Open, good, grid, of_seeds, rows
 from lrsc.results.derived import no_evidence
 from lrsc.studies import contrast
@@ -22,7 +21,7 @@ def closeness(opened: Open) -> dict:
 
     Close: mean over the recorded moments of the smaller of the mean losses of bias-aligned and
     bias-conflicting samples / the larger. Effect of a row: its difference between the two LRs, by
-    seed. The rows of the experiment are those of the claim: tested over seeds.
+    seed.
     """
 
     names = [f"curve_dynamics_{group}_loss" for group in ("ba", "bc")]
@@ -34,7 +33,7 @@ def closeness(opened: Open) -> dict:
         table = grid(found, _mean(quotient)).values
         return of_seeds(table[:, 0] - table[:, -1]) if table.shape[1] > 1 else None
 
-    return over_seeds(rows(opened, CURVES, look, names))
+    return decide(rows(opened, CURVES, look, names))
 
 
 def dominance(opened: Open) -> dict:
@@ -42,7 +41,6 @@ def dominance(opened: Open) -> dict:
 
     Effect of a row: the share of neurons that are class-dominant at a moment and at the end, less
     the same of bias-dominant ones, means over the moments between the first and the last, by seed.
-    Tested over seeds.
     """
 
     def look(found: xr.Dataset) -> dict | None:
@@ -54,17 +52,15 @@ def dominance(opened: Open) -> dict:
         return of_seeds(_kept(found.isel(run=int(i))) for i in np.flatnonzero(chosen))
 
     names = [f"curve_dynamics_{name}" for name in ("csi", "bsi")]
-    return over_seeds(rows(opened, CURVES, look, names))
+    return decide(rows(opened, CURVES, look, names))
 
 
 def attribution(opened: Open) -> dict:
     """C15: on Double MNIST, CSI rises from LR to LR as the attribution on the core region does.
 
-    Effect: Kendall's rank correlation of the two over the LRs of a seed, mean over seeds and
-    networks; interval: bootstrap over seeds. p: permuting the shares among LRs within each seed.
+    Effect of a row: Kendall's rank correlation of the two over the LRs of a seed, mean over seeds.
+    Its p: by permuting the shares among LRs within each seed.
     """
-    taus: list[float] = []
-    tables: list[np.ndarray] = []
     names = ("csi", "attribution_core")
 
     def look(found: xr.Dataset) -> dict | None:
@@ -75,21 +71,13 @@ def attribution(opened: Open) -> dict:
             return None
         # the shares in the order of CSI: what permutes is as in a trend
         table = np.take_along_axis(core, np.argsort(csi, axis=1), axis=1)
-        each = [t for row in table if np.isfinite(t := significance.trend(row[None]))]
-        taus.extend(each)
-        tables.append(table)
-        return {"trend": float(np.mean(each)), "effect": float(np.mean(each))} if each else None
+        row = of_seeds(significance.trend(seed[None]) for seed in table)
+        return row and row | {
+            "up": significance.permutation_p(table),
+            "down": significance.permutation_p(-table),
+        }
 
-    found = over_rows(rows(opened, ("attribution",), look, names))
-    if found["rows"]:
-        each_seed = itertools.zip_longest(*(s for t in tables for s in t), fillvalue=np.nan)
-        seeds = np.array(list(each_seed)).T
-        low, high = significance.interval(taus)
-        found |= {
-            "low": low, "high": high,
-            "up": significance.permutation_p(seeds), "down": significance.permutation_p(-seeds),
-        }  # fmt: skip
-    return found
+    return decide(rows(opened, ("attribution",), look, names))
 
 
 def concentration(opened: Open) -> dict:
@@ -97,8 +85,8 @@ def concentration(opened: Open) -> dict:
 
     Effect of a row: the fall from the low to the high LR as a share of the low LR's value, by seed.
     Entropy: between the smallest and the largest LR of a row's runs. Background share: between the
-    LRs of the row's comparison (`lrsc results contrast`), over the test set. Each is tested over
-    seeds; both have to fall, and the effect is the smaller of the two.
+    LRs of the row's comparison (`lrsc results contrast`), over the test set. Both have to fall,
+    and the effect is the smaller of the two.
     """
 
     def entropy(found: xr.Dataset) -> dict | None:
@@ -112,7 +100,7 @@ def concentration(opened: Open) -> dict:
         table = _background(dataset, model, opened.root)
         return None if table is None else _falls("background share", table)
 
-    parts = [over_seeds(rows(opened, ("standard_classification",), look))
+    parts = [decide(rows(opened, ("standard_classification",), look))
              for look in (entropy, background)]  # fmt: skip
     return every(parts, len(parts))
 

@@ -7,11 +7,13 @@ import xarray as xr
 
 from lrsc import experiments, results
 from lrsc.config import STATISTICS
+from lrsc.datasets.raw.published import TABLE as PUBLISHED
 from lrsc.errors import check_names
 from lrsc.experiments import paper as tables
 
 VALUES, SEEDS = 3, 2  # a row is measured with at least so many values, of so many seeds each
 MEASURES = tables.MEASURES
+CORRECTED = "prunability_corrected"  # beside the paper's own, which depends on the chance level
 # differences within which a row counts as met, of a measure's mean at an end of the range
 MARGINS = {name: 0.03 if name == "unbiased_accuracy" else 0.1 for name in MEASURES}
 DECIDING = ("unbiased_accuracy", "csi", "class_separation")  # by which settings are chosen
@@ -24,10 +26,11 @@ def rows(root: str | Path | None = None, statistics: str | None = None) -> list[
     """The 24 rows of table S1 and the 24 of S2, each with what is measured of it.
 
     paper, ours: the range of the swept `value` and of each measure, (low, high) of the means over
-    seeds; accuracies are fractions. `ours` has the range covered as its `value`, and is None where
-    the row is not measured. n: training samples. Runs outside the paper's range of values, diverged
-    runs and values with fewer than SEEDS seeds are left out. profile is 'paper' only with all
-    training data and both ends of the range. Stand-ins and quick runs never count.
+    seeds; accuracies are fractions. `ours` has the range covered as its `value`, chance-corrected
+    prunability beside the paper's, and is None where the row is not measured. n: training samples.
+    Runs outside the paper's range of values, diverged runs and values with fewer than SEEDS seeds
+    are left out. profile is 'paper' only with all training data and both ends of the range.
+    Stand-ins and quick runs never count.
 
     statistics: of batch normalisation, in which networks were evaluated; None: those in which the
     paper's numbers are read, where enough runs were measured so, else 'running'. A row's own
@@ -43,14 +46,25 @@ def rows(root: str | Path | None = None, statistics: str | None = None) -> list[
 
 
 def headline(rows: list[dict], verdicts: list[dict]) -> str:
-    """How many of the rows and claims are measured, and how many claims are met."""
-    measured = sum(r["status"] == "measured" for r in rows)
-    tested = sum(c["verdict"] != "not measured" for c in verdicts)
-    met = sum(c["verdict"] == "supported" for c in verdicts)
+    """How many rows are measured, at what size, and how many claims have which verdict."""
+    measured = [r for r in rows if r["status"] == "measured"]
+    full = sum(r["profile"] == "paper" for r in measured)
+    away = sum(map(needs_data, rows))
+    words = ("supported", "contradicted", "same direction, too few", "no effect seen")
+    found = [sum(c["verdict"] == word for c in verdicts) for word in words]
+    needing = f"; {away} {'needs' if away == 1 else 'need'} data behind a registration or licence"
     return (
-        f"{measured} of {len(rows)} rows and {tested} of {len(verdicts)} claims are measured; "
-        f"{met} {'claim is' if met == 1 else 'claims are'} supported."
+        f"{len(measured)} of {len(rows)} rows of tables S1 and S2 are measured, {full} of them at "
+        f"the paper's size{needing if away else ''}. {sum(found)} of {len(verdicts)} claims are "
+        f"tested: {found[0]} supported, {found[1]} contradicted; {found[2]} go in the same "
+        f"direction with too few rows or seeds, and in {found[3]} no effect is seen."
     )
+
+
+def needs_data(row: dict) -> bool:
+    """Whether a row is not measured and its data are behind a registration or licence."""
+    licence = PUBLISHED[row["dataset"]].licence
+    return row["status"] == "not measured" and licence == "non-commercial research"
 
 
 def beside(row: dict, measure: str) -> str:
@@ -250,7 +264,7 @@ def _measured(found: xr.Dataset, profile: str, paper: dict) -> dict | None:
     if len(kept) < VALUES:
         return None
     ours = {"value": (kept[0], kept[-1])}
-    for measure in paper:
+    for measure in (*paper, CORRECTED):
         variable = name if measure == "unbiased_accuracy" else measure
         if variable in found:
             means = [np.nanmean(found[variable].values[good & (value == v)]) for v in kept]

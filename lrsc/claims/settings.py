@@ -8,8 +8,8 @@ import pandas as pd
 import xarray as xr
 
 from lrsc import significance
-from lrsc.claims.decisions import every, over_rows, over_seeds
-from lrsc.claims.evidence import PROFILES, Open, grid, in_largest, keys, label, of_seeds
+from lrsc.claims.decisions import decide, every
+from lrsc.claims.evidence import PROFILES, Open, grid, in_largest, keys, label, of_seeds, together
 from lrsc.experiments import paper
 from lrsc.studies.soups import gains, stored
 
@@ -25,16 +25,16 @@ def against_others(opened: Open) -> dict:
     """C5: the joint gain of a large LR is at least that of each other intervention at its best.
 
     Joint: the mean of accuracy, prunability and CSI, as they are; the low LR from which all gain
-    is the same. Best: the value with the largest mean over seeds. For each intervention the
-    difference is tested over the seeds of all data sets; the claim holds if all of them do.
+    is the same. Best: the value with the largest mean over seeds. A row is a data set and another
+    intervention; the claim holds if it does for all of these.
     """
-    parts = [over_seeds(_best_against(opened, "lr", other)) for other in OTHERS]
+    parts = [decide(_best_against(opened, "lr", other)) for other in OTHERS]
     return every(parts, len(OTHERS))
 
 
 def with_l2(opened: Open) -> dict:
     """C6: L2 on top of a high LR, at its best, has more joint gain than the LR at its best."""
-    return over_seeds(_best_against(opened, "high_lr_l2", "lr"))
+    return decide(_best_against(opened, "high_lr_l2", "lr"))
 
 
 def switched(opened: Open) -> dict:
@@ -46,19 +46,18 @@ def switched(opened: Open) -> dict:
     """
     for profile in PROFILES:
         key = ("cifar10", "resnet18", "lr")
-        throughout, after = (
-            _accuracy(opened("optimizers_schedules", profile, (*key[:2], name)))
-            for name in ("lr", "switch")
-        )
+        rows = [(*key[:2], name) for name in ("lr", "switch")]
+        found = together(opened, "optimizers_schedules", profile, rows)
+        throughout, after = map(_accuracy, found)
         if throughout.shape[1] < 2 or SWITCH_AT not in after:
             continue
         low, high = throughout.iloc[:, 0], throughout.iloc[:, -1]
         effects = (after[SWITCH_AT] - (low + high) / 2).dropna().tolist()
-        kept = over_seeds([label(key, profile) | {"effects": effects}])
-        gain = significance.mean_over_seeds([(high - low).dropna().tolist()])
-        if math.isfinite(kept["effect"]):
-            return kept | {p: max(kept[p], gain[3]) for p in ("up", "down")}
-    return over_rows([])
+        kept = decide([label(key, profile) | {"groups": [effects]}])
+        gain = significance.summed([(high - low).dropna().tolist()])
+        if math.isfinite(kept["low"]):
+            return kept | {p: max(kept[p], gain.above) for p in ("up", "down")}
+    return decide([])
 
 
 def longer(opened: Open) -> dict:
@@ -70,15 +69,14 @@ def longer(opened: Open) -> dict:
     """
     for profile in PROFILES:
         key = ("colored_mnist", "resnet18", "longer")
-        found = opened("optimizers_schedules", profile, key)
-        usual = opened("optimizers_schedules", profile, (*key[:2], "lr"))
+        found, usual = together(opened, "optimizers_schedules", profile, [key, (*key[:2], "lr")])
         if found is None or usual is None or any(m not in found or m not in usual for m in MARGINS):
             continue
         parts = [_within(found, usual, m, label(key, profile) | {"name": m}) for m in MARGINS]
         decided = every(parts, len(MARGINS))
         if decided["rows"]:
             return decided
-    return over_rows([])
+    return decide([])
 
 
 def soups(opened: Open) -> dict:
@@ -86,7 +84,7 @@ def soups(opened: Open) -> dict:
 
     Effect: its unbiased accuracy less the mean of its networks', less the same of compressibility
     (the mean of prunability and that of activations), by seed; a row is a data set and model. That
-    the soup has the one without the other is our reading of separate (decided). Tested over seeds.
+    the soup has the one without the other is our reading of separate (decided).
     """
     found = []
     for one in stored(opened.root).values():
@@ -98,31 +96,33 @@ def soups(opened: Open) -> dict:
         compressible = np.mean([gains(one, name) for name in COMPRESSIBLE], axis=0)
         if row := of_seeds(gains(one, "unbiased_accuracy") - compressible):
             found.append(label((dataset, model, "lr"), profile) | row)
-    return over_seeds(found)
+    return decide(found)
 
 
 def _within(found: xr.Dataset, usual: xr.Dataset, measure: str, row: dict) -> dict:
     """Two one-sided tests that a measure's change is smaller than its margin."""
     a, b = (grid(ds, ds[measure].values / MARGINS[measure], "value") for ds in (found, usual))
     strata = [changes.dropna().tolist() for _, changes in (a - b).items()]
-    mean, low, high, _, _ = significance.mean_over_seeds(strata)
-    shifts = [significance.mean_over_seeds([[d + s for d in each] for each in strata])
-              for s in (1, -1)]  # fmt: skip
-    (*_, above_minus, below_minus), (*_, above_plus, below_plus) = shifts
+    strata = [changes for changes in strata if len(changes) > 1]
+    change, plus, minus = (
+        significance.summed([[d + s for d in changes] for changes in strata], len(strata) or 1)
+        for s in (0, 1, -1)
+    )
+    low, high = change.low, change.high
     closest = 0.0 if low <= 0 <= high else min(abs(low), abs(high))
-    return {
-        "rows": [row | {"effect": 1 - abs(mean)}], "effect": 1 - abs(mean),
-        "low": 1 - max(abs(low), abs(high)), "high": 1 - closest,
-        "up": max(above_minus, below_plus), "down": min(1.0, 2 * min(below_minus, above_plus)),
-    }  # fmt: skip
+    return decide([row | {
+        "effect": 1 - abs(change.effect), "low": 1 - max(abs(low), abs(high)), "high": 1 - closest,
+        "up": max(plus.above, minus.below), "down": min(1.0, 2 * min(plus.below, minus.above)),
+        "seeds": min(map(len, strata), default=0),
+    }])  # fmt: skip
 
 
 def _best_against(opened: Open, one: str, other: str) -> list[dict]:
     """Rows (data sets) with the differences by seed of two interventions' joint measure."""
 
     def look(dataset: str, model: str, profile: str) -> dict | None:
-        runs = (opened("hyperparameters", profile, (dataset, model, name)) for name in (one, other))
-        tables = [_joint(found) for found in runs]
+        rows = [(dataset, model, name) for name in (one, other)]
+        tables = [_joint(found) for found in together(opened, "hyperparameters", profile, rows)]
         if any(table.shape[1] < 2 for table in tables):
             return None
         best, others = (table[table.mean().idxmax()] for table in tables)

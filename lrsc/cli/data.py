@@ -16,10 +16,10 @@ def add(commands) -> None:
     names, settings = options.DATA_ROOT
     root = f"{names} --root", settings
     for action, make, text, *own in (
-        ("list", _list, "what there is: present, size, licence, source", options.JSON),
-        ("get", _get, "fetch, verify and lay out a data set", option("name")),
-        ("check", _check, "verify a data set, or all that is there", option("name", nargs="?")),
-        ("path", _path, "where data and caches are looked for"),
+        ("list", _list, "list all data sets: present, size, licence, source", options.JSON),
+        ("get", _get, "fetch, verify and unpack a data set", option("name")),
+        ("check", _check, "verify a data set, or all that are present", option("name", nargs="?")),
+        ("path", _path, "show the folders of data and caches"),
     ):
         options.add_command(
             actions, action, _data, text, *own, root, action=action, make=make,
@@ -59,7 +59,7 @@ def _list(args, root: Path) -> None:
     columns = ("name", "present", "size", "licence", "source", "needs")
     shown = [row | {"size": _bytes(row["size"]), "needs": ", ".join(row["needs"])} for row in rows]
     print(options.table(columns, [[row[c] for c in columns] for row in shown]))
-    print(f"present: in {root}, not verified (lrsc data check); size: to fetch, where published")
+    print(f"present: in {root}, not verified (lrsc data check); size: of the download")
 
 
 def _get(args, root: Path) -> int:

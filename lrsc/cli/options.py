@@ -48,7 +48,7 @@ NAMES = {  # argument -> the names that it takes
     "write": _names("sweep.run", "WRITERS"),
 }
 
-EPILOG = "Exit codes: 0 done, 1 failed, 2 wrong use. Real data are looked for under $LRSC_DATA."
+EPILOG = "Exit codes: 0 done, 1 failed, 2 wrong use. Real data are read from $LRSC_DATA."
 Option = tuple[str, dict[str, Any]]
 
 
@@ -88,12 +88,12 @@ def path(text: str) -> Path:
 
 
 NAMED: dict = {"type": setting, "action": "append", "default": []}  # of NAME=VALUE
-JSON = flag("--json", "the same rows for programs")
-RAW = flag("--raw", "train shipped runs too, for raw material")
-PROFILE = option("--profile", "quick, desk or paper (quick)", default="quick")
+JSON = flag("--json", "print the same rows as JSON")
+RAW = flag("--raw", "also train runs that ship with the book, for their raw material")
+PROFILE = option("--profile", "quick, desk or paper (default quick)", default="quick")
 DATA_ROOT = option("--data-root", "data root (default $LRSC_DATA)", type=path)
 RESULTS = option("--results", "results folder (default $LRSC_RESULTS, else results/)", type=path)
-DEVICE = option("--device", "cpu, cuda, ... (default a GPU where there is one)")
+DEVICE = option("--device", "cpu, cuda, ... (default a GPU if there is one)")
 THREADS = option("--threads", "CPU threads (default all)", type=int)
 COMMON = (PROFILE, DATA_ROOT, RESULTS, DEVICE, THREADS)  # of what trains or measures in a profile
 

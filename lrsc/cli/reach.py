@@ -12,33 +12,35 @@ def add(commands) -> None:
     data = option(
         "--data", "data set: a name, package.module:function, or a folder of images", required=True
     )
+    of_model = "its name, or package.module:function, build(input_shape, n_classes, **options)"
+    of_data = "an option of the data set, such as rho=0.1; column=NAME: of a folder's metadata.csv"
     shared = (
-        option("--data-option", "an option of the data set, as in rho=0.1", **NAMED),
-        option("--model-option", "an option of the model, as in init=torch", **NAMED),
-        option("--groups", "CSV file of a folder's images with a column group", type=options.path),
+        option("--data-option", of_data, **NAMED),
+        option("--model-option", "an option of the model, such as init=torch", **NAMED),
+        option("--groups", "CSV file (default the folder's metadata.csv)", type=options.path),
         option("--size", "pixels a side of a folder's images (default as they are)", type=int),
         options.DATA_ROOT, options.DEVICE, options.THREADS,
     )  # fmt: skip
     options.add_command(
         commands, "tune", _tune, "find the largest useful learning rate of a model",
-        data, option("--model", "its name, or package.module:function", required=True), *shared,
-        option("--budget", "updates of all short runs, or a time as in '10 min' (20 epochs)"),
-        option("--lrs", "lowest and highest LR, as in 0.001,1", type=options.numbers),
+        data, option("--model", of_model, required=True), *shared,
+        option("--budget", "updates in all, or a time such as '10 min' (default 20 epochs)"),
+        option("--lrs", "lowest and highest LR, such as 0.001,1", type=options.numbers),
         option("--seeds", "of weights and order (0,1)", type=options.numbers, default=[0, 1]),
-        option("--usual", "a LR to compare with (0.001)", type=float, default=1e-3),
-        option("--set", "a field of TrainConfig, as in optimizer=adamw", **NAMED),
-        option("--store", "netCDF file for the short runs, to go on from", type=options.path),
+        option("--usual", "an LR to compare with (default 0.001)", type=float, default=1e-3),
+        option("--set", "a field of TrainConfig, such as optimizer=adamw", **NAMED),
+        option("--store", "netCDF file to keep short runs in and resume from", type=options.path),
         option("--plot", "image file for the figure", type=options.path),
-        kept="Short runs are kept in --store, and nowhere without it",
+        kept="Short runs are kept only in --store",
         example="lrsc tune --data parity --model fcn --budget 4000",
     )  # fmt: skip
     options.add_command(
-        commands, "audit", _audit, "measure a checkpoint, or two side by side, and make a page",
+        commands, "audit", _audit, "measure checkpoints side by side and write an HTML page",
         option("checkpoint", "file with a state_dict", nargs="+"), data,
-        option("--model", "its name, or package.module:function", required=True), *shared,
-        option("--layer", "dotted name of the classifier, where it is not found"),
-        option("--html", "the page (audit.html)", type=options.path, default="audit.html"),
-        flag("--quick", "few samples, in seconds"),
+        option("--model", of_model, required=True), *shared,
+        option("--layer", "dotted name of the classifier, if it is not found"),
+        option("--html", "the page (default audit.html)", type=options.path, default="audit.html"),
+        flag("--quick", "use few samples; takes seconds"),
         kept="Nothing is stored",
         example="lrsc audit low.pt high.pt --data my_images --model resnet18 --html report.html",
     )  # fmt: skip

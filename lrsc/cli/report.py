@@ -10,24 +10,24 @@ from lrsc.cli.options import flag, hours, option, table
 def add(commands) -> None:
     """The commands and their options."""
     options.add_command(
-        commands, "status", _status, "what is done, and what is missing",
+        commands, "status", _status, "show which runs are done and which are missing",
         option("--profile", "only this profile (default all)"), options.RESULTS, options.JSON,
         example="lrsc status --profile desk",
     )  # fmt: skip
-    statistics = "of batch normalisation (default: the paper's where measured, else running)"
+    statistics = "of batch normalisation (default: recalibrated where measured, else running)"
     options.add_command(
-        commands, "score", _score, "what of the paper is reproduced: rows and claims",
+        commands, "score", _score, "score the reproduction: the paper's rows and claims",
         options.RESULTS, options.JSON, option("--statistics", statistics),
         example="lrsc score --statistics recalibrated",
     )  # fmt: skip
     options.add_command(
-        commands, "bench", _bench, "measure times on this machine, in a checkout",
+        commands, "bench", _bench, "run the benchmarks of a checkout on this machine",
         option("names", "scripts of benchmarks/ (default all)", nargs="*"), options.JSON,
-        kept="What was printed is all there is", example="lrsc bench shrinking",
+        kept="Nothing but the output is kept", example="lrsc bench shrinking",
     )  # fmt: skip
     options.add_command(
-        commands, "repro", _repro, "run a stored result again, and compare",
-        option("result", "a run_id, local or shipped, or the file of a run"),
+        commands, "repro", _repro, "repeat a stored run and compare",
+        option("result", "run_id of a local or shipped run, or a run's file"),
         options.RESULTS, options.DATA_ROOT, options.JSON,
         option("--device", "cpu, cuda, ... (default that of the result)"),
         option("--threads", "CPU threads (default those of the result)", type=int),
@@ -35,14 +35,14 @@ def add(commands) -> None:
     )  # fmt: skip
     options.add_command(
         commands, "book", _book, "execute the notebooks and build the book",
-        option("--profile", "of the live parts (default quick)", default="quick"),
-        option("--output", "folder to build in (default _build)", type=options.path),
-        flag("--force", "execute and build even if unchanged"),
+        option("--profile", "profile of the live parts (default quick)", default="quick"),
+        option("--output", "build folder (default _build)", type=options.path),
+        flag("--force", "execute and build even if nothing changed"),
         option("--only", "execute no other notebooks", nargs="+", metavar="NAME"),
-        option("--jobs", "notebooks at once (default what fits, at most 4)", type=int),
-        flag("--pdf", "print the whole book to book.pdf as well"),
+        option("--jobs", "notebooks at once (default as many as fit, at most 4)", type=int),
+        flag("--pdf", "also print the whole book to book.pdf"),
         flag("--archive", "pack the built book as one file"),
-        flag("--serve", "then serve the book on this machine"),
+        flag("--serve", "serve the book on this machine afterwards"),
         kept="What was executed is kept", example="lrsc book --only synthetic",
     )  # fmt: skip
 
@@ -63,7 +63,7 @@ def _status(args) -> None:
     left = [None if r["seconds"] is None else hours(r["seconds"]) for r in rows]
     lines = [[*(r[c] for c in columns), time] for r, time in zip(rows, left, strict=True)]
     print(table((*columns, "time left"), lines))
-    print("missing: neither done nor running; time left: for one process at a time, by done runs")
+    print("missing: neither done nor running; time left: for one process, from finished runs")
     for each in running:
         print(f"running: {_named(each)} since {each['since']} on {each['host']}, {each['pid']}")
     for each in failed:
@@ -98,7 +98,7 @@ def _score(args) -> None:
         "table", "dataset", "model", "hyperparameter", "status", "profile", "statistics", "n",
         "seeds",
     )  # fmt: skip
-    measures = ("value", "unbiased_accuracy", "prunability", "csi")
+    measures = ("value", "unbiased_accuracy", "prunability", scorecard.CORRECTED, "csi")
     lines = [
         (*(r[c] for c in columns),
          *(scorecard.beside(r, measure) for measure in measures),
@@ -107,11 +107,13 @@ def _score(args) -> None:
     ]  # fmt: skip
     heads = (*columns, *(f"{m} (paper | ours)" for m in measures), "measure it with")
     print(table(heads, lines))
-    print(table(("claim", "verdict", "effect", "rows", "says", "needs"), [
-        (c["id"], c["verdict"], None if c["effect"] is None else f"{c['effect']:+.3f}",
+    numbers = ("effect", "low", "high", "smallest", "p")
+    print(table(("claim", "verdict", *numbers, "rows", "says", "needs"), [
+        (c["id"], c["verdict"], *(None if c[n] is None else f"{c[n]:.3f}" for n in numbers),
          len(c["rows"]), c["text"], c["needs"] if c["verdict"] == "not measured" else "")
         for c in verdicts
     ]))  # fmt: skip
+    print("smallest: the smallest effect that the data at hand could have shown; p: after Holm")
 
 
 def _repro(args) -> int:

@@ -9,27 +9,27 @@ from lrsc.cli.options import flag, option
 
 def add(commands) -> None:
     """The command and its options."""
-    text = "merge, verify and clean results; make those of several runs"
+    text = "merge, verify and clean results, and compare runs"
     actions = commands.add_parser("results", help=text).add_subparsers(
         required=True, metavar="action"
     )
     written = (
         option("--output", "file to write (default in the results folder)", type=options.path),
         flag("--ship", "write to book/results/ of this checkout: no quick runs, no stand-ins, and "
-                       "never less than is there"),
+                       "never a file that holds less"),
     )  # fmt: skip
-    text = "measures of an experiment's runs, local and shipped"
+    text = "export the measures of an experiment's runs, local and shipped"
     options.add_command(
         actions, "export", _export, text, "experiment", options.RESULTS, *written,
         example="lrsc results export semi_synthetic --output semi_synthetic.nc",
     )  # fmt: skip
     for study, lrs, example, text in (
         ("contrast", "low,high", "--dataset double_mnist --model fcn --lrs 0.0224,0.1",
-         "attributions of low- and high-LR networks on samples that only the high LR gets right"),
+         "compare attributions of low- and high-LR networks where only the high LR is right"),
         ("soup", "two or more", "--dataset colored_mnist --model resnet18 --lrs 0.001,0.15",
-         "soups of networks of several LRs, a soup a seed, beside the networks"),
+         "average the weights of networks of several LRs, one soup per seed, and measure both"),
         ("crossfit", "low,high (default the experiment's)", "--lrs 0.01,0.1",
-         "conflicting samples of CIFAR-10, found by networks trained on the other half"),
+         "find CIFAR-10's conflicting samples with networks trained on the other half"),
     ):  # fmt: skip
         of_row = study != "crossfit"
         row = [option(f"--{name}", required=True) for name in ("dataset", "model") if of_row]
@@ -44,14 +44,14 @@ def add(commands) -> None:
         "sources", "results folder, or pack of a campaign", nargs="+", type=options.path,
         metavar="SOURCE",
     )  # fmt: skip
-    weights = flag("--weights", "weights of runs that are not here too")
+    weights = flag("--weights", "also weights of runs that are not here")
     for name, run, text, *own in (
-        ("merge", _merge, "bring the runs of other results folders; what is here stays", source),
-        ("verify", _verify, "look at every file, and at what ships with the book"),
-        ("gc", _gc, "list what is no longer needed, and results in an old form",
-         flag("--yes", "remove the one, write the other anew"), weights),
+        ("merge", _merge, "copy runs from other results folders; local runs stay", source),
+        ("verify", _verify, "check every local file and those that ship with the book"),
+        ("gc", _gc, "list files no longer needed, and results in an old format",
+         flag("--yes", "remove the former, rewrite the latter"), weights),
     ):  # fmt: skip
-        kept = {"kept": "What was brought is kept"} if name == "merge" else {}
+        kept = {"kept": "Runs copied so far are kept"} if name == "merge" else {}
         example = f"lrsc results {name}" + (" campaign/pack-*.zip" if name == "merge" else "")
         options.add_command(
             actions, name, run, text, *own, options.RESULTS, options.JSON, example=example, **kept
@@ -128,7 +128,7 @@ def _gc(args) -> int:
         )
     failed = _shown(found, args.json)
     if not args.yes and not args.json:
-        print("nothing was changed: remove it, and write old forms anew, with --yes")
+        print("nothing was changed: --yes removes these files and rewrites old formats")
     return failed
 
 

@@ -11,29 +11,29 @@ from lrsc.cli.options import NAMED, flag, hours, option
 def add(commands) -> None:
     """The commands and their options."""
     _add_runs(commands)
-    text = "train and measure the runs worth most that a time holds, and pack them"
+    text = "train, measure and pack the most valuable runs that fit into a given time"
     options.add_command(
         commands, "campaign", _campaign, text,
-        option("--minutes", "until all is packed", type=float, required=True),
-        option("--out", "for the packs (campaign/)", type=options.path, default="campaign"),
-        option("--plan", "CSV file of rows (default the one that ships)", type=options.path),
+        option("--minutes", "minutes until everything is packed", type=float, required=True),
+        option("--out", "folder of packs (campaign/)", type=options.path, default="campaign"),
+        option("--plan", "CSV file of rows (default the shipped plan)", type=options.path),
         options.RAW,
-        flag("--light", "pack no raw material"),
-        option("--engine", "as of lrsc sweep", default="auto"),
-        option("--workers", "processes (default a core each; 1 on a GPU)", type=int),
+        flag("--light", "leave raw material out of the packs"),
+        option("--engine", "as in lrsc sweep (default auto)", default="auto"),
+        option("--workers", "processes (default one per core; 1 on a GPU)", type=int),
         options.DATA_ROOT, options.RESULTS, options.DEVICE,
         example="lrsc campaign --minutes 150",
     )  # fmt: skip
     options.add_command(
-        commands, "measure", _measure, "measure a checkpoint, or stored runs again",
-        option("checkpoint", "file with a state_dict of a model of ours", nargs="?"),
-        option("--dataset", "data set that the checkpoint is measured on"),
-        option("--model", "name of the checkpoint's model"),
-        option("--data", "an option of the data set, as in rho=0.1", **NAMED),
-        option("--model-option", "an option of the model, as in init=torch", **NAMED),
-        flag("--again", "recompute all stored local results"),
+        commands, "measure", _measure, "measure a checkpoint, or re-measure stored runs",
+        option("checkpoint", "file with a state_dict", nargs="?"),
+        option("--dataset", "data set to measure the checkpoint on"),
+        option("--model", "the checkpoint's model: a name, or package.module:function"),
+        option("--data", "an option of the data set, such as rho=0.1", **NAMED),
+        option("--model-option", "an option of the model, such as init=torch", **NAMED),
+        flag("--again", "re-measure all local runs from their raw material"),
         option("--output", "netCDF file to write the measures to", type=options.path),
-        option("--statistics", "of batch normalisation", default="running"),
+        option("--statistics", "of batch normalisation (default running)", default="running"),
         *options.COMMON, example="lrsc measure my_net.pt --dataset colored_mnist --model resnet18",
     )  # fmt: skip
 
@@ -42,33 +42,33 @@ def _add_runs(commands) -> None:
     options.add_command(
         commands, "run", _run, "train and measure one run", "dataset", "model",
         option("--lr", "learning rate (default 0.1)", type=float),
-        option("--seed", "of weights and order (default 0)", type=int, default=0),
+        option("--seed", "seed of weights and sample order (default 0)", type=int, default=0),
         option("--max-epochs", "cap (default that of the paper's row, else 1000)", type=int),
-        option("--set", "a field of TrainConfig, as in optimizer=adamw or precision=bf16", **NAMED),
-        option("--data", "an option of the data set, as in rho=0.1", **NAMED),
-        option("--model-option", "an option of the model, as in weights=imagenet", **NAMED),
+        option("--set", "a field of TrainConfig, such as optimizer=adamw", **NAMED),
+        option("--data", "an option of the data set, such as rho=0.1", **NAMED),
+        option("--model-option", "an option of the model, such as weights=imagenet", **NAMED),
         *options.COMMON, example="lrsc run colored_mnist fcn --lr 0.1 --set optimizer=adamw",
     )  # fmt: skip
-    engines = "what trains runs side by side: auto, reference (none), threads, stacked or graphs"
-    scheduler = "Dask scheduler, as in tcp://host:8786 (default workers of this host)"
-    text = "train and measure all runs of an experiment, resuming"
+    engines = "how runs train: auto, reference (one by one), threads, stacked or graphs"
+    scheduler = "Dask scheduler, such as tcp://host:8786 (default workers on this machine)"
+    text = "train and measure all runs of an experiment; resumes"
     options.add_command(
         commands, "sweep", _sweep, text, "experiment",
         option("--dataset", "only this data set"),
         option("--model", "only this model"),
-        option("--hyperparameter", "only this row of them, as in l2 or adam"),
-        option("--lrs", "instead of the plan's, as in 0.05,0.5", type=options.numbers),
-        option("--seeds", "instead of the plan's, as in 0,1,2", type=options.numbers),
-        flag("--estimate", "time it would take; trains nothing"),
+        option("--hyperparameter", "only the rows of this hyperparameter, such as l2 or adam"),
+        option("--lrs", "instead of the plan's, such as 0.05,0.5", type=options.numbers),
+        option("--seeds", "instead of the plan's, such as 0,1,2", type=options.numbers),
+        flag("--estimate", "print how long it would take; train nothing"),
         options.RAW,
         option("--engine", engines, default="auto"),
-        option("--replicas", "runs side by side (default what fits and helps)", type=int),
-        option("--executor", "serial (this process, the default) or dask (workers of a cluster)"),
+        option("--replicas", "runs side by side (default as many as fit and help)", type=int),
+        option("--executor", "serial (this process, the default) or dask (cluster workers)"),
         option("--scheduler", scheduler),
-        option("--write", "who writes results: worker (a shared folder, the default) or client"),
-        option("--retries", "times that a run is tried more when its worker dies or fails (2)",
+        option("--write", "who writes results: worker (default, needs a shared folder) or client"),
+        option("--retries", "how often to retry a run whose worker dies or fails (default 2)",
                type=int),
-        option("--time-limit", "seconds after which a run fails; its checkpoint is kept",
+        option("--time-limit", "stop a run after this many seconds; its checkpoint is kept",
                type=float),
         *options.COMMON, executor="serial", write="worker", retries=2,
         example="lrsc sweep semi_synthetic --dataset colored_mnist --model fcn",
@@ -167,7 +167,7 @@ def _print_estimate(rows: list[dict]) -> None:
         for r in rows
     ]  # fmt: skip
     print(options.table(columns, lines))
-    print("expected: epochs by done runs of the nearest LRs, else the cap; at most: all at the cap")
+    print("expected: epochs as in finished runs of the nearest LRs; at most: all at the cap")
 
 
 def _measure(args) -> None:

@@ -150,7 +150,10 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class BiasedDataset:
-    """Training split (spurious), test split (unbiased), and where the raw data came from."""
+    """Training split (spurious), test split (unbiased), and where the raw data came from.
+
+    class_names, bias_names: what the labels k mean, where that is known; else empty.
+    """
 
     name: str
     train: Split
@@ -161,6 +164,7 @@ class BiasedDataset:
     options: tuple = ()
     val: Split | None = None
     class_names: tuple[str, ...] = ()
+    bias_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not is_whole(n := plain(self.n_classes), 2):

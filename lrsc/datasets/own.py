@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import hashlib
 import inspect
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ from lrsc.errors import shown
 
 CHANNELS = (1, 2, 3, 4)  # of images, by which the axis of channels is told from height and width
 SOME = 2000  # training images on disk from which mean and std are taken
-_log = logging.getLogger(__name__)
 
 
 def from_arrays(
@@ -47,13 +45,12 @@ def from_arrays(
     without class labels, and for what `Split` and `BiasedDataset` refuse.
     """
     parts = {"train": train, "test": test} | ({} if val is None else {"val": val})
-    x, y, bias = {}, {}, {}
-    for part, arrays in parts.items():
-        x[part], y[part], bias[part] = _arrays(part, arrays)
-    first = x["train"]
-    x = {part: _channels_first(t, first) for part, t in x.items()}
+    read = {part: _arrays(part, arrays) for part, arrays in parts.items()}
+    first, y = read["train"][0], {part: of[1] for part, of in read.items()}
+    x = {part: _channels_first(of[0], first) for part, of in read.items()}
+    bias = {part: of[2] for part, of in read.items()}
     n_classes = len(class_names) or max(2, int(y["train"].max()) + 1 if len(y["train"]) else 2)
-    bias = _numbered(bias, y, n_classes, class_names)
+    bias, bias_names = _numbered(bias, y, n_classes, class_names)
     if mean is None and std is None and first.dim() > 2 and first.dtype == torch.uint8:
         mean, std = _constants(x["train"])
     splits = {
@@ -63,7 +60,7 @@ def from_arrays(
         )
         for part in parts
     }  # fmt: skip
-    return _dataset(name, splits, n_classes, class_names)
+    return _dataset(name, splits, n_classes, class_names, bias_names)
 
 
 def from_folder(
@@ -98,7 +95,8 @@ def from_folder(
         raise ValueError(f"size must be a whole number of pixels >= 1, found {shown(size)}")
     bias = folders.bias(place, metadata, column, {part: f for part, (f, _) in listed.items()})
     labels = {part: torch.from_numpy(y) for part, (_, y) in listed.items()}
-    numbers = _numbered(bias, labels, len(classes["train"]), classes["train"])
+    names = classes["train"]
+    numbers, bias_names = _numbered(bias, labels, len(names), names)
     x = {part: Images(found, size, size, channels=channels) for part, (found, _) in listed.items()}
     if mean is None and std is None:
         mean, std = _constants(x["train"])
@@ -109,7 +107,7 @@ def from_folder(
         ).loaded()
         for part in classes
     }  # fmt: skip
-    return _dataset(name or place.resolve().name, splits, len(classes["train"]), classes["train"])
+    return _dataset(name or place.resolve().name, splits, len(names), names, bias_names)
 
 
 def from_torch(
@@ -209,12 +207,11 @@ def checksum(dataset: BiasedDataset) -> str:
     return digest.hexdigest()
 
 
-def _dataset(name, splits: dict[str, Split], n_classes: int, class_names) -> BiasedDataset:
+def _dataset(name, splits: dict[str, Split], n_classes: int, *names) -> BiasedDataset:
     if not isinstance(name, str) or not name:
         raise ValueError(f"name must be a name, found {shown(name)}")
-    train, test, val = (splits.get(part) for part in ("train", "test", "val"))
-    assert train is not None and test is not None
-    found = BiasedDataset(name, train, test, n_classes, "own", "", (), val, tuple(class_names))
+    train, test, val = splits["train"], splits["test"], splits.get("val")
+    found = BiasedDataset(name, train, test, n_classes, "own", "", (), val, *map(tuple, names))
     object.__setattr__(found, "checksum", checksum(found))
     return found
 
@@ -253,9 +250,9 @@ def _constants(x: Tensor | Images) -> tuple[Tensor, Tensor]:
 
 def _numbered(
     bias: Mapping[str, Any], y: Mapping[str, Tensor], n_classes: int, class_names: Sequence[str]
-) -> dict[str, Any]:
-    """Bias labels as numbers, where they are names; ValueError for groups of class and feature."""
-    held = {}
+) -> tuple[dict[str, Any], list[str]]:
+    """Bias labels as numbers, and names of these; ValueError for groups of class and feature."""
+    held, numbers = {}, {}
     for part, values in bias.items():
         if values is not None:
             held[part] = np.asarray(values.cpu() if isinstance(values, Tensor) else values)
@@ -265,13 +262,15 @@ def _numbered(
                     f"({len(y[part])},), found {held[part].shape}"
                 )
     if any(values.dtype.kind in "OSU" for values in held.values()):
-        texts = {part: values.astype(str) for part, values in held.items()}
-        numbers = _by_class(texts, y, n_classes, class_names) | {"": given.UNKNOWN}
-        _log.info("numbers of the bias values: %s", numbers)
-        held = {k: np.array([numbers[v] for v in t.tolist()], np.int64) for k, t in texts.items()}
+        held = {part: values.astype(str) for part, values in held.items()}
+        numbers = _by_class(held, y, n_classes, class_names)
+        told = np.vectorize((numbers | {"": given.UNKNOWN}).__getitem__, otypes=[np.int64])
+        held = {part: told(texts) for part, texts in held.items()}
     if {"train", "test"} <= held.keys():
         _check_apart(held, y, n_classes)
-    return {part: held.get(part) for part in bias}
+    of = {number: name for name, number in numbers.items()}
+    named = [of.get(k, str(k)) for k in range(max(of, default=-1) + 1)]
+    return {part: held.get(part) for part in bias}, named
 
 
 def _check_apart(bias: Mapping[str, np.ndarray], y: Mapping[str, Tensor], n_classes: int) -> None:

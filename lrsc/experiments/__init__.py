@@ -1,5 +1,6 @@
 """The paper's figures and tables as named lists of runs in three profiles."""
 
+from lrsc.experiments.alike import alike
 from lrsc.experiments.found import shipped, sources, unusable
 from lrsc.experiments.open import (
     PAPER_STATISTICS,

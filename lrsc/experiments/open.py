@@ -2,7 +2,7 @@
 
 import collections
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ COLLAPSE = 0.10  # accuracy below the best LR's of its row at which a larger LR 
 
 def open_experiment(
     name: str,
-    profile: str | None = None,
+    profile: str | Sequence[str] | None = None,
     root: str | Path | None = None,
     dataset: str | None = None,
     model: str | None = None,
@@ -46,8 +46,9 @@ def open_experiment(
 
     Coordinates `hyperparameter` and `value` say of which row a run is, and where in it; a run that
     stands in several rows is in each of them. profile None: for each row the largest profile of
-    which anything is measured (with curves, where the row records some). Runs that are not done
-    yet are absent; `collapsed` is decided here, by comparison with the row's other values. read:
+    which anything is measured (with curves, where the row records some); several profiles: all of
+    them that have such curves too; `alike` tells their runs apart. Runs that are not done yet are
+    absent; `collapsed` is decided here, by comparison with the row's other values. read:
     what `sources` gave, to open many rows at the cost of one.
 
     statistics: of batch normalisation, in which networks were evaluated: 'running', 'batch' or
@@ -61,29 +62,49 @@ def open_experiment(
         check_names("statistics", [statistics], STATISTICS)
     runs = sources(name, root) if read is None else read
     asked = (dataset, model, hyperparameter)
-    chosen = []
-    for key in row_keys(name):
-        if any(a not in (None, k) for a, k in zip(asked, key, strict=True)):
-            continue
-        candidates = [profile] if profile else list(reversed(PROFILES))
-        selected = (select_runs(runs, planned_runs(name, c, *key), c) for c in candidates)
-        measured = (in_statistics(s, statistics) for s in selected if s is not None)
-        found = [s for s in measured if s.sizes["run"]]
-        # curves that the row is about count for more than the size of the profile
-        found.sort(key=lambda s: not _has_curves(s, name, key))
-        if found:
-            chosen.append(_labelled(found[0], name, key))
+    profiles = (profile,) if isinstance(profile, str) else tuple(profile or ())
+    keys = [
+        key for key in row_keys(name)
+        if all(a in (None, k) for a, k in zip(asked, key, strict=True))
+    ]  # fmt: skip
+    found = (_measured_row(runs, name, key, profiles, statistics) for key in keys)
+    chosen = [row for row in found if row is not None]
     if not chosen:
-        what = f"experiment {name!r}" + (f" in profile {profile!r}" if profile else "")
+        where = f" in profile {' or '.join(map(repr, profiles))}" if profiles else ""
         raise ValueError(
-            f"nothing is measured yet of {what}"
+            f"nothing is measured yet of experiment {name!r}{where}"
             + "".join(f", {v!r}" for v in asked if v)
-            + f". Measure it with: lrsc sweep {name}" + (f" --profile {profile}" if profile else "")
-        )  # fmt: skip
+            + f". Measure it with: lrsc sweep {name}"
+            + (f" --profile {profiles[-1]}" if profiles else "")
+        )
     return _finish(results.concat(chosen), name)
 
 
-def measured(name: str, profile: str | None = None, *more: Any, **row: Any) -> xr.Dataset | None:
+def _measured_row(
+    runs: list[xr.Dataset],
+    name: str,
+    key: tuple[str, str, str],
+    profiles: tuple[str, ...],
+    statistics: str | None,
+) -> xr.Dataset | None:
+    """What is measured of a row: see `open_experiment`."""
+    selected = (
+        select_runs(runs, planned_runs(name, p, *key), p) for p in profiles or reversed(PROFILES)
+    )
+    kept = (in_statistics(s, statistics) for s in selected if s is not None)
+    found = [s for s in kept if s.sizes["run"]]
+    # curves that the row is about count for more than the size of the profile
+    found = [s for s in found if _has_curves(s, name, key)] or found
+    if not found:
+        return None
+    # two profiles of a data set that has one size share runs
+    every = results.once(results.concat(found if len(profiles) > 1 else found[:1]))
+    return _labelled(every, name, key)
+
+
+def measured(
+    name: str, profile: str | Sequence[str] | None = None, *more: Any, **row: Any
+) -> xr.Dataset | None:
     """What `open_experiment` gives with the same arguments; None where nothing is measured."""
     try:
         return open_experiment(name, profile, *more, **row)
@@ -234,7 +255,7 @@ def _corrected(found: xr.Dataset) -> xr.Dataset:
 def _with_collapsed(found: xr.Dataset) -> np.ndarray:
     """Statuses; a run is collapsed if it is far under its row's best value, at a larger one."""
     status = found["status"].values.astype(object)
-    row = ["dataset", "model", "hyperparameter", "data", "model_options"]
+    row = ["dataset", "model", "hyperparameter", "data", "model_options", "source_id", "precision"]
     table = pd.DataFrame({n: found[n].values for n in (*row, "value", "unbiased_accuracy")})
     for _, runs in table.groupby(row):
         means = runs.groupby("value")["unbiased_accuracy"].mean().dropna()

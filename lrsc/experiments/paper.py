@@ -1,4 +1,4 @@
-"""The paper's tables S1 and S2, and what their names are called here."""
+"""The paper's tables S1 and S2, what their names are called here, and a list of its figures."""
 
 import csv
 from pathlib import Path
@@ -32,7 +32,11 @@ MEASURES = {  # ours -> the tables'
 
 
 def table(name: str) -> list[dict[str, str]]:
-    """The rows of one of the paper's tables ('s1', 's2'), in its order, as they are written."""
+    """The rows of one of the paper's tables ('s1', 's2'), in its order, as they are written.
+
+    'figures': its figures and tables, what each shows and where that is here; `rows` are patterns
+    of `experiments.row_keys`, experiment first, and names of results that are made of several runs.
+    """
     with open(Path(__file__).parent / "tables" / f"table_{name}.csv", newline="") as file:
         return list(csv.DictReader(file))
 

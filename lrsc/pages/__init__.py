@@ -12,7 +12,7 @@ from lrsc.pages.compressibility import show_rows, show_shrinking
 from lrsc.pages.costs import show_computing, show_cost, show_engines
 from lrsc.pages.data import show_card, show_counts, show_examples
 from lrsc.pages.display import MEASURES, show, table
-from lrsc.pages.front import finding, show_finding, show_statistics
+from lrsc.pages.front import finding, show_answers, show_finding, show_install
 from lrsc.pages.inputs import parameters
 from lrsc.pages.interventions import (
     show_s2,
@@ -30,11 +30,12 @@ from lrsc.pages.mechanism import (
 )
 from lrsc.pages.reach import show_audit, show_finders
 from lrsc.pages.scores import (
-    show_by_statistics,
+    show_claim_tests,
     show_claims,
     show_disagreements,
     show_headline,
     show_score_rows,
+    show_variants,
 )
 from lrsc.pages.sections import (
     evidence,

@@ -28,8 +28,8 @@ def contrasted(dataset: str, model: str) -> xr.Dataset:
     found = display.usable(command, contrast.stored, dataset, model)
     if found is None:
         display.say(
-            "**No comparison here yet.** Once networks at a low and a high LR are trained here "
-            f"(`lrsc sweep`, with `--raw` for those that ship), `{command}` makes it."
+            "**No comparison yet.** Train networks at a low and a high LR here (`lrsc sweep`, with "
+            f"`--raw` for those that ship), then run `{command}`."
         )
         return xr.Dataset()
     return found
@@ -45,10 +45,9 @@ def compared(
     """
     lrs = np.unique(live["lr"].values[live["status"].values != "diverged"])
     if len(lrs) < 2:
-        left = f"LR {lrs[0]:g} has one" if len(lrs) else "none has one"
+        left = f"only LR {lrs[0]:g} has one" if len(lrs) else "none has one"
         display.say(
-            "*Nothing to compare: it takes two learning rates with a run that did not diverge, and "
-            f"{left}.*"
+            f"*Nothing to compare: two learning rates need a run that did not diverge, but {left}.*"
         )
         return xr.Dataset()
     return contrast.compare(dataset, model, (float(lrs[0]), float(lrs[-1])), profile, **options)
@@ -66,11 +65,11 @@ def show_gallery(found: xr.Dataset, methods: Sequence[str] = ("integrated_gradie
     lead = (
         f"Test samples that are {share}: {found.attrs['only_high']:,} of "
         f"{found.attrs['n_test']:,}, of which these were drawn by seed {found.attrs['drawn_by']}. "
-        "Under each image the mean over networks of the size of the attributions, bright where "
+        "Under each image: magnitude of the attributions, mean over networks, bright where "
         "large."
     )
     if "foreground" in found:
-        lead += f" Line: edge of the foreground as found by {_foreground(found)}."
+        lead += f" Line: edge of the foreground found by {_foreground(found)}."
     display.show(plots.gallery(found, methods), caption=f"{lead} {_caption(found)}")
 
 
@@ -80,9 +79,9 @@ def show_paired(found: xr.Dataset, method: str = "integrated_gradients") -> None
         return display.say_unmeasured()
     kinds = [k for k in TITLES if f"{method}_{k}" in found]
     panels = {f"{method}_{k}": TITLES[k] for k in kinds}
-    text = f"A dot is a sample, mean over networks; {METHODS[method]}."
+    text = f"Each dot is a sample, the mean over networks; {METHODS[method]}."
     if "background" in kinds:
-        text += f" Background: what is outside the foreground as found by {_foreground(found)}."
+        text += f" Background: everything outside the foreground found by {_foreground(found)}."
     display.show(plots.paired(found, panels), caption=f"{text} {_caption(found)}")
     rows = []
     for name, shown in METHODS.items():
@@ -114,7 +113,7 @@ def show_methods(ds: xr.Dataset, command: str | None = None) -> None:
     if not rows:
         return display.say_absent(ds)
     heads = ["Data set, model", "Learning rate", "Runs", "Rank correlation of the maps",
-             "Completeness error, Integrated Gradients (logits)", "the same, DeepLIFT"]  # fmt: skip
+             "Completeness error, Integrated Gradients (logits)", "Same, DeepLIFT"]  # fmt: skip
     display.show_cells(heads, rows, display.caption_of(ds, command))
 
 

@@ -26,7 +26,8 @@ def show_rows(what: str, *names: str) -> None:
     of_raw_material, lead, draw = KINDS[what]
     found = measured_rows(*names)
     found = _others(found) if of_raw_material else found
-    rows = [row for row in found.values() if len(np.unique(row["lr"].values)) > 1]
+    rows = plots.rows_of(found.values())
+    rows = [row for row in rows if len(np.unique(row["lr"].values)) > 1]
     if not rows:
         raw, after = (" --raw", [_EXPORT]) if of_raw_material else ("", [])
         sweeps = [f"lrsc sweep {name} --profile desk{raw}" for name in names]

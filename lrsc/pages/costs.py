@@ -11,7 +11,7 @@ from lrsc.pages.studies import benchmark
 # training images as published, of the sets that only their own homes may hand out
 PUBLISHED = {"celeba": 162_770, "waterbirds": 4_795, "imagenet": 1_281_167}
 _NEEDED = {"batch", "ms_a_step", "gflop_a_step", "peak_mb"}
-PAPER = "The paper states 400 hours of four A100 GPUs in all, for all its experiments."
+PAPER = "The paper reports 400 hours on four A100 GPUs for all its experiments."
 
 
 def show_computing() -> None:
@@ -26,8 +26,8 @@ def show_computing() -> None:
     runs, seconds = map(sum, zip(*hours.values(), strict=True))
     rows.append(["all", "", f"{runs:,}", f"{seconds / 3600:.1f}"])
     text = (
-        "Each run once, from its first step to its last measure; of runs that trained side by side "
-        f"the time of each counts. {PAPER}"
+        "Each run counts once, from first step to last measure; runs trained side by side count in "
+        f"full. {PAPER}"
     )
     show_cells(["Profile", "Device", "Runs", "Hours"], rows, text)
 
@@ -56,8 +56,8 @@ def _of_engines(found: dict) -> str:
         f"{plots.name_of(found['dataset'])}, {plots.name_of(found['model'])}, LR {found['lr']:g}, "
         f"{found['n_train']:,} training samples, {len(next(iter(values.values())))} seeds: "
         f"unbiased accuracy (mean and standard deviation): {each}. One seed differs by up to "
-        f"{100 * found['largest_difference']:.1f} points between them, since training at a large "
-        "LR enlarges roundoff. Tests of equal means (Welch) and of equal spreads (Levene) give "
+        f"{100 * found['largest_difference']:.1f} points between them, because training at a large "
+        "LR amplifies rounding errors. Tests for equal means (Welch) and spreads (Levene) give "
         f"p = {found['equal_means_p']:.2f} and p = {found['equal_spreads_p']:.2f}."
     )
 
@@ -76,15 +76,15 @@ def show_cost(experiment: str) -> None:
         if "paper" in row.plans and (cells := _cost(row, measured["rows"]))
     ]
     machine = measured["machine"]
-    heads = ["Data set", "Network", "Runs", "Epochs, at most", "Steps of a run", "Step (ms)",
-             "All runs, at most (hours)", "Arithmetic of all (PFLOP)", "Memory (GB)"]  # fmt: skip
+    heads = ["Data set", "Network", "Runs", "Maximum epochs", "Steps per run", "Step (ms)",
+             "Maximum of all (hours)", "Arithmetic of all (PFLOP)", "Memory (GB)"]  # fmt: skip
     show_cells(
         heads, rows,
-        f"Step and memory as measured on {machine.get('device', 'an unknown device')}, "
-        f"{machine.get('cores', 'unknown')} cores, 224 × 224 pixels, batch 16; training alone. "
-        "Nothing was measured on a GPU here: "
-        f"`lrsc sweep {experiment} --profile paper --estimate` times a few steps on yours, and "
-        "prints the same sum for it.",
+        f"Step time and memory measured on {machine.get('device', 'an unknown device')}, "
+        f"{machine.get('cores', 'unknown')} cores, 224 × 224 pixels, batch 16; training only. "
+        "Nothing was measured on a GPU: "
+        f"`lrsc sweep {experiment} --profile paper --estimate` times a few steps on yours and "
+        "prints the same estimate.",
     )  # fmt: skip
 
 

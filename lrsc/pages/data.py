@@ -11,7 +11,7 @@ from lrsc.pages.display import say, show, show_cells
 def show_examples(dataset, n: int = 10) -> None:
     """Display samples of a data set, aligned and conflicting, with the source in the caption."""
     known = dataset.train.bias is not None
-    lead = f"Training samples; under or beside each: class{' / bias' if known else ''}."
+    lead = f"Training samples with their class{' / bias label' if known else ''}."
     caption = f"{lead} Source {plots.source(dataset.source_id)}, {len(dataset.train):,} samples."
     show(plots.examples(dataset, n), caption=caption)
 
@@ -43,7 +43,7 @@ def show_counts(dataset) -> None:
         per_class = torch.bincount(dataset.train.y, minlength=dataset.n_classes)
         fewest, most = int(per_class.min()), int(per_class.max())
         each = f"{most:,}" if fewest == most else f"{fewest:,} to {most:,}"
-        text = f"{len(dataset.train):,} training samples, {each} of each class; no bias labels."
+        text = f"{len(dataset.train):,} training samples, {each} per class; no bias labels."
         return say(text)
     train, test = dataset.train, dataset.test
     tables = [_counts(split, dataset.n_classes) for split in (train, test)]
@@ -53,7 +53,7 @@ def show_counts(dataset) -> None:
     text = (
         f"{len(train):,} training samples, of which {conflicting:,} conflict "
         f"(ρ = {dataset.rho:.4f}); {len(test):,} test samples, {each} in each (class, bias) group. "
-        "Rows: class y; columns: bias b; cells: training samples."
+        "Rows: class y; columns: bias b; cells: number of training samples."
     )
     heads = ["y \\ b", *map(str, range(dataset.n_classes))]
     rows = [[str(y), *(f"{n:,}" for n in row)] for y, row in enumerate(tables[0].tolist())]

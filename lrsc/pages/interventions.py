@@ -9,6 +9,7 @@ from lrsc import measures, plots
 from lrsc.config import RunConfig
 from lrsc.experiments import paper
 from lrsc.pages import display
+from lrsc.pages.sections import each_alike
 from lrsc.studies import soups
 from lrsc.training import uniform_soup
 
@@ -16,6 +17,7 @@ from lrsc.training import uniform_soup
 _S2 = {"unbiased_accuracy": "test_accuracy", "prunability": "prunability", "csi": "csi"}
 
 
+@each_alike
 def show_tradeoffs(ds: xr.Dataset, command: str | None = None) -> None:
     """Display accuracy against prunability, compressibility and CSI, a line an intervention."""
     if not ds.sizes.get("run"):
@@ -24,6 +26,7 @@ def show_tradeoffs(ds: xr.Dataset, command: str | None = None) -> None:
     display.show_runs(ds, command, lead, plots.tradeoff(ds))
 
 
+@each_alike
 def show_s2(ds: xr.Dataset, dataset: str, command: str | None = None) -> None:
     """Display the range of each measure over an intervention's values, beside table S2's."""
     heads = ["Intervention", "Values"]
@@ -42,8 +45,8 @@ def show_s2(ds: xr.Dataset, dataset: str, command: str | None = None) -> None:
             row += [_range(_only(ds, name), measured), display.span(measured, *theirs)]
         cells.append(row)
     text = (
-        "Smallest and largest mean over seeds; values and `paper` as in table S2, which has at "
-        "least three seeds."
+        "Smallest and largest mean over seeds. Values and `paper` are those of table S2, which "
+        "uses at least three seeds."
     )
     text += f" {display.caption_of(ds, command)}" if ds.sizes.get("run") else ""
     table = display.html_table(heads, cells)
@@ -69,8 +72,8 @@ def show_soup(runs: Sequence[RunConfig]) -> None:
     of = ", ".join(map(plots.name_of, (runs[0].dataset, runs[0].model)))
     display.show_cells(
         ["Network", *map(plots.heading, plots.MAIN)], rows,
-        f"{of}, seed {runs[0].seed}, source {plots.source(dataset.source_id)}. The soup has the "
-        "mean of the weights of the other rows.",
+        f"{of}, seed {runs[0].seed}, source {plots.source(dataset.source_id)}. The soup averages "
+        "the weights of the other rows.",
     )  # fmt: skip
 
 
@@ -88,8 +91,8 @@ def show_soups() -> None:
         display.say_row(*plots.names_of(one))
         lead = (
             "Means over seeds; bars: one standard deviation; numbers: the learning rate, and how "
-            "many networks a soup has. A soup has the mean of the weights of its seed's networks, "
-            "which started from the same ones."
+            "many networks a soup has. A soup averages the weights of one seed's networks, which "
+            "started from the same weights."
         )
         figure = plots.tradeoff(_as_interventions(one), plots.MAIN[1:])
         one.attrs["origin"] = "shipped" if one.attrs.get("file") else "local"
@@ -97,9 +100,9 @@ def show_soups() -> None:
         display.show_cells(*_soup_table(one))
     if not found:
         display.say(
-            "**No evidence here yet.** No soup of networks on the paper's data is measured. Make "
-            "one from runs that are trained here, as in `lrsc sweep semi_synthetic --profile desk "
-            "--dataset colored_mnist --model resnet18 --raw` and then `lrsc results soup --dataset "
+            "**No evidence here yet.** No soup of networks on the paper's data is measured. To "
+            "make one from runs trained here: `lrsc sweep semi_synthetic --profile desk "
+            "--dataset colored_mnist --model resnet18 --raw`, then `lrsc results soup --dataset "
             "colored_mnist --model resnet18 --lrs 0.001,0.015,0.15`."
         )
 

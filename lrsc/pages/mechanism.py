@@ -6,9 +6,9 @@ import numpy as np
 import torch
 import xarray as xr
 
-from lrsc import metrics, plots, results
+from lrsc import experiments, metrics, plots, results
 from lrsc.pages import display
-from lrsc.pages.sections import measured_rows
+from lrsc.pages.sections import each_alike, measured_rows
 from lrsc.studies import contrast, theory
 from lrsc.training.probes import fixed_indices
 
@@ -28,35 +28,43 @@ ALPHAS = np.geomspace(0.1, 300, 24)
 
 def show_loss_ratios(sections: Sequence[str] = ("synthetic", "semi_synthetic")) -> None:
     """Display accuracy against the largest loss ratio of all measured rows, with correlations."""
-    rows = [row for row in measured_rows(*sections).values() if _complete(row)]
+    measured = measured_rows(*sections, statistics="running").values()
+    every = [group for row in measured for group in experiments.alike(row)]
+    rows = sorted(filter(_complete, every), key=_size, reverse=True)
     if not rows:
         return display.say_unmeasured()
-    found = []
-    for row in rows:
-        *ratios, accuracy = (
-            torch.from_numpy(row[n].values) for n in (*RATIOS, "unbiased_accuracy")
-        )
-        found.append([metrics.rank_correlation_interval(x, accuracy) for x in ratios])
+    found = [_correlations(row) for row in rows]
     figures = [plots.against_loss_ratio(rows, name) for name in RATIOS]
     single = [row[[str(n) for n in row if row[n].dims == ("run",)]] for row in rows]
-    together = xr.concat(single, "run", join="outer")
-    together.attrs["origin"] = rows[0].attrs["origin"]
+    together = xr.concat(single, "run", join="outer", combine_attrs="override")
     lead = (
         "A dot is a run, lighter at larger LRs. First figure: the loss ratio on 1,000 fixed "
         "training samples, every 200 iterations; second: of single mini-batches, in which two or "
         "three samples conflict."
     )
     display.show(*figures, caption=f"{lead} {display.caption_of(together, '')}")
-    heads = ["Data set", "Model", "Runs", "Rank correlation, fixed samples", "... mini-batches"]
-    runs = [int(np.isfinite(row["unbiased_accuracy"].values).sum()) for row in rows]
     cells = [
-        [*plots.names_of(row), str(n), *map(_interval, of)]
-        for row, n, of in zip(rows, runs, found, strict=True)
-    ]
+        [*plots.names_of(row), f"{_size(row):,}",
+         str(int(np.isfinite(row["unbiased_accuracy"].values).sum())), *map(_interval, of)]
+        for row, of in zip(rows, found, strict=True)
+    ]  # fmt: skip
+    heads = ["Data set", "Model", "Training samples", "Runs",
+             "Rank correlation, fixed samples", "... mini-batches"]  # fmt: skip
     text = "Spearman's rank correlation over runs, with its 95 % bootstrap interval."
     display.show_cells(heads, cells, text)
 
 
+def _size(row: xr.Dataset) -> int:
+    return int(row["n_train"].values[0])
+
+
+def _correlations(row: xr.Dataset) -> list[tuple[float, float, float]]:
+    """Of accuracy with each of RATIOS, with intervals."""
+    *ratios, accuracy = (torch.from_numpy(row[n].values) for n in (*RATIOS, "unbiased_accuracy"))
+    return [metrics.rank_correlation_interval(x, accuracy) for x in ratios]
+
+
+@each_alike
 def show_dynamics(ds: xr.Dataset, command: str | None = None) -> None:
     """Display losses, accuracies and norms along training at the lowest and the highest LR."""
     every, ds = ds, _recorded_runs(ds, "dynamics")
@@ -68,12 +76,13 @@ def show_dynamics(ds: xr.Dataset, command: str | None = None) -> None:
         if any(f"curve_dynamics_{name}" in ds for name in names)
     }  # fmt: skip
     lead = (
-        "Measured on fixed training samples in eval mode. Lines: means over seeds; bands: ± 1 "
-        "standard deviation."
+        "Measured on fixed training samples in evaluation mode. Lines: means over seeds; bands: "
+        "± 1 standard deviation."
     )
     display.show_runs(ds, command, lead, plots.along_training(ds, _ends(ds), known))
 
 
+@each_alike
 def show_dominance(ds: xr.Dataset, command: str | None = None) -> None:
     """Display which neurons keep their dominance, of the first seed, and all runs as a table."""
     ds = _recorded_runs(ds, "dynamics")
@@ -86,9 +95,9 @@ def show_dominance(ds: xr.Dataset, command: str | None = None) -> None:
     first = {lr: next(v for (at, _), v in found.items() if at == lr) for lr in _ends(ds)}
     what = ", ".join(plots.names_of(ds))
     lead = (
-        "Of the neurons that are class-dominant (class selectivity above bias selectivity) at an "
-        "iteration, the share that still is at the end; the same for all others, which are "
-        "bias-dominant. Figure: the first seed of each learning rate. Table: every run."
+        "Of the class-dominant neurons at an iteration (class selectivity above bias selectivity), "
+        "the share that is still so at the end; the same for the others, which are bias-dominant. "
+        "Figure: the first seed of each learning rate. Table: every run."
     )
     display.show_runs(ds, command, lead, plots.dominance(first, what))
     heads = ["Learning rate", "Seed", "Class-dominant at the end (%)", "Class-dominant kept (%)",
@@ -101,6 +110,7 @@ def show_dominance(ds: xr.Dataset, command: str | None = None) -> None:
     display.show_cells(heads, cells)
 
 
+@each_alike
 def show_updates(ds: xr.Dataset, command: str | None = None) -> None:
     """Display how neurons' spurious share moves around their largest updates."""
     ds = _recorded_runs(ds, "neurons")
@@ -114,11 +124,12 @@ def show_updates(ds: xr.Dataset, command: str | None = None) -> None:
     every = int(steps[1] - steps[0])
     lead = (
         "Share of a neuron's attribution on the spurious region, in percentage points relative to "
-        "the moment of an update. Largest updates: the top 1 % of each neuron's gradient norms."
+        "its value at an update. Largest updates: the top 1 % of each neuron's gradient norms."
     )
     display.show_runs(ds, command, lead, plots.update_response(found, every))
 
 
+@each_alike
 def show_crossfit(ds: xr.Dataset) -> None:
     """Display CIFAR-10's curves along training by groups that other networks defined.
 
@@ -129,16 +140,16 @@ def show_crossfit(ds: xr.Dataset) -> None:
         return display.say_unmeasured()
     groups = display.usable("lrsc results crossfit", results.derived, contrast.CROSSFIT, _GROUPS)
     if groups is None:
-        text = "The groups are not measured yet: `lrsc sweep crossfit --profile desk`, then "
-        display.say(f"{text}`lrsc results crossfit`. What needs no groups:")
+        text = "The groups are not measured yet: run `lrsc sweep crossfit --profile desk`, then "
+        display.say(f"{text}`lrsc results crossfit`. Without groups, we can show:")
         return show_dynamics(ds)
     count, n = int(groups["conflicting"].sum()), groups.sizes["sample"]
     a = groups.attrs
     display.say(
         f"{count:,} of the {n:,} training samples count as conflicting: at least "
         f"{a['at_least']:.0%} of the networks at learning rate {a['high']:g} and at most "
-        f"{a['at_most']:.0%} of those at {a['low']:g}, trained on the other half, are right on "
-        f"them. Source `{a['source_id']}`, profile {a['profile']}. Made by `{a['made_by']}`."
+        f"{a['at_most']:.0%} of those at {a['low']:g}, trained on the other half, get them "
+        f"right. Source `{a['source_id']}`, profile {a['profile']}. Made by `{a['made_by']}`."
     )
     show_dynamics(by_groups(ds, groups["conflicting"].values))
 
@@ -174,8 +185,8 @@ def show_propositions(seed: int = 0) -> None:
     gradients = theory.gradient_ratios(ALPHAS, seed)
     display.show(
         plots.propositions(ALPHAS, losses, gradients),
-        caption="Computed when this page was made: 100 samples, of which 10 conflict; margins "
-        "uniform in 0.5 to 1.5. Computation: `lrsc.studies.theory`.",
+        caption="Computed with this page by `lrsc.studies.theory`: 100 samples, of which 10 "
+        "conflict; margins uniform in 0.5 to 1.5.",
     )
     last, middle = slice(-6, None), (ALPHAS > 10) & (ALPHAS < 60)
     slope = theory.fitted_slope

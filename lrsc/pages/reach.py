@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from lrsc import __version__, plots, results
+from lrsc import __version__, experiments, plots
 from lrsc.pages.display import show_cells, show_html, show_trial
 
 GROUPS = 12  # lowest groups that are listed where there are more
@@ -19,6 +19,12 @@ _COSTS = {  # of a network: what it is called, unit, divisor
     "parameters": ("Parameters", "million", 1e6), "macs": ("Multiply-accumulates", "million", 1e6),
     "bytes": ("File", "MB", 1e6), "seconds": ("Latency", "ms", 1e-3),
 }  # fmt: skip
+_BETTER = (
+    "Higher is better for accuracies, class selectivity and separation, prunability, and the share "
+    "of the attribution on the core region; lower for the accuracy gap, bias selectivity, and the "
+    "share on the spurious region. Compressibility and sparsity say how few neurons carry the "
+    "activations, entropy how widely the evidence is spread."
+)
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c1e21; --soft: #5f6670; --line: #d5d9de; --back: #fff }
 @media (prefers-color-scheme: dark) {
@@ -49,7 +55,7 @@ def show_finders() -> None:
 
 
 def _finders(found: dict, command: str) -> None:
-    heads = ["Data, network", "Rule", "LR", "Of a run at LR", "Unbiased accuracy (%)",
+    heads = ["Data, network", "Rule", "LR", "Nearest run's LR", "Unbiased accuracy (%)",
              "Worst group (%)", "Prunability"]  # fmt: skip
     cells = [row for key, grid in found.items() for row in _of_grid(key, grid)]
     show_cells(heads, cells, _summary(found, command))
@@ -78,10 +84,10 @@ def _summary(found: dict, command: str) -> str:
     return (
         f"`largest_lr` names an LR within a factor of {NEAR:g} of the grid's best in "
         f"{sum(by <= NEAR for by in factors.values())} of {len(factors)} grids, without test data "
-        "and for no more updates than two trainings of the grid's median length."
-        f"{f' Missed: {far}.' if far else ''} What an LR gives is of the stored run at the nearest "
-        "LR, on the synthetic data of networks trained at it, three seeds. Rows have few seeds, so "
-        f"differences of a point or two mean nothing. Made by `{command}`."
+        "and with no more updates than two training runs of the grid's median length."
+        f"{f' Missed: {far}.' if far else ''} Measures come from the stored run at the nearest LR "
+        "or, on the synthetic data, from networks trained at it with three seeds. With so few "
+        f"seeds, differences of a point or two mean nothing. Made by `{command}`."
     )
 
 
@@ -112,9 +118,9 @@ def page(audits: Sequence[xr.Dataset]) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>\n<body>"
         f"<h1>{html.escape(title)}</h1>\n{body}"
-        f'<p class="soft">Made by lrsc {__version__}. Intervals: 95 %, of a bootstrap over the '
-        "test samples; they say nothing about other seeds of training, and nothing at all where "
-        "they have no width, since all samples are right, or none is.</p></body></html>\n"
+        f'<p class="soft">Made by lrsc {__version__}. Intervals: 95 % bootstrap over the test samples '
+        "(Wilson's, where all of them are right, or none is). They do not cover variation between "
+        "training seeds.</p></body></html>\n"
     )
 
 
@@ -158,7 +164,8 @@ def _one(found: xr.Dataset, name: str) -> str:
     row = found.sel(measure=name)
     many, digits, unit = (100, 1, " %") if bool(row["percent"]) else (1, 3, "")
     value, low, high = (f"{many * float(row[key]):.{digits}f}" for key in ("value", "low", "high"))
-    return f"{value}{unit} ({low} to {high})" if value != "nan" else "-"
+    interval = f" ({low} to {high})" if low != high else ""
+    return f"{value}{unit}{interval}" if value != "nan" else "-"
 
 
 def _short_number(value: float) -> str:
@@ -176,8 +183,9 @@ def _short(audits: Sequence[xr.Dataset], names: list[str]) -> str:
         if "shrunk_kappa" in found:
             before, after = map(_short_number, found["cost"].sel(quantity="bytes").values / 1e6)
             text += (
-                f". Pruned by {100 * float(found['shrunk_kappa']):.0f} % it keeps its accuracy to "
-                f"a point, and shrinks from {before} to {after} MB"
+                f". Without {100 * float(found['shrunk_kappa']):.0f} % of the filters of each "
+                f"layer it keeps its accuracy to a point; {100 * float(found['removed']):.0f} % of "
+                f"all can be taken out, which shrinks its file from {before} to {after} MB"
             )
         said.append(f"<p>{text}.</p>")
     return "\n".join(said)
@@ -193,7 +201,7 @@ def _numbers(audits: Sequence[xr.Dataset], names: list[str]) -> str:
             label = "Accuracy of the worst group"
         samples = f"{int(has[0]['samples']):,}"
         rows.append([label, samples, *(_one(one, name) for one in audits)])
-    return _table(["Measure", "Test samples", *names], rows)
+    return f"<p class=soft>{_BETTER}</p>" + _table(["Measure", "Test samples", *names], rows)
 
 
 def _groups(audits: Sequence[xr.Dataset], names: list[str]) -> str:
@@ -210,12 +218,9 @@ def _groups(audits: Sequence[xr.Dataset], names: list[str]) -> str:
         for k in lowest[:GROUPS]
     ]  # fmt: skip
     left = len(lowest) - len(rows)
-    more = f", of {len(lowest)} the {len(rows)} lowest" if left else ""
+    more = f", the {len(rows)} lowest of {len(lowest)}" if left else ""
     star = f" * fewer than {LEAST_GROUP} samples." if few.any() else ""
-    own = list(map(str, first.attrs["class_names"]))
-    own = [] if own == list(map(str, range(len(own)))) else own
-    classes = ", ".join(f"{k}: {name}" for k, name in enumerate(own))
-    text = f"Accuracy of each group{more}.{star}{f' Classes: {classes}.' if classes else ''}"
+    text = f"Accuracy of each group{more}.{star}"
     return f"<p class=soft>{html.escape(text)}</p>" + _table(
         ["Group", "Test samples", *names], rows
     )
@@ -228,8 +233,8 @@ def _gallery(audits: Sequence[xr.Dataset], names: list[str]) -> str:
             kind = "conflicting" if "shown_bias" in found else "test"
             caption = (
                 f"{name}: {found.sizes['shown']} {kind} samples with their class, wrong ones "
-                "first, and where the evidence for it is (size of Integrated Gradients, bright is "
-                "much)."
+                "first, and the evidence for it (magnitude of Integrated Gradients, bright where "
+                "large)."
             )
             made.append(_figure(plots.audited_samples(found), caption, drawn=False))
     return "\n".join(made)
@@ -238,12 +243,16 @@ def _gallery(audits: Sequence[xr.Dataset], names: list[str]) -> str:
 def _pruning(audits: Sequence[xr.Dataset], names: list[str]) -> str:
     if not any("accuracy_pruned" in one for one in audits):
         return ""
-    many = next(int(one["pruned_samples"]) for one in audits if "accuracy_pruned" in one)
+    has = [one for one in audits if "accuracy_pruned" in one]
+    many = int(has[0]["pruned_samples"])
+    renewed = (
+        " Recalibrated: batch normalisation's statistics re-estimated from training samples."
+        if any(one.sizes["statistics"] > 1 for one in has) else ""
+    )  # fmt: skip
     caption = (
-        f"Accuracy on {many:,} test samples without the filters of smallest norm, the same share "
-        "in each layer, without any training afterwards. Bands: 95 % intervals; dotted: the share "
-        "of the largest class, below which nothing is left. Recalibrated: batch normalisation's "
-        "statistics taken anew from training samples."
+        f"Accuracy on {many:,} test samples after removing the filters of smallest norm, the same "
+        "share in each layer, without further training. Bands: 95 % intervals; dotted: the share "
+        f"of the largest class, which is the chance floor.{renewed}"
     )
     return _figure(plots.audited_pruning(audits, names), caption)
 
@@ -254,7 +263,7 @@ def _costs(audits: Sequence[xr.Dataset], names: list[str]) -> str:
         if "cost" not in found:
             continue
         kappa, batch = float(found["shrunk_kappa"]), int(found["batch"])
-        rows.append([name, "Filters removed", "", f"{100 * float(found['removed']):.0f} %"])
+        rows.append([name, "Filters taken out", "", f"{100 * float(found['removed']):.0f} %"])
         for quantity, (label, unit, divisor) in _COSTS.items():
             cost = found["cost"].sel(quantity=quantity).values / divisor
             before, after = (f"{_short_number(value)} {unit}" for value in cost)
@@ -265,8 +274,9 @@ def _costs(audits: Sequence[xr.Dataset], names: list[str]) -> str:
     if not rows:
         return ""
     text = (
-        "The largest share of filters whose removal costs at most one point of accuracy on the "
-        "samples of the figure above, removed for good. Latency is the median on this machine."
+        "The largest share of each layer's filters that can be set to zero for at most one point "
+        "of accuracy on the samples of the figure above. Those that no shortcut adds to another "
+        "layer's are taken out. Latency is the median on this machine."
     )
     return f"<p class=soft>{text}</p>" + _table(["", "", "Before", "After"], rows, 2)
 
@@ -278,27 +288,26 @@ def _plane(audits: Sequence[xr.Dataset], names: list[str]) -> str:
         return ""
     sizes = sorted({int(n) for n in stored["n_train"].values})
     caption = (
-        f"Accuracy against prunability, in running statistics: {stored.sizes['run']} runs that are "
+        f"Accuracy against prunability, in running statistics: {stored.sizes['run']} runs "
         f"stored with the book ({' or '.join(f'{n:,}' for n in sizes)} training images, "
         f"{', '.join(sorted(set(stored['model'].values.tolist())))}), larger points at larger "
         f"learning rates; this audit's network saw {first.attrs['n_train']:,} training images. "
-        "Compare those of one model and one number of training images only."
+        "Compare only runs of the same model and number of training images."
     )
     return _figure(plots.audited_plane(stored, audits, names), caption)
 
 
 def _stored(data: str) -> xr.Dataset:
-    """Runs of this data set that ship: LR, model, size, accuracy, prunability."""
-    names = ("lr", "model", "n_train", "unbiased_accuracy", "prunability")
+    """Accuracy and prunability of the runs of this data set that ship."""
+    names = ["unbiased_accuracy", "prunability"]
     parts = []
     for name in STORED:
-        found = results.shipped(name)
+        found = experiments.shipped(name)
         if found is None or "prunability" not in found:
             continue
-        if "statistics" in found.dims:
-            found = found.sel(statistics="running")
+        found = experiments.in_statistics(found, "running")
         here = (found["dataset"] == data) & found["prunability"].notnull()
-        parts.append(found[[*names]].reset_coords().isel(run=here.values)[[*names]])
+        parts.append(found[names].isel(run=here.values))
     return xr.concat(parts, "run") if parts else xr.Dataset({n: ("run", []) for n in names})
 
 
@@ -312,6 +321,6 @@ def _missing(audits: Sequence[xr.Dataset], names: list[str]) -> str:
 _SECTIONS: tuple[tuple[str, Callable[[Sequence[xr.Dataset], list[str]], str]], ...] = (
     ("In short", _short), ("Numbers", _numbers), ("Groups", _groups),
     ("What it looks at", _gallery), ("How far it can be pruned", _pruning),
-    ("What shrinking saves", _costs), ("Beside the runs of the book", _plane),
-    ("What is missing", _missing),
+    ("What shrinking saves", _costs), ("Compared with the book's runs", _plane),
+    ("Left out", _missing),
 )  # fmt: skip

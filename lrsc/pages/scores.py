@@ -13,15 +13,16 @@ from lrsc.experiments import paper
 from lrsc.pages.display import plain, say, say_unread, show_html
 
 _HEADS = {"value": "Swept value", **{m: plots.heading(m) for m in scorecard.MEASURES}}
+_EFFECT, _P = "Effect (95 % interval)", "p (Holm)"
 Cell = tuple[str, float | str]  # its HTML, and what it is sorted by
 
 
 def show_headline(rows: Sequence[dict], verdicts: Sequence[dict]) -> None:
-    """Display how many rows and claims are measured, and how many claims are supported.
+    """Display how many rows are measured, at what size, and how many claims have which verdict.
 
     Result files that could not be read are named.
     """
-    say(f"**{scorecard.headline(list(rows), list(verdicts))}**")
+    say(scorecard.headline(list(rows), list(verdicts)))
     say_unread()
 
 
@@ -39,20 +40,34 @@ def show_score_rows(rows: Sequence[dict]) -> None:
 
 
 def show_claims(verdicts: Sequence[dict]) -> None:
-    """Display the 18 claims with verdict, effect and its interval, rows, and what is needed."""
-    heads = ["Claim", "What it says", "Verdict", "Effect (95 % interval)", "p", "Rows", "It needs"]
+    """Display the 18 claims with verdict, effect, and the smallest effect that could be seen."""
+    heads = ["Claim", "What it says", "Verdict", _EFFECT, "Smallest that could be seen",
+             "Evidence"]  # fmt: skip
     _show_sortable("Claims", "Verdict", heads, [_claim_cells(claim) for claim in verdicts])
 
 
-def show_by_statistics(verdicts: Sequence[dict]) -> None:
-    """Display claims whose verdict depends on the statistics of batch normalisation, one by one."""
-    heads = ["Claim", "Statistics", "Verdict", "Effect (95 % interval)", "p", "Rows"]
+def show_claim_tests(verdicts: Sequence[dict]) -> None:
+    """Display the p of each claim, its effect in each row, and what measures it."""
+    heads = ["Claim", "Verdict", "The effect is", _P, "Rows", "Measured by"]
+    lines = [
+        [_claim_cells(c)[0], _text(c["verdict"]), _text(c["effect_is"]), _number(c["p"], "{:.3f}"),
+         (_rows_of(c["rows"]), len(c["rows"])), _text(c["needs"])]
+        for c in verdicts
+    ]  # fmt: skip
+    _show_sortable("Tests of the claims", "Verdict", heads, lines)
+
+
+def show_variants(verdicts: Sequence[dict]) -> None:
+    """Display the verdicts of claims that are tested in several ways, each way in a line."""
+    heads = ["Claim", "With", "Verdict", _EFFECT, _P, "Rows"]
     lines = []
-    for claim in (c for c in verdicts if "by_statistics" in c):
-        for mode, found in claim["by_statistics"].items():
-            cells = _claim_cells(claim | found)
-            lines.append([cells[0], _text(mode), *cells[2:6]])
-    _show_sortable("Claims by statistics", "Verdict", heads, lines)
+    for claim in verdicts:
+        for with_, found in next((v for k, v in claim.items() if k.startswith("by_")), {}).items():
+            first, _, verdict, effect, *_ = _claim_cells(claim | found)
+            rows = _rows_of(found["rows"]), len(found["rows"])
+            p = _number(found["p"], "{:.3f}")
+            lines.append([first, _text(with_), verdict, effect, p, rows])
+    _show_sortable("Claims tested in several ways", "Claim", heads, lines)
 
 
 def show_disagreements() -> None:
@@ -76,7 +91,8 @@ def _row_cells(row: dict) -> list[Cell]:
     names = [paper.DATASETS[row["dataset"]], paper.MODELS[row["model"]]]
     if row["hyperparameter"] != "lr" or row["table"] == "S2":
         names.append(plots.hyperparameter(row["hyperparameter"])[0])
-    cells = [_text(", ".join(names)), _text(row["table"]), _text(row["status"])]
+    status = "needs data" if scorecard.needs_data(row) else row["status"]
+    cells = [_text(", ".join(names)), _text(row["table"]), _text(status)]
     cells += [_text(row["profile"] or "–"), _count(row["n"]), _count(row["seeds"])]
     cells += [_ranges(row, measure) for measure in _HEADS]
     cells.append(_text(row["statistics"] or "–"))
@@ -92,6 +108,9 @@ def _ranges(row: dict, measure: str) -> Cell:
         if found is not None:
             ends = (f"{v:.3g}" if measure == "value" else plain(measure, v) for v in found)
             lines.append(f"{who} {' to '.join(ends)}")
+    if measure == "prunability" and row["ours"] and scorecard.CORRECTED in row["ours"]:
+        ends = (plain(scorecard.CORRECTED, v) for v in row["ours"][scorecard.CORRECTED])
+        lines.append(f"chance-corrected {' to '.join(ends)}")
     apart = scorecard.difference(row, measure)
     if apart is not None and measure != "value":
         lines.append("difference " + ", ".join(_signed(measure, d) for d in apart))
@@ -100,20 +119,20 @@ def _ranges(row: dict, measure: str) -> Cell:
 
 
 def _claim_cells(claim: dict) -> list[Cell]:
-    effect = claim["effect"]
-    if effect is None:
-        shown, size = "–", math.nan
-    else:
-        shown, size = f"<span>{_plus(effect)}</span>", effect
-        if claim["low"] is not None:
-            shown += f"<span>({_plus(claim['low'])} to {_plus(claim['high'])})</span>"
-        shown += f"<small>{html.escape(claim['effect_is'])}</small>"
-    p = claim["p"]
+    shown, size = _number(claim["effect"])
+    if claim["low"] is not None:
+        shown += f"</span><span>({_plus(claim['low'])} to {_plus(claim['high'])})"
+    corrected = [row["corrected"] for row in claim["rows"] if "corrected" in row]
+    if corrected and len(corrected) == len(claim["rows"]):
+        mean = _plus(sum(corrected) / len(corrected))
+        shown += f"</span><span>chance-corrected {mean}"
+    seeds = sorted({row["seeds"] for row in claim["rows"]})
+    ends = " to ".join(map(str, dict.fromkeys(seeds[:1] + seeds[-1:])))
+    rows = f"<span>{_many(len(claim['rows']), 'row')}</span><span>{_many(ends, 'seed')}</span>"
     return [
         (claim["id"], int(claim["id"][1:])), _text(claim["text"]), _text(claim["verdict"]),
-        (shown, size), ("–", math.nan) if p is None else (f"{p:.3f}", p),
-        (_rows_of(claim["rows"]), len(claim["rows"])),
-        _text(claim["needs"] if claim["verdict"] == "not measured" else "–"),
+        (f"<span>{shown}</span>", size), _number(claim["smallest"], "{:.3f}"),
+        (rows if seeds else "–", len(claim["rows"])),
     ]  # fmt: skip
 
 
@@ -125,8 +144,17 @@ def _rows_of(rows: Sequence[dict]) -> str:
     for r in rows:
         names = [plots.name_of(r["dataset"]), plots.name_of(r["model"]), r.get("name")]
         of = html.escape(", ".join(n.replace("_", " ") for n in names if n))
-        listed += f"<li>{of} ({r['profile']}): {_plus(r['effect'])}</li>"
+        effect = _plus(r["effect"])
+        if math.isfinite(r["low"]):
+            effect += f" ({_plus(r['low'])} to {_plus(r['high'])})"
+        if "corrected" in r:
+            effect += f", chance-corrected {_plus(r['corrected'])}"
+        listed += f"<li>{of} ({r['profile']}, {_many(r['seeds'], 'seed')}): {effect}</li>"
     return f"<details><summary>{len(rows)}</summary><ul>{listed}</ul></details>"
+
+
+def _many(number: int | str, of: str) -> str:
+    return f"{number} {of}{'' if str(number) == '1' else 's'}"
 
 
 def _text(text: str) -> Cell:
@@ -137,12 +165,18 @@ def _count(value: int | None) -> Cell:
     return ("–", math.nan) if value is None else (f"{value:,}", value)
 
 
+def _number(value: float | None, form: str = "{:+.3f}") -> Cell:
+    if value is None:
+        return "–", math.nan
+    return form.format(value).replace("-", "−"), value
+
+
 def _signed(measure: str, value: float) -> str:
     return ("+" if value >= 0 else "−") + plain(measure, abs(value))
 
 
 def _plus(value: float) -> str:
-    return f"{value:+.3f}".replace("-", "−")
+    return _number(value)[0]
 
 
 def _show_sortable(

@@ -1,8 +1,9 @@
 """What every section shows: the evidence there is, its curves and tables, what a sweep did."""
 
+import functools
 import html
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,35 +12,61 @@ import xarray as xr
 from lrsc import experiments, measures, plots, results
 from lrsc.pages import display
 
+EVIDENCE = ("paper", "desk")  # profiles of evidence; quick runs are none
+
+
+def each_alike(show: Callable[..., None]) -> Callable[..., None]:
+    """A function that displays runs, so that it does for one group after the other.
+
+    Groups as `lrsc.experiments.alike` has them, each under its name where there are several.
+    """
+
+    @functools.wraps(show)
+    def shown(ds: xr.Dataset, *more: Any, **options: Any) -> None:
+        groups = experiments.alike(ds)
+        if len(groups) < 2:
+            return show(ds, *more, **options)
+        for group in groups:
+            display.say_row(*plots.names_of(group), group.attrs["apart"])
+            show(group, *more, **options)
+
+    return shown
+
 
 def evidence(
     experiment: str, dataset: str, model: str, hyperparameter: str | None = None
 ) -> xr.Dataset:
-    """The measured results of a section's row in the largest profile; no runs if there are none.
+    """The measured results of a section's row; no runs if there are none.
 
+    Of each profile but quick: `lrsc.experiments.alike` tells their runs apart, as all figures and
+    tables do. A profile with runs at one LR alone is displayed in words only, where another has
+    more.
     hyperparameter: of the rows of this data set and model the one of that name; its figures are
-    then drawn against its values. Quick runs are no evidence. Displays what is measured, or what
-    is missing and how to get it.
+    then drawn against its values. Displays what is measured, or what is missing and how to get it.
     """
     row: dict[str, Any] = {"dataset": dataset, "model": model}
     row |= {"hyperparameter": hyperparameter} if hyperparameter else {}
     options = "".join(f" --{name} {value}" for name, value in row.items())
     how = _how_to_measure(experiment, row, options)
     display.say_unread(experiment)
-    try:
-        found = experiments.open_experiment(experiment, **row)
-        profile = str(found["profile"].values[0])
-        why = "Only the quick profile has been run." if profile == "quick" else ""
-    except ValueError as error:
-        why = _sentence(str(error).split(". Measure it with")[0])
-    if why:
+    found = measured_row(experiment, **row)
+    if not found.sizes:
+        quick = experiments.measured(experiment, "quick", **row) is not None
+        of = "".join(f", {value!r}" for value in row.values())
+        why = (
+            "Only the quick profile has been run." if quick
+            else f"Nothing is measured yet of experiment {experiment!r}{of}."
+        )  # fmt: skip
         display.say(f"**No evidence here yet.** {why} Measure it with {how}.")
         return xr.Dataset()
-    planned = len(experiments.configs(experiment, profile, **row))
     found = plots.against_value(found) if hyperparameter else found
-    found = with_measures(found)
-    display.say(summary(found, planned))
-    return found
+    lrs = {}
+    for profile in dict.fromkeys(found["profile"].values.tolist()):
+        part = found.isel(run=found["profile"].values == profile)
+        lrs[profile] = len(np.unique(part["lr"].values))
+        display.say(summary(part, len(experiments.configs(experiment, profile, **row))))
+    drawn = [p for p, n in lrs.items() if n > 1 or max(lrs.values()) == 1]
+    return found.isel(run=np.isin(found["profile"].values, drawn))
 
 
 def with_measures(found: xr.Dataset) -> xr.Dataset:
@@ -63,34 +90,36 @@ def _how_to_measure(experiment: str, row: dict[str, Any], options: str) -> str:
     return command + "".join(f" (or `{other}`)" for other in others)
 
 
-def measured_rows(*names: str) -> dict[tuple[str, str], xr.Dataset]:
+def measured_rows(*names: str, **options: Any) -> dict[tuple[str, str], xr.Dataset]:
     """(data set, model) -> its results, for all rows of these experiments that have evidence.
 
-    Of each row the largest profile there is; quick runs are no evidence. Files that cannot be read
-    are displayed as such.
+    Of each row all profiles but quick, which `lrsc.experiments.alike` tells apart. Files that
+    cannot be read are displayed as such. options: as those of `measured_row`.
     """
     display.say_unread(*names)
     rows: dict[tuple[str, str], xr.Dataset] = {}
     for name in names:
         read = experiments.sources(name)
         for pair in dict.fromkeys((r.dataset, r.model) for r in experiments.EXPERIMENTS[name]):
-            found = largest(name, *pair, read=read)
+            found = measured_row(name, *pair, read=read, **options)
             if found.sizes:
                 rows[pair] = found
     return rows
 
 
-def largest(
-    experiment: str, dataset: str, model: str | None = None, read: Any = None
-) -> xr.Dataset:
-    """A row's results, of each intervention in its largest profile but quick; empty for none.
+def measured_row(experiment: str, dataset: str, model: str, **options: Any) -> xr.Dataset:
+    """The results of rows in all profiles but quick and in one of the statistics; empty for none.
 
-    read: what `experiments.sources` returns, where it is read already.
+    Statistics of batch normalisation: the paper's where all runs were measured so, else running.
+    options: of `experiments.open_experiment`.
     """
-    found = experiments.measured(experiment, None, None, dataset, model, read=read)
-    if found is not None:
-        found = found.isel(run=found["profile"].values != "quick")
-    return with_measures(found) if found is not None and found.sizes["run"] else xr.Dataset()
+    asked = experiment, EVIDENCE, None, dataset, model
+    found = experiments.measured(*asked, **options)
+    if found is None:
+        return xr.Dataset()
+    if len(set(found["statistics"].values.tolist()) - {""}) > 1:
+        found = experiments.open_experiment(*asked, **options, statistics="running")
+    return with_measures(found)
 
 
 def shipped_runs(variable: str) -> Iterator[xr.Dataset]:
@@ -107,17 +136,13 @@ def shipped_runs(variable: str) -> Iterator[xr.Dataset]:
 def measured(experiment: str, *datasets: str) -> xr.Dataset:
     """What is measured of an experiment on some data sets, or all, for figures and tables.
 
-    Of each row (data set, network, intervention) the largest profile there is; quick runs are no
-    evidence. Without runs where there are none. Files that cannot be read are displayed as such.
+    Of every row all profiles but quick, which figures and tables tell apart.
     """
-    display.say_unread(experiment)
-    read = experiments.sources(experiment)
-    names = datasets or dict.fromkeys(row.dataset for row in experiments.EXPERIMENTS[experiment])
-    found = [largest(experiment, name, read=read) for name in names]
-    found = [each for each in found if each.sizes]
-    if not found:
-        return xr.Dataset()
-    return results.concat(found).assign_attrs(found[0].attrs)
+    rows = [
+        row for (dataset, _), row in measured_rows(experiment).items()
+        if not datasets or dataset in datasets
+    ]  # fmt: skip
+    return results.concat(rows).assign_attrs(rows[0].attrs) if rows else xr.Dataset()
 
 
 def show_unmeasured(experiment: str) -> None:
@@ -148,15 +173,17 @@ def show_unmeasured(experiment: str) -> None:
 def summary(ds: xr.Dataset, planned: int) -> str:
     """Markdown: how much of a profile is measured, and how the main measures change with the LR.
 
-    The changes are left out where the runs differ in their data options.
+    The changes are left out where the runs do not compare.
     """
     lrs = np.unique(ds["lr"].values)
     name = plots.axis_name(ds)
     of = "learning rates" if name == "learning rate" else f"values of {name}"
     over = f"{len(lrs)} {of} from {lrs[0]:g} to {lrs[-1]:g}"
     runs = f"{ds.sizes['run']} of the {planned} runs of the {ds['profile'].values[0]} profile"
+    samples = " or ".join(f"{int(n):,}" for n in np.unique(ds["n_train"].values))
+    runs += f" on {samples} training samples"
     lines = [f"Measured: {runs}, {f'{name} {lrs[0]:g}' if len(lrs) == 1 else over}."]
-    if "data" not in ds.coords or len(set(ds["data"].values.tolist())) == 1:  # else means mix data
+    if len(experiments.alike(ds)) == 1:
         lines += [f"- {plots.trend(ds, name)}" for name in plots.MAIN]
     return lines[0] + "\n\n" + "\n".join(lines[1:])
 
@@ -175,7 +202,7 @@ def show_curves(
     rows = plots.rows_of(ds)
     several = [len(np.unique(row["lr"].values)) > 1 for row in rows]
     drawn = [row for row, curve in zip(rows, several, strict=True) if curve]
-    figures = [plots.curves(drawn, variables)] if drawn else []
+    figures = [plots.curves(drawn[i : i + 3], variables) for i in range(0, len(drawn), 3)]
     names = [n for name in variables for n in (name, f"{name}_corrected") if n in ds]
     tables = [_table(row, names, not curve) for row, curve in zip(rows, several, strict=True)]
     labels = ", ".join(plots.style(ds, name)[0] for name in variables)
@@ -199,6 +226,7 @@ def show_pruning(ds: xr.Dataset, command: str | None = None) -> None:
     display.show_runs(ds, command, lead, plots.pruning_curves(ds))
 
 
+@each_alike
 def show_attribution_shares(ds: xr.Dataset, command: str | None = None) -> None:
     """Display where attribution lies along training, where the runs have such curves."""
     name = "curve_attribution_core"

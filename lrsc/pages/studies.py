@@ -31,14 +31,19 @@ def show_choices(ds: xr.Dataset, variables: Sequence[str] = plots.MAIN, by: str 
     lrs = np.unique(ds["lr"].values)
     heads = [f"{plots.heading(name, ds)} at LR {lr:g}" for name in variables for lr in lrs]
     rows = []
-    choices = list(dict.fromkeys(ds[by].values.tolist()))
-    for choice in sorted(choices, key=_numbers_by_size) if by == "data" else choices:
-        here = ds.isel(run=ds[by].values == choice)
+    groups = experiments.alike(ds)
+    named = [str(here[by].values[0]) or "as decided" for here in groups]
+    named = [
+        name if named.count(name) == 1 else f"{name}, {here.attrs['apart']}"
+        for name, here in zip(named, groups, strict=True)
+    ]
+    both = list(zip(named, groups, strict=True))
+    for choice, here in sorted(both, key=_by_numbers) if by == "data" else both:
         cells = [
             display.mean_sd(name, here[name].values[here["lr"].values == lr])
             for name in variables for lr in lrs
         ]  # fmt: skip
-        rows.append([choice or "as decided", str(here.sizes["run"]), *cells])
+        rows.append([choice, str(here.sizes["run"]), *cells])
     paper = plots.paper_range(ds) if by == "data" else None
     if paper:
         low, high = paper["lr"]
@@ -51,8 +56,9 @@ def show_choices(ds: xr.Dataset, variables: Sequence[str] = plots.MAIN, by: str 
     display.show_cells([by.capitalize(), "Runs", *heads], rows, text)
 
 
-def _numbers_by_size(text: str) -> list:
-    parts = re.split(r"(\d+(?:\.\d+)?)", text)
+def _by_numbers(named: tuple[str, xr.Dataset]) -> list:
+    """For sorting: numbers in a name by their size, "as decided" first."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", named[0].removeprefix("as decided"))
     return [float(part) if i % 2 else part for i, part in enumerate(parts)]
 
 
@@ -63,12 +69,13 @@ def show_reference_prunability(dataset: str, model: str) -> None:
         raise ValueError(f"table S1 has no row for {dataset!r} and {model!r}")
     accuracy, ratio = paper["unbiased_accuracy"][0], paper["prunability"][0]
     text = (
-        f"At the lower end S1 has an accuracy of {accuracy:.1%} and a prunability of {ratio:.2f}. "
-        f"As a ratio this is a mean accuracy of {accuracy * ratio:.1%} after pruning."
+        f"At the lower end, S1 has an accuracy of {accuracy:.1%} and a prunability of {ratio:.2f}. "
+        f"As a ratio, this means an average accuracy of {accuracy * ratio:.1%} after pruning."
     )
     display.say(text)
 
 
+@sections.each_alike
 def show_pruned_accuracy(ds: xr.Dataset) -> None:
     """Display prunability and the accuracy behind it, LR by LR, beside table S1's prunability."""
     if not ds.sizes.get("run") or "accuracy_pruned_column" not in ds:
@@ -106,9 +113,9 @@ def show_settings(experiment: str = "choices") -> None:
              "Mean distance", "By model"]  # fmt: skip
     display.show_cells(
         heads, joint,
-        "Distance from S1 in accuracy, class selectivity and class separation, by which a setting "
-        "is chosen, as the mean over models; settings in which several were measured. Only rows "
-        "with the same LRs compare. The differences, model by model:",
+        "Distance from S1 in accuracy, class selectivity and class separation, which rank the "
+        "settings, averaged over models, for settings measured with several models. Compare only "
+        "rows with the same LRs. The next table has the differences for each model:",
     )  # fmt: skip
     command = "lrsc sweep choices --profile paper --hyperparameter settings"
     heads = [
@@ -167,7 +174,7 @@ def show_pruning_criteria() -> None:
         f"`python {found.attrs['made_by']}`."
     )
     display.show(plots.pruning_criteria(ratio, paper["prunability"]), caption=(
-        "What is left of the accuracy against the share pruned; rows are numbered as in the table. "
+        "Relative accuracy against the share pruned; rows are numbered as in the table. "
         f"The grey band is S1's range, LR 0.001 to 0.25. {caption}"
     ))  # fmt: skip
     heads = ["What is pruned", "Statistics"] + [f"LR {lr:g}, {init}" for init, lr in tried]
@@ -178,7 +185,7 @@ def show_pruning_criteria() -> None:
         for k, name in enumerate(found["criterion"].values.tolist(), 1)
         for mode in found["statistics"].values
     ]  # fmt: skip
-    display.show_cells(heads, rows, f"Prunability, the mean over κ = 0.1 to 0.9. {caption}")
+    display.show_cells(heads, rows, f"Prunability, mean over κ = 0.1 to 0.9. {caption}")
 
 
 def show_norm_spread(model: str = "resnet18") -> None:
@@ -198,12 +205,16 @@ def show_norm_spread(model: str = "resnet18") -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         initial = compressibilities.norm_spread(models.build(model, (3, 32, 32), 10))
-    display.show(plots.norm_spread(found, initial), caption=(
+    lead = (
         f"{plots.name_of(model)}, a dot a run, larger at larger LRs. Spread: standard deviation "
         "over mean of a layer's filter norms, mean over layers; dashed, of an untrained network. "
         "Prunability in running statistics of batch normalisation. All runs whose raw material was "
-        f"at hand. {display.caption_of(found, '')}"
-    ))  # fmt: skip
+        "at hand."
+    )
+    for n in np.unique(found["n_train"].values):
+        here = found.isel(run=found["n_train"].values == n)
+        figure = plots.norm_spread(here, initial)
+        display.show(figure, caption=f"{lead} {display.caption_of(here, '')}")
 
 
 def _shipped_runs(model: str) -> xr.Dataset | None:
@@ -257,7 +268,7 @@ def show_throughput(name: str, **where: Any) -> None:
     if not rows or not all(row.keys() >= _THROUGHPUT for row in rows):
         return display.say_unmeasured()
     caption = (
-        f"Training steps a second of all runs together. {machine.get('device', 'Device unknown')}, "
+        f"Training steps per second, all runs together. {machine.get('device', 'Device unknown')}, "
         f"{machine.get('cores', 'unknown')} cores. Made by `{found.get('made_by', '')}`."
     )
     display.show(plots.throughput(rows), caption=caption)
@@ -269,9 +280,9 @@ def benchmark(name: str, **where: Any) -> dict | None:
     where: fields that the rows returned have.
     """
     path = results.shipped_path(name).with_suffix(".json")
-    why = "is not here"
+    why = "is missing"
     if path.is_file():
-        why = "is damaged, or no benchmark's"
+        why = "is damaged or not a benchmark"
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             rows, machine = found["rows"], found["machine"]

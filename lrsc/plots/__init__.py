@@ -22,6 +22,7 @@ from lrsc.plots.speed import throughput
 from lrsc.plots.spread import accuracy_against_cost, norm_spread, pruning_criteria
 from lrsc.plots.tradeoffs import tradeoff
 from lrsc.plots.words import (
+    HYPERPARAMETERS,
     MAIN,
     STYLES,
     against_value,
@@ -40,6 +41,7 @@ from lrsc.plots.words import (
     paper_range,
     row_name,
     rows_of,
+    samples_of,
     source,
     style,
     trend,

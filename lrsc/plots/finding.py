@@ -6,20 +6,32 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from lrsc.experiments import reference
 from lrsc.plots.frame import SMALL, legend_above, new_figure
-from lrsc.plots.words import MAIN, by_lr, check, ends, is_percent, names_of, number, style
+from lrsc.plots.words import (
+    MAIN,
+    by_lr,
+    check,
+    ends,
+    is_percent,
+    names_of,
+    number,
+    samples_of,
+    style,
+)
 
 HIGH = 0.42  # inches of a row
-RISES, FALLS = "#0072B2", "#D55E00"
+RISES, FALLS, PAPER = "#0072B2", "#D55E00", "0.85"
 _TITLES = {"activation_compressibility": "Activation\ncompressibility"}  # as narrow as a panel
 
 
 def finding(rows: Sequence[xr.Dataset], variables: Sequence[str] = MAIN):
     """Means at the smallest and the largest LR, joined by a line: a panel a measure, a line a row.
 
-    rows: long-form results, each of one data set and model. Small dots are runs at these two LRs,
-    grey ones means at the LRs between; a line without a second end has one LR with a value.
-    Accuracies are in percent. Raises ValueError for no rows, and as ``curves``.
+    rows: long-form results, each of one data set, model and number of training samples. Small dots
+    are runs at these two LRs, grey ones means at the LRs between; a line without a second end has
+    one LR with a value; grey bars are the paper's ranges (table S1). Accuracies are in percent.
+    Raises ValueError for no rows, and as ``curves``.
     """
     if not rows:
         raise ValueError("rows is empty: give the results of at least one data set and model")
@@ -30,12 +42,13 @@ def finding(rows: Sequence[xr.Dataset], variables: Sequence[str] = MAIN):
         for place, row in enumerate(rows):
             _draw(axes, row, name, -place)
         title = _TITLES.get(name, style(rows[0], name)[0].replace(" ", "\n"))
-        axes.set_title(title + (" (%)" if is_percent(name) else ""), fontsize=SMALL, loc="left")
+        title += " (%)" if is_percent(name) else ""
+        axes.set_title(title, fontsize=SMALL, loc="right" if axes is panels[-1] else "left")
         axes.set_ylim(0.6 - len(rows), 0.6)
         axes.margins(x=0.12)
-        axes.locator_params(axis="x", nbins=3)
+        axes.locator_params(axis="x", nbins=2)
         axes.set_yticks(-np.arange(len(rows)), [])
-    labels = ["\n".join(names_of(row)) for row in rows]
+    labels = ["\n".join(names_of(row)) + f", {_thousands(row)}" for row in rows]
     panels[0].set_yticks(-np.arange(len(rows)), labels, fontsize=SMALL)
     _legend(figure)
     figure.set_label(
@@ -47,9 +60,13 @@ def finding(rows: Sequence[xr.Dataset], variables: Sequence[str] = MAIN):
 
 
 def _draw(axes, row: xr.Dataset, name: str, place: int) -> None:
+    scale = 100 if is_percent(name) else 1
+    paper = reference(*(str(row[n].values[0]) for n in ("dataset", "model"))) or {}
+    if name in paper:
+        axes.plot(scale * np.array(paper[name]), [place, place], color=PAPER, lw=9,
+                  solid_capstyle="butt", zorder=1)  # fmt: skip
     if (found := ends(row, name)) is None:
         return
-    scale = 100 if is_percent(name) else 1
     (low, first), (high, last) = found
     colour, head = (RISES, ">") if last >= first else (FALLS, "<")
     lrs, mean, _ = by_lr(row, name)
@@ -64,6 +81,10 @@ def _draw(axes, row: xr.Dataset, name: str, place: int) -> None:
         axes.plot(scale * last, place, head, color=colour, ms=8)
 
 
+def _thousands(row: xr.Dataset) -> str:
+    return ", ".join(f"{n / 1000:g}k" for n in np.unique(row["n_train"].values))
+
+
 def _legend(figure) -> None:
     from matplotlib.lines import Line2D
 
@@ -75,6 +96,7 @@ def _legend(figure) -> None:
         Line2D([], [], marker=">", color=RISES, ms=8, label="rises"),
         Line2D([], [], marker="<", color=FALLS, ms=8, label="falls"),
         Line2D([], [], marker=".", alpha=0.6, label="one run", **point),
+        Line2D([], [], color=PAPER, lw=9, solid_capstyle="butt", label="the paper's range"),
     ]
     legend_above(figure, handles=handles, ncols=2, columnspacing=1.0)
 
@@ -88,4 +110,4 @@ def _said(row: xr.Dataset, variables: Sequence[str]) -> str:
         else:
             (_, first), (_, last) = found
             parts.append(f"{label} {number(name, first)} to {number(name, last)}")
-    return f"{', '.join(names_of(row))}: {', '.join(parts)}."
+    return f"{', '.join(names_of(row))}, {samples_of(row)} samples: {', '.join(parts)}."

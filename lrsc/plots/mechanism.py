@@ -67,6 +67,7 @@ def along_training(ds: xr.Dataset, lrs: Sequence[float], panels: Mapping[str, Se
     """
     from matplotlib.lines import Line2D
 
+    check(ds, ())
     figure, axes_of = new_panels(len(panels), 1.4)
     said = []
     for i, (axes, (title, names)) in enumerate(zip(axes_of, panels.items(), strict=True)):

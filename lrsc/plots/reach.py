@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
+from lrsc import experiments
 from lrsc.plots.frame import (
     SMALL,
     TEXT,
@@ -16,7 +17,7 @@ from lrsc.plots.frame import (
     new_figure,
     picture,
 )
-from lrsc.plots.words import name_of
+from lrsc.plots.words import names_of
 
 
 def largest_lr(ds: xr.Dataset):
@@ -100,14 +101,12 @@ def audited_pruning(audits: Sequence[xr.Dataset], names: Sequence[str]):
 def audited_plane(stored: xr.Dataset, audits: Sequence[xr.Dataset], names: Sequence[str]):
     """Audited networks among stored runs: accuracy against prunability, running statistics."""
     figure, (axes,) = new_figure(1, 3.0)
-    pairs = list(zip(stored["model"].values, stored["n_train"].values, strict=True))
-    for number, pair in enumerate(sorted(set(pairs))):
-        some = stored.isel(run=[one == pair for one in pairs])
+    for number, some in enumerate(experiments.alike(stored)):
         rank = np.unique(some["lr"].values, return_inverse=True)[1]
+        name = ", ".join(filter(None, (names_of(some)[1], some.attrs["apart"])))
         axes.scatter(
             some["prunability"], 100 * some["unbiased_accuracy"], s=20 + 30 * rank, alpha=0.5,
-            color=f"C{number + len(audits)}", edgecolors="none",
-            label=f"{name_of(pair[0])}, {int(pair[1]):,} images",
+            color=f"C{number + len(audits)}", edgecolors="none", label=name,
         )  # fmt: skip
     for number, (found, name) in enumerate(zip(audits, names, strict=True)):
         at = [found.sel(measure=key) for key in ("prunability", "unbiased_accuracy")]

@@ -6,32 +6,36 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
+from lrsc import experiments
 from lrsc.plots.frame import SMALL, TEXT, legend_above, new_figure, say_empty
 from lrsc.plots.mechanism import ROW_COLOURS
-from lrsc.plots.words import name_of, style
+from lrsc.plots.words import hyperparameter, interventions_of, names_of, style
 from lrsc.pruning import Cost
 
 
 def norm_spread(ds: xr.Dataset, initial: float):
     """Column prunability against the spread of the filter norms, a dot a run, sizes by LR.
 
-    ds: long form of one model with `prunability` and `filter_norm_spread`, of any data sets, which
-    colour and marker tell. initial: the spread of an untrained network, a vertical line.
+    ds: long form of one model with `prunability` and `filter_norm_spread`; colour and marker tell
+    the groups of runs that compare. initial: the spread of an untrained network, a vertical line.
     """
     figure, (axes,) = new_figure(1, 3.2)
-    x, y, lr = (ds[n].values for n in ("filter_norm_spread", "prunability", "lr"))
+    names = ("filter_norm_spread", "prunability", "lr")
+    x, y, _ = (ds[n].values for n in names)
     known = np.isfinite(x) & np.isfinite(y)
     said = []
-    for k, name in enumerate(dict.fromkeys(ds["dataset"].values[known].tolist())):
-        here = known & (ds["dataset"].values == name)
-        span = "LR " + " to ".join(f"{v:g}" for v in sorted({lr[here].min(), lr[here].max()}))
+    for k, group in enumerate(experiments.alike(ds.isel(run=known))):
+        x_here, y_here, lr_here = (group[n].values for n in names)
+        others = (hyperparameter(name)[0] for name in interventions_of(group) if name != "lr")
+        name = ", ".join(filter(None, (names_of(group)[0], group.attrs["apart"], *others)))
+        span = "LR " + " to ".join(f"{v:g}" for v in sorted({lr_here.min(), lr_here.max()}))
         axes.scatter(
-            x[here], y[here], s=24 + 160 * lr[here], color=ROW_COLOURS[k], marker="osD^vPX"[k % 7],
-            alpha=0.75, lw=0, label=f"{name_of(str(name))}, {span}",
+            x_here, y_here, s=24 + 160 * lr_here, color=ROW_COLOURS[k % len(ROW_COLOURS)],
+            marker="osD^vPX"[k % 7], alpha=0.75, lw=0, label=f"{name}, {span}",
         )  # fmt: skip
         said.append(
-            f"{name_of(str(name))}, {here.sum()} runs: spread {x[here].min():.3g} to "
-            f"{x[here].max():.3g}, prunability {y[here].min():.3g} to {y[here].max():.3g}."
+            f"{name}, {len(x_here)} runs: spread {x_here.min():.3g} to {x_here.max():.3g}, "
+            f"prunability {y_here.min():.3g} to {y_here.max():.3g}."
         )
     if said:
         axes.axvline(initial, color="0.4", lw=1.2, ls="--", label="untrained network")

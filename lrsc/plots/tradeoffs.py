@@ -2,7 +2,6 @@
 
 import textwrap
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -16,27 +15,19 @@ AGAINST = ("prunability", "activation_compressibility", "csi")
 def tradeoff(ds: xr.Dataset, against: Sequence[str] = AGAINST, y: str = "unbiased_accuracy"):
     """A measure against others, a panel each, a line an intervention, ends labelled by its values.
 
-    ``ds``: long form of one data set and model with the coordinates `hyperparameter` and `value`;
-    runs of other sizes have panels of their own. Points are means over seeds, bars one standard
-    deviation; values without a run that has both measures are left out. Accuracies are in percent.
-    Raises ValueError as `curves`. Source: figures 6 and 20.
+    ``ds``: long form of one data set and model with the coordinates `hyperparameter` and `value`.
+    Points are means over seeds, bars one standard deviation; values without a run that has both
+    measures are left out. Accuracies are in percent. Raises ValueError as `curves`. Source: figures
+    6 and 20.
     """
-    words.check(ds, (*against, y))
-    sizes = np.unique(ds["n_train"].values)
-    figure, panels = new_figure(len(sizes), 1.9, len(against))
-    panels, said = panels.reshape(len(sizes), len(against)), []
-    for line, size in zip(panels, sizes, strict=True):
-        of_size = ds.isel(run=ds["n_train"].values == size)
-        for axes, x in zip(line, against, strict=True):
-            said += _draw(axes, of_size, x, y)
-        title_over(line[0], f"{', '.join(words.names_of(ds))}, {size:,} samples")
-    for axes, x in zip(panels[-1], against, strict=True):
+    words.check(ds, (*against, y), one_row=False)
+    figure, panels = new_figure(1, 2.0, len(against))
+    said = [text for x, axes in zip(against, panels, strict=True) for text in _draw(axes, ds, x, y)]
+    title_over(panels[0], words.row_name(ds))
+    for axes, x in zip(panels, against, strict=True):
         axes.set_xlabel(textwrap.fill(words.heading(x, ds), 22), fontsize=SMALL)
     figure.supylabel(words.heading(y, ds), fontsize=TEXT)
-    handles: dict[str, Any] = {}
-    for axes in panels.flat:
-        handles |= {h.get_label(): h for h in axes.get_legend_handles_labels()[0]}
-    legend_above(figure, handles=list(handles.values()), ncols=2, columnspacing=1.0)
+    legend_above(figure, panels[0], ncols=2, columnspacing=1.0)
     drawn = " and ".join(words.style(ds, name)[0].lower() for name in against)
     figure.set_label(
         f"Scatter plots of {words.style(ds, y)[0].lower()} against {drawn}, {words.pair(ds)}, a "
@@ -64,8 +55,7 @@ def _draw(axes, ds: xr.Dataset, x: str, y: str) -> list[str]:
         for i, place in {strong: len(ends), weak: 2 * len(ends) + 100}.items():
             ends.append((place, *mean[:, i], f"{values[i]:.3g}", colour))
         gains = ", ".join(_text(n, m) for n, m in ((y, mean[1]), (x, mean[0])))
-        size = f"{ds['n_train'].values[0]:,} samples"
-        said.append(f"{label} from {values[0]:g} to {values[-1]:g}, {size}: {gains}.")
+        said.append(f"{label} from {values[0]:g} to {values[-1]:g}: {gains}.")
     axes.margins(0.15)
     _label_ends(axes, ends)
     if not said:

@@ -37,8 +37,6 @@ _LOOKS = {
     "deeplift_core": ("#D55E00", "s"),
 }
 STYLES = {name: (VARIABLES[name].label, *look) for name, look in _LOOKS.items()}
-# what runs in one panel have in common
-_APART = ("dataset", "model", "hyperparameter", "n_train", "profile", "statistics", "data")
 REGIONS = {"core": "#0072B2", "spurious": "#D55E00", "noise": "#666666"}
 NAMES = {
     "parity": "Parity", "moon_star": "Moon-Star", "colored_mnist": "Colored MNIST",
@@ -90,21 +88,20 @@ def against_value(ds: xr.Dataset) -> xr.Dataset:
 
 
 def rows_of(ds: xr.Dataset | Iterable[xr.Dataset]) -> list[xr.Dataset]:
-    """The runs of one row each that may share a panel: of one data set, network, knob and size.
+    """The runs that may share a panel, as `lrsc.experiments.alike` has them, of one knob each.
 
     Runs of an intervention are given against its value. Raises ValueError where there is no run.
     """
     if not isinstance(ds, xr.Dataset):
         return [row for each in ds for row in rows_of(each)]
     check(ds, (), one_pair=False)
-    names = [name for name in _APART if name in ds.coords]
-    keys = list(zip(*(ds[name].values.tolist() for name in names), strict=True))
-    rows = [ds.isel(run=[key == each for key in keys]) for each in dict.fromkeys(keys)]
-    other = "hyperparameter" in names and "value" in ds.coords
+    if "hyperparameter" not in ds.coords:
+        return experiments.alike(ds)
     return [
-        against_value(row) if other and row["hyperparameter"].values[0] != "lr" else row
-        for row in rows
-    ]
+        row if name == "lr" or "value" not in ds.coords else against_value(row)
+        for group in experiments.alike(ds) for name in interventions_of(group)
+        for row in [group.isel(run=group["hyperparameter"].values == name)]
+    ]  # fmt: skip
 
 
 def row_name(ds: xr.Dataset, besides: str = "") -> str:
@@ -113,13 +110,15 @@ def row_name(ds: xr.Dataset, besides: str = "") -> str:
     besides: the data set, where it is said elsewhere.
     """
     dataset, model = names_of(ds)
-    n_train = f"{int(ds['n_train'].values[0]):,} samples"
     knob, statistics = (
         str(ds[name].values[0]) if name in ds.coords else ""
         for name in ("hyperparameter", "statistics")
     )
-    knob = "" if knob == "lr" else hyperparameter(knob)[0]
-    parts = ["" if dataset == name_of(besides) else dataset, model, knob, n_train, statistics]
+    parts = ["" if dataset == name_of(besides) else dataset, model]
+    parts += [hyperparameter(knob)[0]] if knob not in ("", "lr") else []
+    parts += [f"{samples_of(ds)} samples", statistics]
+    others = str(ds.attrs.get("apart", "")).split(", ")
+    parts += [text for text in others if not text.endswith(("training samples", "statistics"))]
     return ", ".join(part for part in parts if part and part != "running")
 
 
@@ -192,6 +191,11 @@ def names_of(ds: xr.Dataset) -> tuple[str, str]:
     return name_of(str(ds["dataset"].values[0])), name_of(str(ds["model"].values[0]))
 
 
+def samples_of(ds: xr.Dataset) -> str:
+    """The numbers of training samples of runs, as they are written in text."""
+    return ", ".join(f"{n:,}" for n in np.unique(ds["n_train"].values))
+
+
 def style(ds: xr.Dataset, name: str) -> tuple[str, str, str]:
     """Label, colour and marker of a variable; one without its own takes its ``long_name``."""
     label = str(ds[name].attrs.get("long_name", name.replace("_", " "))) if name in ds else name
@@ -212,8 +216,10 @@ def is_percent(name: str) -> bool:
 def by_lr(ds: xr.Dataset, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """LRs, and at each the mean and standard deviation over the runs that have a value.
 
-    Without a value the mean is NaN; with fewer than two the deviation is 0.
+    Without a value the mean is NaN; with fewer than two the deviation is 0. Raises ValueError for
+    runs that do not compare, as `lrsc.experiments.alike` has it.
     """
+    _check_alike(ds)
     values, lr = ds[name].values, ds["lr"].values
     lrs = np.unique(lr)
     groups = [mean_and_sd(values[(lr == each) & np.isfinite(values)]) for each in lrs]
@@ -259,7 +265,13 @@ def pair(ds: xr.Dataset) -> str:
     return f"data set {ds['dataset'].values[0]}, model {ds['model'].values[0]}"
 
 
-def check(ds: xr.Dataset, variables: Sequence[str], one_pair: bool = True) -> None:
+def check(
+    ds: xr.Dataset, variables: Sequence[str], one_pair: bool = True, one_row: bool = True
+) -> None:
+    """Raise ValueError for no runs, an unknown variable, and runs that do not compare.
+
+    one_pair False: runs of any kind; one_row False: of several interventions.
+    """
     if ds.sizes.get("run", 0) == 0:
         raise ValueError(
             "ds holds no run (dimension 'run' is empty or missing): open an experiment that has "
@@ -275,4 +287,22 @@ def check(ds: xr.Dataset, variables: Sequence[str], one_pair: bool = True) -> No
             f"ds holds several data sets or models ({names}), a figure shows one: select it, as in "
             f"ds.isel(run=(ds.dataset.values == {str(found[0][0])!r}) "
             f"& (ds.model.values == {str(found[0][1])!r}))"
+        )
+    if one_pair:
+        _check_alike(ds, one_row)
+
+
+def _check_alike(ds: xr.Dataset, one_row: bool = True) -> None:
+    """Raise ValueError for runs of one data set and model that do not compare."""
+    groups = experiments.alike(ds)
+    if len(groups) > 1:
+        raise ValueError(
+            f"ds mixes runs that do not compare ({'; '.join(g.attrs['apart'] for g in groups)}): "
+            "take one group of lrsc.experiments.alike(ds) after the other"
+        )
+    rows = interventions_of(ds) if one_row and "hyperparameter" in ds.coords else []
+    if len(rows) > 1:
+        raise ValueError(
+            f"ds holds runs of several interventions ({', '.join(rows)}): select one, as in "
+            f"ds.isel(run=ds.hyperparameter.values == {rows[0]!r})"
         )

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -93,10 +94,11 @@ def audit(
     and 100. device: where to compute, default where the model is. layer: dotted name of the
     classifier, where it is not the layer that returns the logits.
 
-    Intervals are percentiles of a bootstrap over test samples, around the value: they say nothing
-    about other seeds of training. Accuracies by group, and what else needs bias labels, are left
-    out where there are none. Groups with fewer than 10 samples are marked. Batch normalisation
-    uses its running statistics, and those of training samples anew for the second pruning curve.
+    Intervals are percentiles of a bootstrap over test samples, around the value, and Wilson's of an
+    accuracy of 0 or 1: they say nothing about other seeds of training. Accuracies by group, and
+    what else needs bias labels, are left out where there are none. Groups with fewer than 10
+    samples are marked. Batch normalisation uses its running statistics, and those of training
+    samples anew for the second pruning curve.
     Raises ValueError as `lrsc.measure`.
     """
     net = model.model if isinstance(model, training.Trained) else model
@@ -111,7 +113,7 @@ def audit(
     device = None if device is None else training.arguments.device(device)
     seen = measures.observe(net, dataset, size.chosen, device, layer)
     found = _Found(seen.test, net, notes=[])
-    _accuracies(found, seen.logits.argmax(1))
+    _accuracies(found, seen.logits.argmax(1), dataset)
     _representation(found, seen)
     _attributions(found, seen, size)
     parts = [_pruning(found, dataset, size, layer), _gallery(found, seen)]
@@ -150,6 +152,8 @@ class _Found:
         )  # fmt: skip
         label = label or (about.label or about.long_name if about else name)
         percent = about.percent if about else label.startswith(("Accuracy", "Overall"))
+        if low == high == value and value in (0, 1) and percent and name != "gap":
+            low, high = _wilson(value, n)
         self.rows.append({"measure": name, "label": label, "value": value, "low": low,
                           "high": high, "samples": n, "percent": percent})  # fmt: skip
 
@@ -171,7 +175,7 @@ def _weights(n: int, times: int = BOOTSTRAPS) -> Tensor:
     return torch.from_numpy(counts).double() / n
 
 
-def _accuracies(found: _Found, predicted: Tensor) -> None:
+def _accuracies(found: _Found, predicted: Tensor, dataset: BiasedDataset) -> None:
     test = found.test
     right = (predicted == test.y).double().cpu()
     weights = _weights(len(right))
@@ -191,14 +195,18 @@ def _accuracies(found: _Found, predicted: Tensor) -> None:
             again, label = _mean(weights, right, rows), f"Accuracy, {kind} samples"
             found.add(name, float(right[rows].mean()), again, n, label)
     groups = {
-        f"class {k}, bias {b}": (y == k) & (bias == b)
+        f"class {_named(k, dataset.class_names)}, bias {_named(b, dataset.bias_names)}": rows
         for k in y.unique().tolist() for b in bias[known].unique().tolist()
+        if bool((rows := (y == k) & (bias == b)).any())
     }  # fmt: skip
-    groups = {name: rows for name, rows in groups.items() if bool(rows.any())}
     worst = _groups(found, groups, right, weights)
     row = found.rows[-1]
     label = "Accuracy gap, all minus worst group"
     found.add("gap", float(right.mean()) - row["value"], overall - worst, row["samples"], label)
+
+
+def _named(label: int, names: Sequence[str]) -> str:
+    return names[label] if label < len(names) else str(label)
 
 
 def _groups(found: _Found, groups: dict[str, Tensor], right: Tensor, weights: Tensor) -> Tensor:
@@ -209,16 +217,27 @@ def _groups(found: _Found, groups: dict[str, Tensor], right: Tensor, weights: Te
     lowest = min(range(len(sizes)), key=lambda k: (values[k], -sizes[k]))
     label = f"Accuracy of the worst group ({list(groups)[lowest]})"
     found.add("worst_group_accuracy", values[lowest], resampled[lowest], sizes[lowest], label)
-    marks = torch.nanquantile(resampled, torch.tensor([0.025, 0.975]).double(), dim=1).tolist()
-    names = ("group", "value", "low", "high", "samples")
-    rows = zip(groups, values, *marks, sizes, strict=True)
-    found.groups += [dict(zip(names, row, strict=True)) for row in rows]
+    marks = torch.nanquantile(resampled, torch.tensor([0.025, 0.975]).double(), dim=1).T.tolist()
+    for group, value, ends, n in zip(groups, values, marks, sizes, strict=True):
+        low, high = _wilson(value, n) if value in (0, 1) else ends
+        found.groups.append({"group": group, "value": value, "low": low, "high": high,
+                             "samples": n})  # fmt: skip
     if few := sum(n < LEAST_GROUP for n in sizes):
         found.notes.append(
             f"{few} of {len(sizes)} groups have fewer than {LEAST_GROUP} test samples: their "
             "accuracies, marked with *, mean little, and so may the worst group's."
         )
     return resampled[lowest]
+
+
+def _wilson(share: float, n: int) -> tuple[float, float]:
+    """95 % interval (Wilson 1927) of a share of n samples, also where no resample differs."""
+    z2 = 1.96**2
+    centre, reach = (
+        share + z2 / (2 * n),
+        math.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n**2))),
+    )
+    return (centre - reach) / (1 + z2 / n), (centre + reach) / (1 + z2 / n)
 
 
 def _mean(weights: Tensor, values: Tensor, rows: Tensor) -> Tensor:

@@ -225,6 +225,10 @@ def test_search_finds_the_metric(browser, site):
     WebDriverWait(browser, WAIT).until(lambda b: b.find_elements(By.CSS_SELECTOR, links))
     found = [e.get_attribute("href") for e in browser.find_elements(By.CSS_SELECTOR, links)]
     assert any("book/metrics.html" in href for href in found)
+    excerpts = "#search-results p.context"
+    WebDriverWait(browser, WAIT).until(lambda b: b.find_elements(By.CSS_SELECTOR, excerpts))
+    texts = [e.text for e in browser.find_elements(By.CSS_SELECTOR, excerpts)]
+    assert not any(".ipynb" in text[:12] for text in texts)  # of a page's buttons
 
 
 @pytest.mark.parametrize("page", [*PAGES, "index.html", "genindex.html"])
@@ -318,9 +322,44 @@ def test_the_explore_page_changes_its_figure(browser, site, field):
     assert len(rows) >= 3
 
 
+def test_the_explore_page_keeps_named_curves_and_its_address_brings_them_back(browser, site):
+    visit(browser, site + "book/explore.html")
+    WebDriverWait(browser, WAIT).until(canvas)
+
+    def names() -> list[str]:
+        return [e.text for e in browser.find_elements(By.CSS_SELECTOR, "#explore-curves li")]
+
+    browser.find_element(By.ID, "explore-keep").send_keys(Keys.ENTER)
+    select = browser.find_element(By.CSS_SELECTOR, "#explore-form select[name=dataset]")
+    select.send_keys(Keys.ARROW_DOWN)
+    WebDriverWait(browser, WAIT).until(lambda b: len(names()) == 2)
+    assert all("training samples" in name and "seed" in name for name in names())
+    before, address = names(), browser.current_url
+    visit(browser, site + "book/silent.html")
+    visit(browser, address)
+    WebDriverWait(browser, WAIT).until(lambda b: names() == before)
+    browser.find_element(By.CSS_SELECTOR, "#explore-curves button").send_keys(Keys.ENTER)
+    WebDriverWait(browser, WAIT).until(lambda b: names() == before[1:])
+
+
+def test_the_explore_page_follows_the_theme(browser, site):
+    visit(browser, site + "book/explore.html")
+    WebDriverWait(browser, WAIT).until(canvas)
+    seen = []
+    for theme in ("light", "dark"):
+        browser.execute_script("document.documentElement.dataset.theme = arguments[0]", theme)
+        WebDriverWait(browser, WAIT).until(lambda b: canvas(b) not in ("", *seen))
+        seen.append(canvas(browser))
+    ground = browser.execute_script(
+        "return getComputedStyle(document.getElementById('explore-figure')).backgroundColor"
+    )
+    assert ground == "rgba(0, 0, 0, 0)"  # no white card on a dark page
+
+
 def test_the_scorecard_sorts_and_filters_by_keyboard(browser, site):
     visit(browser, site + "book/scorecard.html")
-    card = browser.find_element(By.CSS_SELECTOR, ".scorecard")
+    rows = '.scorecard:has([aria-label="Rows of tables S1 and S2"])'
+    card = browser.find_element(By.CSS_SELECTOR, rows)
     shown = "tbody tr:not([hidden])"
     head, *_ = card.find_elements(By.CSS_SELECTOR, "thead th")
 

@@ -106,20 +106,36 @@ def test_docstrings_are_shown_as_they_are(text, expected):
     assert reference._markdown(text) == expected
 
 
-def test_the_explore_page_holds_every_shipped_series_as_the_library_opens_it(tmp_path):
-    data = json.loads(json.dumps(explore.everything(), allow_nan=False))
+@pytest.fixture(scope="module")
+def explored() -> dict:
+    return json.loads(json.dumps(explore.everything(), allow_nan=False))
+
+
+def test_the_explore_page_holds_every_shipped_series_as_the_library_opens_it(tmp_path, explored):
     ds = experiments.open_experiment("synthetic", "paper", tmp_path, "parity", "fcn")
     (one,) = (
-        s for s in data["series"]
-        if s["dataset"] == plots.name_of("parity") and s["label"].startswith("synthetic, paper")
+        s for s in explored["series"]
+        if s["dataset"] == plots.name_of("parity")
+        and s["label"].startswith("10,000 training samples, source")
     )  # fmt: skip
     assert one["lr"] == ds["lr"].values.tolist() and one["seed"] == ds["seed"].values.tolist()
     shown = np.array(one["values"]["unbiased_accuracy"], float)
     np.testing.assert_allclose(shown, 100 * ds["unbiased_accuracy"].values, rtol=1e-4)
-    for series in data["series"]:
-        assert set(series["values"]) <= set(data["measures"])
-        assert "profile" in series["label"] and "source" in series["label"]
+    for series in explored["series"]:
+        assert set(series["values"]) <= set(explored["measures"])
+        for word in ("training samples", "profile", "source", "seed"):
+            assert word in series["label"]
         assert all(len(v) == len(series["lr"]) for v in series["values"].values())
+
+
+def test_a_curve_of_the_explore_page_holds_no_sizes_of_data_as_seeds(explored):
+    names = [(s["dataset"], s["model"], s["label"]) for s in explored["series"]]
+    assert len(set(names)) == len(names)
+    for series in explored["series"]:  # a run comes once, whatever files hold it
+        places = list(zip(series["lr"], series["seed"], strict=True))
+        assert len(set(places)) == len(places), series["label"]
+    sizes = {label.split(" training")[0] for _, model, label in names if model == "ResNet18"}
+    assert {"60,000", "20,000", "10,000", "5,000"} <= sizes
 
 
 def test_absent_and_foreign_results_leave_the_explore_page_empty(tmp_path, monkeypatch):

@@ -124,6 +124,22 @@ def test_a_table_has_a_row_a_run_and_no_curves_along_training():
     assert len(sections.as_table(long)) == 6
 
 
+def test_a_table_of_compared_samples_has_their_measures():
+    shares = np.arange(6.0).reshape(2, 3)
+    found = xr.Dataset(
+        {
+            "deeplift_background": (("run", "sample"), shares),
+            "map_deeplift": (("group", "shown", "row"), np.zeros((2, 2, 4))),
+            "label": ("sample", [7, 8, 9]),
+        },
+        {"lr": ("run", [0.001, 0.1]), "group": ["low", "high"]},
+    )
+    table = sections.as_table(found)
+    assert set(table.columns) == {"lr", "label", "deeplift_background"}
+    assert table["deeplift_background"].tolist() == list(shares.flat)
+    assert table["label"].tolist() == [7, 8, 9] * 2 and set(table["lr"][:3]) == {0.001}
+
+
 def test_a_page_gets_its_command_and_the_files_that_it_names(tmp_path):
     root, stage = tmp_path / "root", tmp_path / "stage"
     names = "See `book/results/good.nc`, `book/results/bad.nc` and `book/results/absent.nc`."

@@ -8,7 +8,7 @@ import xarray as xr
 from longform import experiment
 
 from lrsc import claims, cli, experiments
-from lrsc.claims import scorecard, settings
+from lrsc.claims import evidence, scorecard, settings
 from lrsc.experiments import paper
 
 
@@ -29,7 +29,7 @@ def test_a_true_trend_is_supported(monkeypatch):
     found = pretend(monkeypatch)
     assert [found[c]["verdict"] for c in ("C1", "C2", "C3", "C4")] == ["supported"] * 4
     assert found["C1"]["effect"] == pytest.approx(0.4 * np.log(30) / np.log(100))
-    assert found["C1"]["rows"][0]["p"] < 0.001
+    assert found["C1"]["rows"][0]["up"] < 0.001
 
 
 def test_a_reversed_trend_is_contradicted(monkeypatch):
@@ -37,9 +37,30 @@ def test_a_reversed_trend_is_contradicted(monkeypatch):
     assert found["C1"]["verdict"] == "contradicted" and found["C1"]["effect"] < 0
 
 
-def test_no_trend_is_inconclusive(monkeypatch):
+def test_the_loss_ratio_of_mini_batches_decides_and_the_other_stands_beside(
+    monkeypatch,
+):
+    def with_ratios(found):
+        accuracy = found["unbiased_accuracy"]
+        return found.assign(max_loss_ratio=accuracy, max_loss_ratio_fixed=1 - accuracy)
+
+    found = pretend(monkeypatch, with_ratios)["C7"]
+    beside = found["by_definition"]
+    assert {k: v["effect"] for k, v in beside.items()} == {
+        "mini-batches": pytest.approx(1), "fixed samples": pytest.approx(-1),
+    }  # fmt: skip
+    assert found["effect"] == beside["mini-batches"]["effect"]
+
+
+def test_chance_corrected_prunability_stands_beside(monkeypatch):
+    found = pretend(monkeypatch, lambda f: f.assign(prunability_corrected=f["prunability"] / 2))
+    assert all(r["corrected"] == pytest.approx(r["effect"] / 2) for r in found["C2"]["rows"])
+    assert "corrected" not in found["C1"]["rows"][0]
+
+
+def test_no_trend_is_no_effect(monkeypatch):
     found = pretend(monkeypatch, lambda f: f.assign(unbiased_accuracy=f["unbiased_accuracy"] * 0))
-    assert found["C1"]["verdict"] == "inconclusive" and found["C1"]["effect"] == 0
+    assert found["C1"]["verdict"] == "no effect seen" and found["C1"]["effect"] == 0
 
 
 def test_diverged_runs_are_left_out_and_counted(monkeypatch):
@@ -62,7 +83,13 @@ def test_score_json_has_48_rows_and_18_claims(capsys):
     assert set(found["claims"][0]) == {"id", "verdict", "effect", "low", "high"}
     assert cli.main(["score"]) == 0
     said = capsys.readouterr().out
-    assert "of 48 rows" in said
+    assert "of 48 rows" in said and "at the paper's size; 1 needs data behind a" in said
+    assert {c["verdict"] for c in found["claims"]} <= {
+        "supported", "contradicted", "same direction, too few", "no effect seen", "not measured",
+    }  # fmt: skip
+    assert all(c["low"] is None or c["low"] < c["high"] for c in found["claims"])
+    ours = [row["ours"] for row in found["rows"] if row["ours"]]
+    assert all("prunability_corrected" in measured for measured in ours)
     (row,) = (line for line in said.splitlines() if line.startswith("S1     celeba"))
     assert row.endswith("lrsc sweep naturalistic --profile desk --dataset celeba --model swin_t")
 
@@ -150,3 +177,17 @@ def test_settings_are_ordered_by_their_distance_from_the_paper():
     (joint,) = scorecard.jointly([*rows, small | {"table": "S1", "deciding": 2.0}])
     assert joint["data"] == "rho = 0.3" and set(joint["models"]) == {"fcn", "resnet18"}
     assert joint["deciding"] == pytest.approx((2 + of_s1[1]["deciding"]) / 2)
+
+
+def test_of_two_sources_in_a_row_the_larger_counts(monkeypatch):
+    """Their mean would be of neither."""
+
+    def opened(name, profile, root, *key, read, statistics=None):
+        parts = [experiment(), experiment(lrs=(0.01,))]
+        sources = [np.full(p.sizes["run"], s, object) for p, s in zip(parts, "ab", strict=True)]
+        parts = [p.assign_coords(source_id=("run", s)) for p, s in zip(parts, sources, strict=True)]
+        return xr.concat(parts, "run", data_vars="minimal")
+
+    monkeypatch.setattr("lrsc.experiments.open.open_experiment", opened)
+    found = evidence.Open()("semi_synthetic", "desk", ("parity", "fcn", "lr"))
+    assert set(found["source_id"].values) == {"a"} and found.sizes["run"] == 12

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from constructed import opened, runs
+from constructed import opened, runs, wobble
 
 from lrsc import experiments
 from lrsc.claims import learning_rates
@@ -16,19 +16,22 @@ def rise(lr: float) -> float:
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_accuracy_that_goes_with_the_loss_ratio(sign):
+@pytest.mark.parametrize("variable", ["max_loss_ratio", "max_loss_ratio_fixed"])
+def test_accuracy_that_goes_with_the_loss_ratio(sign, variable):
     row = runs({
-        "max_loss_ratio_fixed": lambda lr, seed: rise(lr) + 0.01 * seed,
+        variable: lambda lr, seed: rise(lr) + 0.01 * seed,
         "unbiased_accuracy": lambda lr, seed: sign * (rise(lr) + 0.01 * seed),
     })  # fmt: skip
-    found = learning_rates.loss_ratio(opened(dict.fromkeys(GRID, row)))
+    found = learning_rates.loss_ratio(opened(dict.fromkeys(GRID, row)), variable)
     assert found["effect"] == pytest.approx(sign) and len(found["rows"]) == len(GRID)
     assert (found["up"] < 1e-4) == (sign > 0) and (found["down"] < 1e-4) == (sign < 0)
     assert found["rows"][0]["high"] == pytest.approx(sign)
 
 
-def accuracy(gain: float):
-    return runs({"unbiased_accuracy": lambda lr, _: 0.5 + gain * rise(lr) / rise(0.3)})
+def accuracy(gain: float, spread: float = 0):
+    of = {"unbiased_accuracy": lambda lr, seed: 0.5 + gain * rise(lr) / rise(0.3)
+          + wobble(seed, spread)}  # fmt: skip
+    return runs(of)
 
 
 def test_a_gain_that_grows_with_the_network_is_one_row_a_data_set():
@@ -39,7 +42,18 @@ def test_a_gain_that_grows_with_the_network_is_one_row_a_data_set():
     }
     found = learning_rates.size(opened(rows))
     assert found["effect"] == pytest.approx(0.28) and len(found["rows"]) == 1
-    assert found["rows"][0]["trend"] == 1 and found["up"] == 0.5  # one row: no verdict
+    assert found["rows"][0]["trend"] == 1 and found["up"] == 1  # seeds that agree
+
+
+def test_one_row_of_networks_is_decided_by_its_seeds():
+    seeds = {"fcn": 0.03, "resnet18": 0.23}
+    rows = {
+        ("semi_synthetic", "colored_mnist", model, "lr"): accuracy(gain, 0.01)
+        for model, gain in seeds.items()
+    }
+    found = learning_rates.size(opened(rows))
+    assert found["effect"] == pytest.approx(0.2) and found["up"] < 0.01 < 0.99 < found["down"]
+    assert 0 < found["low"] < 0.2 < found["high"] and found["rows"][0]["seeds"] == 3
 
 
 def test_networks_are_compared_in_the_same_statistics():
@@ -57,6 +71,19 @@ def test_networks_are_compared_in_the_same_statistics():
     gains["resnet50"][paper] = 0.7
     (row,) = learning_rates.size(find)["rows"]
     assert row["model"] == "3 networks" and row["effect"] == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize("other", [{"n_train": 60_000}, {"source_id": "digits"}])
+def test_networks_at_another_size_or_of_another_source_are_not_compared(other):
+    def row(gain, n_train=10_000, source_id="mnist"):
+        ds = accuracy(gain)
+        told = {"n_train": n_train, "source_id": source_id}
+        return ds.assign_coords({k: ("run", np.full(ds.sizes["run"], v)) for k, v in told.items()})
+
+    rows = {"fcn": row(0.1), "resnet18": row(0.3, **other), "resnet50": row(0.2)}
+    rows = {("semi_synthetic", "colored_mnist", model, "lr"): ds for model, ds in rows.items()}
+    (found,) = learning_rates.size(opened(rows))["rows"]
+    assert found["model"] == "2 networks" and found["effect"] == pytest.approx(0.1)
 
 
 def test_networks_on_other_data_are_not_compared():

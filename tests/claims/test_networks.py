@@ -23,7 +23,7 @@ def test_the_quotient_of_losses_at_a_low_and_a_high_lr(low, high):
     found = networks.closeness(opened({ROWS[0]: row, ROWS[1]: noisy}))
     assert found["effect"] == pytest.approx((low - high) * (1 + 1 / 1.01) / 2)
     assert len(found["rows"]) == 2 and found["low"] <= found["effect"] <= found["high"]
-    assert (found["up"] < 1e-6) == (low > high) and (found["down"] < 1e-6) == (low < high)
+    assert (found["up"] < 1e-5) == (low > high) and (found["down"] < 1e-5) == (low < high)
 
 
 def test_conflicting_losses_below_the_others_are_not_closer():
@@ -65,7 +65,7 @@ def test_selectivity_that_agrees_with_attribution(sign):
 
     row = runs({"csi": order, "attribution_core": lambda lr, s: sign * order(lr, s)})
     found = networks.attribution(opened({("attribution", "double_mnist", "fcn", "lr"): row}))
-    assert found["effect"] == sign and (found["low"], found["high"]) == (sign, sign)
+    assert found["effect"] == sign and np.isnan(found["low"])  # all seeds agree
     p = 1 / 24**3  # one arrangement of four LRs in each of three seeds
     assert found["up" if sign > 0 else "down"] == pytest.approx(p)
 

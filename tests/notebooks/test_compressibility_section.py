@@ -14,7 +14,7 @@ from lrsc.studies import compressibilities
 
 
 def with_names(ds: xr.Dataset, **columns) -> xr.Dataset:
-    columns = {"origin": "shipped", "profile": "desk"} | columns
+    columns = {"origin": "shipped", "profile": "desk", "statistics": ""} | columns
     n = ds.sizes["run"]
     ds = ds.assign_coords({k: ("run", np.full(n, v, object)) for k, v in columns.items()})
     names = [f"{ds['model'].values[0]}{i}" for i in range(n)]
@@ -24,14 +24,14 @@ def with_names(ds: xr.Dataset, **columns) -> xr.Dataset:
 
 @pytest.fixture
 def two_rows(monkeypatch):
-    """An experiment with evidence of two models, and a third that ran only in quick."""
+    """An experiment with evidence of two models."""
     fcn = with_names(experiment())
     rows = [fcn, with_names(experiment(model="cnn"), origin="local")]
-    rows.append(with_names(experiment(model="resnet18"), profile="quick"))
     rows = {("parity", str(row["model"].values[0])): row for row in rows}
     rows["parity", "cnn"].attrs["file"] = ""
 
-    def measured(name, profile, root, *pair, read):
+    def measured(name, profiles, root, *pair, read):
+        assert profiles == ("paper", "desk")
         return rows.get(pair) if name == "synthetic" else None
 
     pairs = [SimpleNamespace(dataset=dataset, model=model) for dataset, model in rows]

@@ -1,4 +1,4 @@
-"""The front page: its sentences and figure, from constructed rows and from the stored results."""
+"""The front page: its lines and figure, from constructed rows and from the stored results."""
 
 from pathlib import Path
 
@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from longform import LRS, assert_nothing_clipped, experiment
 
-from lrsc import claims, pages, plots
-from lrsc.claims import evidence
-from lrsc.pages import front
+from lrsc import pages, plots
+from lrsc.pages import answers, front
 
 PAGE = Path(__file__).parents[2] / "book" / "introduction.ipynb"
 
@@ -26,42 +25,117 @@ def falling(found):
     return found.assign(prunability=-found["prunability"])
 
 
-def test_sentences_count_what_rises_and_name_what_does_not():
+def claim(name, verdict, *effects):
+    rows = [{"dataset": "parity", "model": "fcn", "effect": effect} for effect in effects]
+    return {"id": name, "text": f"text of {name}", "verdict": verdict, "rows": rows}
+
+
+def table_row(status="measured", **about):
+    row = {"table": "S1", "status": status, "profile": "desk", "n": 10_000, "seeds": 2,
+           "statistics": "running", "paper": {"unbiased_accuracy": (0.5, 0.9)},
+           "ours": {"unbiased_accuracy": (0.48, 0.88)}}  # fmt: skip
+    return row | about
+
+
+def test_claims_are_counted_by_word_and_named_by_text():
+    does, does_not, is_open = answers.by_verdict([
+        claim("C1", "supported", 0.1, 0.2, -0.1), claim("C2", "no effect seen", -0.1),
+        claim("C3", "contradicted", -0.2), claim("C4", "same direction, too few", 0.3),
+        claim("C5", "not measured"), claim("C6", "not measured"),
+    ])  # fmt: skip
+    assert does == "1 of the paper's 6 claims: text of C1 (in 2 of 3 rows)."
+    assert does_not.startswith("Contradicted: text of C3 (in 0 of 1 rows). No effect seen: text")
+    assert "Same direction, too few (1): text of C4. Not measured (2): text of C5; text" in is_open
+    assert answers.by_verdict([])[1:] == ("", "")
+
+
+def test_rows_are_counted_by_size_and_by_what_they_have_of_the_papers_numbers():
+    table = [table_row(), table_row(profile="paper", seeds=5), table_row(n=60_000),
+             table_row("not measured", ours=None),
+             table_row(ours={"unbiased_accuracy": (0.4, 0.9)})]  # fmt: skip
+    said = answers.scale(table)
+    assert said.startswith("4 of the 5 rows") and "1 of them at the paper's size" in said
+    assert "2 with 10,000 and 1 with 60,000 training images" in said and "2 to 5 seeds" in said
+    assert "of unbiased accuracy in 3 of 4 rows (within 3 points)" in answers.against_paper(table)
+    assert answers.against_paper([]) == "" and "None of the 0 rows" in answers.scale([])
+
+
+def test_rows_that_do_not_rise_are_counted():
     rows = [row(), row("moon_star"), falling(row("celeba", "swin_t"))]
-    robust, compressible, exceptions = front.sentences(rows)
+    assert "prunability in 1 of 3 rows" in answers.not_rising(rows)
+    assert answers.not_rising(rows[:2]) == ""
     rise = 40 * np.log(30) / np.log(100)  # of accuracy, as the rows are made
-    assert f"unbiased accuracy rises in 3 of 3 networks measured (+{rise:.1f} percentage" in robust
-    assert "prunability rises in 2 of 3" in compressible
-    assert "activation compressibility rises in 3 of 3" in compressible
-    assert exceptions.endswith("prunability does not rise for CelebA with Swin-T.")
-    assert "in no row" in front.sentences(rows[:2])[2]
+    assert f"unbiased accuracy in 3 of 3 rows (+{rise:.1f} points" in front.changes(rows)
+
+
+def test_why_is_read_from_the_stored_choices(monkeypatch, tmp_path):
+    said = answers.why_prunability([table_row(), table_row(statistics=None)])
+    assert "ResNet18 on Colored MNIST, 60,000 training images" in said and "0.771)" in said
+    assert "Of 2 measured rows 1 have the former" in said
+    assert "with 10,000 of them and" in answers.why_accuracy([table_row()])
+    monkeypatch.setattr("lrsc.results.path.shipped_folder", lambda: tmp_path)
+    monkeypatch.setattr("lrsc.results.path.default_root", lambda: tmp_path)
+    assert answers.why_prunability([]) == answers.why_accuracy([table_row()]) == ""
 
 
 def test_what_is_shown_has_a_line_and_a_table_row_for_each_row(displayed_texts):
     pages.show_finding([row(), row("double_mnist", diverged=((0.3, 0),))])
-    said, image, caption, table = displayed_texts
-    assert said.count("\n") == 2 and image.count("<img ") == 1
-    assert "Double MNIST, FCN: unbiased accuracy 50." in image  # the alternative text
+    image, caption, table = displayed_texts
+    assert image.count("<img ") == 1
+    assert "Double MNIST, FCN, 10,000 samples: unbiased accuracy 50." in image
     assert "[book/results/synthetic.nc](../book/results/synthetic.nc)" in caption
     assert "ource `generated`" in caption
     assert "12, of which 1 diverged" in table and "4, from 0.01 to 0.3" in table
 
 
+def test_a_row_at_two_sizes_is_two_rows(monkeypatch):
+    small, large = row(), row()
+    large["n_train"] = large["n_train"] * 6
+    of = {"desk": small, "paper": large}
+    monkeypatch.setattr(
+        "lrsc.claims.evidence.Open",
+        lambda root: lambda name, profile, key: of.get(profile) if key[0] == "parity" else None,
+    )
+    found = pages.finding()
+    assert [plots.samples_of(ds) for ds in found] == ["60,000", "10,000"]
+    labels = [t.get_text() for t in plots.finding(found).axes[0].get_yticklabels()]
+    assert labels == ["Parity\nFCN, 60k", "Parity\nFCN, 10k"]
+
+
 def test_without_evidence_the_page_says_how_to_make_some(displayed_texts, monkeypatch, tmp_path):
     monkeypatch.setattr("lrsc.results.path.shipped_folder", lambda: tmp_path)
     rows = pages.finding(tmp_path)
+    pages.show_answers(rows)
     pages.show_finding(rows)
-    assert rows == [] and "lrsc sweep synthetic --profile desk" in displayed_texts[0]
+    assert rows == [] and len(displayed_texts) == 1
+    assert "lrsc sweep synthetic --profile desk" in displayed_texts[0]
 
 
-def test_the_page_says_what_the_claims_rest_on(displayed_texts, tmp_path):
+def test_the_page_has_five_lines_and_one_figure(displayed_texts, monkeypatch):
+    monkeypatch.setattr("lrsc.pages.finding", lambda: [row()])
+    monkeypatch.setattr("lrsc.claims.verdicts", lambda: [claim("C1", "supported", 0.1)])
+    monkeypatch.setattr("lrsc.claims.scorecard.rows", lambda: [table_row()])
+    monkeypatch.setattr("lrsc.pages.by_figure.figures", lambda verdicts: [{"status": "absent"}])
     namespace: dict = {}
     for cell in nbformat.read(PAGE, as_version=4).cells:
         if cell.cell_type == "code":
             exec(cell.source, namespace)
-    of_claim = claims.CLAIMS["C1"].test(evidence.Open())["rows"]
-    rises = sum(r["effect"] > 0 for r in of_claim)
-    assert f"unbiased accuracy rises in {rises} of {len(of_claim)} networks" in displayed_texts[0]
+    lines, image, _, _, install = displayed_texts
+    assert [line.partition(":")[0] for line in lines.splitlines()] == [
+        "- **What reproduces", "- **What does not", "- **Why", "- **What is open",
+        "- **At what scale",
+    ]  # fmt: skip
+    assert "1 of the paper's 1 figures and tables have" in lines and "<img " in image
+    assert install == "Install it with `pip install .` in the folder of the source."
+
+
+def test_the_address_of_the_source_is_shown_where_there_is_one(
+    displayed_texts, monkeypatch, tmp_path
+):
+    (tmp_path / "_config.yml").write_text("repository:\n  url: https://example.org/lrsc\n")
+    monkeypatch.setattr("lrsc.results.path.shipped_folder", lambda: tmp_path / "book" / "results")
+    pages.show_install()
+    assert '"lrsc @ git+https://example.org/lrsc"' in displayed_texts[0]
 
 
 NAMES = [(d, m) for d in ("corrupted_cifar10", "mnist_cifar", "colored_mnist")

@@ -167,7 +167,7 @@ def test_an_unknown_parameter_stops_the_notebook(tmp_path, monkeypatch):
 def test_every_notebook_runs_in_the_quick_profile(path, tmp_path, monkeypatch):
     shown = texts(execute(path, tmp_path, monkeypatch))
     if path.stem == "scorecard":
-        assert shown.count("scorecard-table") == 3
+        assert shown.count("scorecard-table") == 5
     elif path.stem == "introduction":  # no evidence ships with this project
         assert "No evidence here yet" in shown
     else:

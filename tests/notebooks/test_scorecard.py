@@ -44,23 +44,27 @@ def test_the_page_and_lrsc_score_agree(shown, monkeypatch, capsys):
     for cell in nbformat.read(PAGE, as_version=4).cells:
         if cell.cell_type == "code":
             exec(cell.source, page)
-    headline, rows, of_claims, apart, *_ = shown
+    headline, of_claims, tests, variants, rows, apart, *_ = shown
 
-    assert headline.strip("*") == scorecard.headline(said["rows"], said["claims"])
-    assert [c[1:3] for c in cells(rows)] == [[r["table"], r["status"]] for r in said["rows"]]
+    assert headline == scorecard.headline(said["rows"], said["claims"])
+    statuses = ["needs data" if scorecard.needs_data(r) else r["status"] for r in said["rows"]]
+    assert [c[1] for c in cells(rows)] == [r["table"] for r in said["rows"]]
+    assert [c[2] for c in cells(rows)] == statuses and statuses.count("needs data") == 1
     assert [c[3] for c in cells(rows)] == [r["profile"] or "–" for r in said["rows"]]
     for line, row in zip(cells(rows), said["rows"], strict=True):
         low, high = (f"{100 * v:.1f}" for v in row["paper"]["unbiased_accuracy"])
         assert f"paper {low} to {high}" in line[7]
         if row["ours"]:
             low, high = (f"{100 * v:.1f}" for v in row["ours"]["unbiased_accuracy"])
-            assert f"ours {low} to {high}" in line[7]
+            assert f"ours {low} to {high}" in line[7] and "chance-corrected" in line[8]
     commands = ["–" if r["ours"] else scorecard.command(r) for r in said["rows"]]
     assert [c[-1] for c in cells(rows)] == commands
     assert [[c[0], c[2]] for c in cells(of_claims)] == [
         [c["id"], c["verdict"]] for c in said["claims"]
     ]
-    assert " ".join(cells(of_claims)[0][3].split()).startswith("+0.125 (+0.000 to +0.250) ")
+    assert " ".join(cells(of_claims)[0][3].split()) == "+0.125 (+0.000 to +0.250)"
+    assert [c[:2] for c in cells(tests)] == [[c["id"], c["verdict"]] for c in said["claims"]]
+    assert [c[0] for c in cells(variants)] == ["C2"] * 3 + ["C7"] * 2
     assert len(cells(apart)) == 18
 
 

@@ -161,39 +161,66 @@ def displayed(monkeypatch):
     return shown
 
 
-def opens(monkeypatch, found):
-    def open_experiment(*args, **kwargs):
-        if isinstance(found, Exception):
-            raise found
-        return found
+def opens(monkeypatch, found, profile="desk"):
+    def measured(name, profiles, *args, **kwargs):
+        return results.all_with(found, statistics="") if found and profile in profiles else None
 
-    monkeypatch.setattr(experiments, "open_experiment", open_experiment)
+    monkeypatch.setattr(experiments, "measured", measured)
 
 
 def test_evidence_that_is_missing_is_said_plainly(monkeypatch, displayed):
-    opens(monkeypatch, ValueError("nothing is measured yet: lrsc sweep synthetic"))
+    opens(monkeypatch, None)
     assert not pages.evidence("synthetic", "parity", "fcn").sizes
     ((kind, text),) = displayed
-    assert kind == "Markdown" and "No evidence" in text
-    assert "Nothing is measured yet: `lrsc sweep synthetic`." in text
+    assert kind == "Markdown" and "No evidence" in text and "`lrsc sweep synthetic" in text
+    assert "Nothing is measured yet of experiment 'synthetic', 'parity', 'fcn'." in text
 
 
 def test_quick_runs_are_no_evidence(monkeypatch, displayed):
-    ds = experiment()
-    opens(monkeypatch, ds.assign_coords(profile=("run", np.full(ds.sizes["run"], "quick", object))))
+    opens(monkeypatch, experiment(), "quick")
     assert not pages.evidence("synthetic", "parity", "fcn").sizes
     assert "No evidence" in displayed[0][1] and "lrsc sweep synthetic" in displayed[0][1]
+    assert "Only the quick profile" in displayed[0][1]
 
 
 def test_evidence_says_how_much_is_measured(monkeypatch, displayed):
     ds = experiment()
     opens(monkeypatch, ds)
     found = pages.evidence("synthetic", "parity", "fcn")
-    assert found["prunability"].equals(ds["prunability"]) and found.attrs == ds.attrs
+    assert found["prunability"].variable.equals(ds["prunability"].variable)
+    assert found.attrs == ds.attrs
     assert found["sparsity"].isnull().all()  # which these results do not have
     planned = len(experiments.configs("synthetic", "desk"))
     assert f"12 of the {planned} runs of the desk profile" in displayed[0][1]
     assert "Unbiased accuracy:" in displayed[0][1]
+
+
+def two_sizes() -> xr.Dataset:
+    """Runs of a row with 60 000 training samples, and with 10 000."""
+    large, small = experiment(), experiment(lrs=(0.01, 0.3))
+    n, profile = np.full(large.sizes["run"], 60_000), np.full(large.sizes["run"], "paper", object)
+    large = large.assign_coords(n_train=("run", n), profile=("run", profile))
+    return xr.concat([large, small], "run", data_vars="minimal")
+
+
+def test_two_sizes_of_a_row_are_both_shown_apart_and_named(monkeypatch, displayed):
+    opens(monkeypatch, two_sizes())
+    found = pages.evidence("synthetic", "parity", "fcn")
+    assert "on 60,000 training samples" in displayed[0][1]
+    assert "on 10,000 training samples" in displayed[1][1]
+    displayed.clear()
+    pages.show_table(found)
+    _, large, small = displayed[0][1].split("<summary>")
+    assert "Parity, FCN, 60,000 samples" in large and "Parity, FCN, 10,000 samples" in small
+    assert [table.count("3\u00a0of\u00a03") for table in (large, small)] == [4, 2]
+
+
+def test_a_size_with_one_lr_is_said_and_not_drawn(monkeypatch, displayed):
+    ds = two_sizes()
+    opens(monkeypatch, ds.isel(run=(ds["n_train"] == 60_000) | (ds["lr"] == 0.01)))
+    found = pages.evidence("synthetic", "parity", "fcn")
+    assert set(found["n_train"].values) == {60_000}
+    assert "on 10,000 training samples" in displayed[1][1]
 
 
 @pytest.mark.parametrize("show", [pages.show_curves, pages.show_pruning, pages.show_table])
@@ -306,13 +333,12 @@ def test_choices_show_a_row_for_each_option(monkeypatch):
     options = np.array(["", "rho = 0.02"], object)[np.arange(ds.sizes["run"]) % 2]
     pages.show_choices(ds.assign_coords(data=("run", options)))
     assert "as decided" in shown[0] and "rho = 0.02" in shown[0]
-    options = np.array(["n_train = 60000", "n_train = 5000"], object)[np.arange(len(options)) % 2]
-    pages.show_choices(ds.assign_coords(data=("run", options)))
+    n = np.array([60_000, 5000])[np.arange(len(options)) % 2]
+    options = np.array([f"n_train = {each}" for each in n], object)
+    sizes = ds.assign_coords(data=("run", options), n_train=("run", n))
+    pages.show_choices(sizes)
     assert shown[1].index("5000") < shown[1].index("60000")  # by size
-    alike, mixed = (
-        pages.sections.summary(ds.assign_coords(data=("run", o)), 9)
-        for o in (np.full(len(options), "", object), options)
-    )
+    alike, mixed = (pages.sections.summary(each, 9) for each in (ds, sizes))
     assert "accuracy" in alike and mixed.startswith("Measured") and "accuracy" not in mixed
 
 
@@ -368,16 +394,14 @@ def test_pruning_criteria_are_ratios_to_the_unpruned_accuracy(tmp_path, monkeypa
 
 def test_settings_are_shown_where_they_are_measured(monkeypatch, tmp_path, displayed_texts):
     pages.show_settings()
-    pages.show_statistics()
-    joint, _, table, text, sentence = displayed_texts
+    joint, _, table, text = displayed_texts
     assert "FCN" in joint and "ResNet18" in joint
     assert "FCN, S1" in table and "ResNet18, S2" in table and "rho = 0.02" in table
-    assert "mnist" in text and "lrsc sweep choices" in text and "LR 0.15" in sentence
+    assert "mnist" in text and "lrsc sweep choices" in text
     displayed_texts.clear()
     monkeypatch.setattr("lrsc.results.path.shipped_folder", lambda: tmp_path)
     monkeypatch.setattr("lrsc.results.path.default_root", lambda: tmp_path)
     pages.show_settings()
-    pages.show_statistics()
     assert len(displayed_texts) == 1 and "Not measured" in displayed_texts[0]
 
 

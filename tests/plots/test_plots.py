@@ -359,7 +359,8 @@ def spreads():
     ds["filter_norm_spread"] = "run", np.geomspace(0.02, 0.2, ds.sizes["run"])
     ds["filter_norm_spread"][0] = np.nan
     names = np.where(np.arange(ds.sizes["run"]) % 2, "cifar10", "parity").astype(object)
-    return ds.assign_coords(dataset=("run", names))
+    of = {"dataset": names, "hyperparameter": np.full(len(names), "lr", object)}
+    return ds.assign_coords({name: ("run", values) for name, values in of.items()})
 
 
 def test_spread_draws_a_dot_a_run_and_the_untrained_network():

@@ -96,6 +96,19 @@ def test_the_interval_of_an_accuracy_is_that_of_a_plain_bootstrap(trained, data,
     assert found == pytest.approx(expected, abs=0.015)
 
 
+def test_shares_of_nothing_and_of_all_have_an_interval_of_some_width():
+    from scipy import stats
+
+    from lrsc.reach.audit import _Found, _wilson
+
+    for k, n in ((0, 10), (7, 7), (0, 1)):
+        expected = stats.binomtest(k, n).proportion_ci(method="wilson")
+        assert _wilson(k / n, n) == pytest.approx((expected.low, expected.high), abs=1e-4)
+    found = _Found(None, None, notes=[])
+    found.add("unbiased_accuracy", 1.0, torch.ones(50), 7, "Accuracy, all samples")
+    assert found.rows[0]["low"] < 0.7 < found.rows[0]["high"] == pytest.approx(1)
+
+
 def test_the_text_names_measures_and_samples(audited):
     text = str(audited)
     assert text.startswith("mine on bars")
@@ -248,7 +261,7 @@ def test_checkpoints_are_audited_on_a_folder_by_the_command(folder, capsys):
     out = capsys.readouterr().out
     assert code == 0
     assert "low on images" in out and "high on images" in out
-    assert "class 0, bias 1" in (folder / "report.html").read_text()
+    assert "class a, bias b" in (folder / "report.html").read_text()
 
 
 def test_weights_of_another_model_are_refused_by_the_command(folder, capsys):

@@ -1,0 +1,140 @@
+"""The paper's figures and tables one by one: what is measured of each, and whether it agrees."""
+
+import fnmatch
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from lrsc import experiments, plots, results
+from lrsc.claims import evidence
+from lrsc.experiments import paper
+
+AGREES = {"supported": True, "contradicted": False, "no effect seen": False}
+NOTHING = {
+    "measured": "fewer than two learning rates are measured", "quick only": "not measured yet",
+    "absent": "not measured yet", "shown": "nothing to test",
+}  # fmt: skip
+_NAMED = re.compile(r"\b(?:figure|table)s? (S?\d+(?:(?:, | and | to )S?\d+)*)", re.IGNORECASE)
+
+
+def figures(verdicts: Sequence[dict], root: str | Path | None = None) -> list[dict]:
+    """The paper's 36 figures and two tables: `figure`, `content` and `page`, and what is found.
+
+    verdicts: of `claims.verdicts`. status: 'measured', 'quick only', 'shown' (nothing to measure)
+    or 'absent'. sources, sizes: of the runs behind it, data sources and training samples. agrees:
+    'agrees', 'agrees in part', 'disagrees' or 'cannot be said'; `why` says it in a sentence. A
+    measure agrees where `rises` says so, a claim where it is supported.
+    """
+    opened, claims = evidence.Open(root), {c["id"]: c for c in verdicts}
+    return [_figure(line, opened, claims) for line in paper.table("figures")]
+
+
+def named(text: str) -> list[str]:
+    """The figures and tables of the paper that a text names, as in 'figures 31 to 33'."""
+    found: list[str] = []
+    for match in _NAMED.finditer(text):
+        for part in re.findall(r"S?\d+(?: to \d+)?", match[1]):
+            first, _, last = part.partition(" to ")
+            found += map(str, range(int(first), int(last) + 1)) if last else [first]
+    return found
+
+
+def sizes(opened: evidence.Open, name: str, key: evidence.Key) -> list[xr.Dataset]:
+    """A row's results at each size of its training set, once; quick runs never."""
+    found: dict[tuple, xr.Dataset] = {}
+    for profile in evidence.PROFILES:
+        ds = opened(name, profile, key)
+        if ds is not None:
+            found.setdefault(tuple(np.unique(ds["n_train"].values)), ds)
+    return list(found.values())
+
+
+def rises(ds: xr.Dataset, name: str) -> tuple[float, float, bool] | None:
+    """Means of a measure at the smallest and the largest LR, and whether it rises between.
+
+    It rises if the difference exceeds the larger of both standard deviations over seeds. None
+    where fewer than two LRs have a value.
+    """
+    _, mean, sd = plots.by_lr(ds, name)
+    known = np.flatnonzero(np.isfinite(mean))
+    if len(known) < 2:
+        return None
+    low, high = known[[0, -1]]
+    return mean[low], mean[high], bool(mean[high] - mean[low] > max(sd[low], sd[high]))
+
+
+def _figure(line: dict[str, str], opened: evidence.Open, claims: dict[str, dict]) -> dict:
+    keys = list(_keys(line["rows"]))
+    rows = [ds for key in keys for ds in sizes(opened, *key)]
+    made = list(_derived(line["rows"]))
+    parts = [p for name in line["measures"].split() if (p := _of_measure(rows, name))]
+    parts += [p for name in line["claims"].split() if (p := _of_claim(claims.get(name)))]
+    status = "measured"
+    if not rows + made:
+        quick = any(opened(name, "quick", key) is not None for name, key in keys)
+        status = "quick only" if quick else "absent" if line["rows"] or line["note"] else "shown"
+    parts = parts if status == "measured" else []
+    why = "; ".join(text for text, _ in parts) or ("" if line["note"] else NOTHING[status])
+    return {
+        **{name: line[name] for name in ("figure", "content", "page")}, "status": status,
+        "sources": _each(rows + made, "source_id"), "sizes": _each(rows + made, "n_train"),
+        "agrees": _word([agrees for _, of in parts for agrees in of]),
+        "why": f"{why and f'{why[0].upper()}{why[1:]}. '}{line['note']}".strip(),
+    }  # fmt: skip
+
+
+def _keys(patterns: str) -> Iterator[tuple[str, evidence.Key]]:
+    """Experiments and rows that patterns such as 'synthetic/*/fcn/lr' stand for."""
+    for pattern in (p for p in patterns.split() if "/" in p):
+        name, _, rest = pattern.partition("/")
+        for key in experiments.row_keys(name):
+            if fnmatch.fnmatchcase("/".join(key), rest):
+                yield name, key
+
+
+def _derived(patterns: str) -> Iterator[xr.Dataset]:
+    """Results made of several runs that patterns name, as far as they can be used."""
+    for name in (p for p in patterns.split() if "/" not in p):
+        try:
+            found = results.derived(name, ("source_id", "n_train"))
+        except ValueError:  # the page that shows it says so
+            continue
+        if found is not None:
+            yield found
+
+
+def _of_measure(rows: Sequence[xr.Dataset], name: str) -> tuple[str, list[bool]] | None:
+    """What rows say of a measure, and in which of them it rises."""
+    known = [found for ds in rows if name in ds and (found := rises(ds, name)) is not None]
+    if not known:
+        return None
+    label = plots.style(xr.Dataset(), name)[0]
+    label = label if label[:2].isupper() else label.lower()
+    of = [up for *_, up in known]
+    if len(known) > 1:
+        return f"{label} rises in {sum(of)} of {len(of)} rows", of
+    first, last = (plots.number(name, value) for value in known[0][:2])
+    return f"{label} {'rises' if of[0] else 'does not rise'} ({first} to {last})", of
+
+
+def _of_claim(claim: dict | None) -> tuple[str, list[bool]] | None:
+    if claim is None:
+        return None
+    agrees = [AGREES[claim["verdict"]]] if claim["verdict"] in AGREES else []
+    return f"{claim['id']}, {claim['text']}: {claim['verdict']}", agrees
+
+
+def _word(known: Sequence[bool]) -> str:
+    if not known:
+        return "cannot be said"
+    return "agrees" if all(known) else "agrees in part" if any(known) else "disagrees"
+
+
+def _each(found: Sequence[xr.Dataset], name: str) -> list:
+    """What results have of a coordinate or attribute, each once, in order."""
+    values = (ds[name].values if name in ds.coords else ds.attrs[name] for ds in found)
+    return sorted({value.item() if isinstance(value, np.generic) else value
+                   for of in values for value in np.atleast_1d(of)})  # fmt: skip

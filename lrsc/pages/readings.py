@@ -1,0 +1,190 @@
+"""What a figure shows, in two or three sentences whose numbers are read from the results."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import xarray as xr
+
+from lrsc import plots, significance
+from lrsc.claims import evidence
+from lrsc.plots import words
+
+LEVEL = 0.05
+STAYS = "changes no more than seeds differ,"
+# what the paper reports to rise with the learning rate
+RISE = (*plots.MAIN, "prunability_corrected", "csi", "class_separation")
+
+
+def of_curves(ds: xr.Dataset, variables: Sequence[str] = plots.MAIN) -> str:
+    """How each variable changes from the smallest value swept to the largest, and if it should.
+
+    By Welch's test over seeds where either end has three or more. Empty for fewer than two values.
+    """
+    by, seeds = plots.axis_name(ds), []
+    said: dict[str, list[str]] = {"rises": [], "falls": [], STAYS: []}
+    rise: dict[bool, list[str]] = {True: [], False: []}
+    for name in (v for v in variables if v in ds):
+        table = evidence.grid(ds, name)
+        if table.shape[1] < 2:
+            continue
+        low, high = (table.iloc[:, at].dropna().to_numpy() for at in (0, -1))
+        seeds.append(min(len(low), len(high)))
+        of = significance.difference(low, high)
+        way = STAYS if of.p >= LEVEL else "rises" if of.effect > 0 else "falls"  # p may be NaN
+        label, ends = _label(ds, name), [plots.number(name, float(v.mean())) for v in (low, high)]
+        verb = f" {way}" if not said[way] else ""
+        said[way].append(f"{label}{verb} from {ends[0].removesuffix(' %')} to {ends[1]}")
+        if name in RISE:
+            rise[way == "rises"].append(label)
+    if not seeds:
+        return ""
+    lrs = np.unique(ds["lr"].values)
+    parts = "; ".join(", ".join(texts) for texts in said.values() if texts)
+    text = f"From {by} {lrs[0]:g} to {lrs[-1]:g}, {parts}."
+    if min(seeds) < significance.SEEDS:
+        text += f" With {_counted(min(seeds), 'seed')} at an end, differences are not tested."
+    return text + (_beside_paper(rise) if by == "learning rate" else "")
+
+
+def of_pruning(ds: xr.Dataset, method: str = "column", kappa: float = 0.5) -> str:
+    """What is left at the smallest and the largest LR without a share kappa; empty for no curve."""
+    name = f"accuracy_pruned_{method}"
+    if name not in ds:
+        return ""
+    at = int(np.argmin(abs(ds["kappa"].values - kappa)))
+    before = plots.ends(ds, "unbiased_accuracy")
+    after = plots.ends(ds.assign(left=("run", ds[name].values[:, at])), "left")
+    if before is None or after is None:
+        return ""
+    what = "filters or neurons of each layer" if method == "column" else "weights"
+    parts = [
+        f"{plots.number('unbiased_accuracy', left)} instead of "
+        f"{plots.number('unbiased_accuracy', whole)} at learning rate {lr:g}"
+        for (lr, whole), (_, left) in zip(before, after, strict=True)
+    ]
+    parts = list(dict.fromkeys(parts))
+    share = float(ds["kappa"].values[at])
+    text = f"Without {100 * share:.0f} % of the {what}, accuracy is {_listed(parts)}."
+    if "chance" in ds and np.isfinite(ds["chance"].values).any():
+        text += f" Chance is {plots.number('unbiased_accuracy', float(ds['chance'].mean()))}."
+    return text
+
+
+def of_shares(ds: xr.Dataset) -> str:
+    """Where attribution lies at the end of training, at the smallest and at the largest LR."""
+    parts = []
+    for region in words.REGIONS:
+        if (name := f"curve_attribution_{region}") in ds:
+            values = _reduced(ds, name, lambda run: run[-1])
+            if len(values := list(dict.fromkeys(values))) > 1:
+                parts.append(f"{region} {values[0][1]:.2f} to {values[1][1]:.2f}")
+    if not parts:
+        return ""
+    return (
+        f"At the end of training, from learning rate {values[0][0]:g} to {values[1][0]:g}, shares "
+        f"of the attribution go: {', '.join(parts)}."
+    )
+
+
+def of_dynamics(ds: xr.Dataset) -> str:
+    """How high the loss ratio gets, and what accuracy conflicting samples end with."""
+    text = ""
+    for name, reduce, said in (
+        ("curve_dynamics_loss_ratio", np.max, "The loss ratio peaks at {:.2f} at learning rate "
+         "{:g} and at {:.2f} at {:g}."),
+        ("curve_dynamics_bc_accuracy", lambda run: run[len(run) // 2], " Halfway through training, "
+         "{:.0%} of the conflicting training samples are right at learning rate {:g}, {:.0%} at "
+         "{:g}."),
+    ):  # fmt: skip
+        if name in ds and len(ends := _reduced(ds, name, reduce)) == 2 and ends[0] != ends[1]:
+            (low, first), (high, last) = ends
+            text += said.format(first, low, last, high)
+    return text.strip()
+
+
+def of_dominance(kept: Mapping[float, Sequence[tuple[float, float]]]) -> str:
+    """Shares of class- and of bias-dominant neurons that stay so, by LR and seed."""
+    parts = []
+    for lr in (min(kept), max(kept)) if len(kept) > 1 else kept:
+        of_class, of_bias = np.nanmean(np.array(kept[lr]), axis=0)
+        parts.append(f"at learning rate {lr:g}, {of_class:.0%} of the class-dominant neurons stay "
+                     f"so and {of_bias:.0%} of the bias-dominant ones")  # fmt: skip
+    text = "; ".join(parts)
+    return (
+        f"{text[0].upper()}{text[1:]}. The paper reports that class-dominant neurons persist, more "
+        "so at the high learning rate."
+    )
+
+
+def of_correlations(found: Sequence[tuple[float, float, float]], what: str) -> str:
+    """Rank correlations with their intervals, one a row."""
+    known = [each for each in found if np.isfinite(each[0])]
+    clear = [low > 0 or high < 0 for _, low, high in known]
+    return (
+        f"{what}, accuracy goes up with the loss ratio in {sum(r > 0 for r, *_ in known)} of "
+        f"{len(known)} rows; the interval excludes zero in {sum(clear)}."
+    )
+
+
+def of_tradeoffs(ds: xr.Dataset, variables: Sequence[str]) -> str:
+    """Which intervention reaches the highest mean of each measure, and at which value."""
+    parts = []
+    for name in (v for v in variables if v in ds):
+        means = ds[name].to_series().groupby([ds["hyperparameter"].values, ds["value"].values])
+        if (mean := means.mean().dropna()).size:
+            which, value = mean.idxmax()
+            shown, most = plots.hyperparameter(which)[0], plots.number(name, float(mean.max()))
+            parts.append(f"{_label(ds, name)}, {most}, has {shown} at {value:g}")
+    tried = ds["hyperparameter"].values.tolist()
+    if len(set(tried)) < 2:
+        return "One intervention is measured: there is nothing to compare yet."
+    return f"Of {len(set(tried))} interventions measured, the highest " + "; the highest ".join(
+        parts
+    )
+
+
+def of_paired(kinds: Mapping[str, Mapping[str, float]], selected: str) -> str:
+    """How maps change from the low to the high LR on selected samples: title -> a paired test."""
+    parts = []
+    for title, of in kinds.items():
+        way = (
+            "is no different"
+            if not of["p"] < LEVEL
+            else "falls"
+            if of["difference"] < 0
+            else "rises"
+        )
+        parts.append(f"the {title} {way} ({of['low']:.3f} to {of['high']:.3f})")
+    return f"{selected}, from the low to the high learning rate: {'; '.join(parts)}."
+
+
+def _reduced(
+    ds: xr.Dataset, name: str, reduce: Callable[[np.ndarray], float]
+) -> list[tuple[float, float]]:
+    """A number a curve: (LR, mean over runs) at the smallest and the largest LR; empty for none."""
+    known = [run[np.isfinite(run)] for run in ds[name].values]
+    values = np.array([reduce(run) if len(run) else np.nan for run in known])
+    return list(plots.ends(ds.assign(reduced=("run", values)), "reduced") or [])
+
+
+def _label(ds: xr.Dataset, name: str) -> str:
+    label = plots.style(ds, name)[0]
+    return label if label[:2].isupper() else label[0].lower() + label[1:]
+
+
+def _beside_paper(rise: dict[bool, list[str]]) -> str:
+    yes, no = rise[True], rise[False]
+    if not no:
+        return " The paper reports the same direction." if yes else ""
+    if not yes:
+        return f" The paper reports that {_listed(no)} {'rises' if len(no) == 1 else 'rise'}."
+    does = "does" if len(no) == 1 else "do"
+    return f" The paper reports that all of these rise; here {_listed(no)} {does} not."
+
+
+def _counted(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
+def _listed(texts: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(texts[:-1]), *texts[-1:]]))
