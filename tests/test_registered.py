@@ -124,7 +124,7 @@ def test_a_run_goes_all_the_way(code, tmp_path):
     assert len(lrsc.sweep.run(wanted, root=tmp_path).done_before) == 4
     found = experiments.open_runs(wanted, root=tmp_path)
     assert found.sizes["run"] == 4 and set(found["statistics"].values) == {"recalibrated"}
-    assert lrsc.plots.plain_curves(found).get_axes()
+    assert lrsc.plots.curves(found).get_axes()
     assert "their_code:net" in found["unbiased_accuracy"].to_dataframe().to_csv()
     assert results.to_grid(found, "lr", "seed")["unbiased_accuracy"].shape == (2, 2)
     rows = [row for row in experiments.status(root=tmp_path) if row["experiment"] == "own"]

@@ -31,6 +31,7 @@ document.addEventListener("DOMContentLoaded", () => {
       const image = link.querySelector("img");
       picture.src = link.href;
       picture.alt = image.alt;
+      picture.className = image.className;
       dialog.showModal();
     });
   }

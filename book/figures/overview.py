@@ -20,7 +20,7 @@ def main() -> None:
     for place, (name, (dataset, model)) in enumerate(ROWS.items(), 1):
         found = lrsc.experiments.open_experiment(name, dataset=dataset, model=model)
         part = folder / f".{name}.png"
-        lrsc.plots.normalised_curves(found).savefig(part, dpi=320)
+        lrsc.plots.curves(found).savefig(part, dpi=320)
         axes = figure.add_axes(((place - 1) / 2, 0, 0.5, 0.94))
         axes.imshow(image.imread(part))
         axes.axis("off")

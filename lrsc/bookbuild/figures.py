@@ -11,7 +11,7 @@ FOLDER = Path("book/_static/figures")  # in the staging folder; served as _stati
 THUMBNAIL = (240, 180)  # pixels
 _IMAGE = re.compile(
     r'<img src="data:image/png;base64,(?P<data>[^"]+)" alt="(?P<alt>[^"]*)"'
-    r'(?: style="(?P<style>[^"]*)")?>'
+    r'(?P<kind> class="drawn")?(?: style="[^"]*")?>'
 )
 
 
@@ -90,8 +90,8 @@ def _with_files(output: Any, folder: Path, page: Path, anchor: str) -> Path:
         with Image.open(folder / path) as image:
             width, height = image.size
         return (
-            f'<a class="enlarge" href="{url}" style="{match["style"] or ""}">'
-            f'<img src="{url}" alt="{match["alt"]}" width="{width}" height="{height}"></a>'
+            f'<a class="enlarge" href="{url}"><img src="{url}" alt="{match["alt"]}"'
+            f'{match["kind"] or ""} width="{width}" height="{height}"></a>'
         )
 
     changed = _IMAGE.sub(replace, output.data["text/html"])

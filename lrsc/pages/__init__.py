@@ -15,8 +15,6 @@ from lrsc.pages.display import MEASURES, show, table
 from lrsc.pages.front import finding, show_answers, show_finding, show_install
 from lrsc.pages.inputs import parameters
 from lrsc.pages.interventions import (
-    interventions,
-    show_interventions,
     show_s2,
     show_soup,
     show_soups,
@@ -41,13 +39,14 @@ from lrsc.pages.scores import (
 )
 from lrsc.pages.sections import (
     evidence,
+    measured,
     measured_rows,
     show_attribution_shares,
     show_curves,
     show_pruning,
     show_report,
-    show_rest,
     show_table,
+    show_unmeasured,
 )
 from lrsc.pages.studies import (
     show_benchmark,

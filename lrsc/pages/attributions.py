@@ -8,7 +8,6 @@ import xarray as xr
 
 from lrsc import plots, results
 from lrsc.pages import display
-from lrsc.pages.sections import each_alike
 from lrsc.studies import contrast
 
 TITLES = {
@@ -99,21 +98,21 @@ def show_paired(found: xr.Dataset, method: str = "integrated_gradients") -> None
     display.show_cells(heads, rows, text)
 
 
-@each_alike
 def show_methods(ds: xr.Dataset, command: str | None = None) -> None:
-    """Display how far both methods agree, and the error of completeness of each, LR by LR."""
+    """Display how far both methods agree, and each one's error of completeness, by row and LR."""
     names = ("attribution_agreement", "completeness_error", "completeness_error_deeplift")
     if not ds.sizes.get("run") or any(name not in ds for name in names):
         return display.say_unmeasured()
     rows = []
-    for lr in np.unique(ds["lr"].values):
-        here = ds.isel(run=ds["lr"].values == lr)
-        values = [here[name].values[np.isfinite(here[name].values)] for name in names]
-        if len(values[0]):
-            rows.append([f"{lr:g}", str(len(values[0])), *(f"{v.mean():.3g}" for v in values)])
+    for row, lr in ((r, lr) for r in plots.rows_of(ds) for lr in np.unique(r["lr"].values)):
+        here = row.isel(run=row["lr"].values == lr)
+        known = int(np.isfinite(here[names[0]].values).sum())
+        if known:
+            shown = (display.mean_sd(name, here[name].values) for name in names)
+            rows.append([plots.row_name(row), f"{lr:g}", str(known), *shown])
     if not rows:
         return display.say_absent(ds)
-    heads = ["Learning rate", "Runs", "Rank correlation of the maps",
+    heads = ["Data set, model", "Learning rate", "Runs", "Rank correlation of the maps",
              "Completeness error, Integrated Gradients (logits)", "the same, DeepLIFT"]  # fmt: skip
     display.show_cells(heads, rows, display.caption_of(ds, command))
 

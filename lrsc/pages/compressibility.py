@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import xarray as xr
 
 from lrsc import errors, measures, plots, pruning, results
 from lrsc.config import RunConfig
 from lrsc.pages import display
-from lrsc.pages.sections import each_alike, measured_rows, show_curves, show_pruning
+from lrsc.pages.sections import measured_rows
 from lrsc.studies import compressibilities
 
 OF_ACTIVATIONS = ("activation_compressibility", "sparsity", "pq_index")
@@ -15,44 +16,40 @@ OF_FILTERS = ("filter_compressibility", "filter_sparsity", "filter_pq_index")
 
 
 def show_rows(what: str, *names: str) -> None:
-    """Display for each measured row of these experiments, under its own heading, one of `KINDS`.
+    """Display one of `KINDS` of every measured row of these experiments, as small multiples.
 
     what: 'pruning' (the curves of both methods), 'compressibility' (three measures of activations
     against LR), 'orders' (activation compressibility at other q and kappa) or 'filters' (measures
     of the filters' norms). Without any row, the commands that measure them.
     """
     errors.check_names("what", [what], KINDS)
-    of_raw_material, one = KINDS[what]
-    rows = measured_rows(*names)
-    rows = _others(rows) if of_raw_material else rows
-    for pair, found in rows.items():
-        display.say_row(*pair)
-        one(found)
+    of_raw_material, lead, draw = KINDS[what]
+    found = measured_rows(*names)
+    found = _others(found) if of_raw_material else found
+    rows = plots.rows_of(found.values())
+    rows = [row for row in rows if len(np.unique(row["lr"].values)) > 1]
     if not rows:
         raw, after = (" --raw", [_EXPORT]) if of_raw_material else ("", [])
         sweeps = [f"lrsc sweep {name} --profile desk{raw}" for name in names]
-        display.say_unmeasured([*sweeps, *after])
+        return display.say_unmeasured([*sweeps, *after])
+    command = _EXPORT if of_raw_material else "lrsc sweep " + "` and `lrsc sweep ".join(names)
+    lead += ", of every row that has more than one learning rate."
+    display.show_runs(results.concat(rows).assign_attrs(rows[0].attrs), command, lead, draw(rows))
 
 
-@each_alike
-def _orders(found: xr.Dataset) -> None:
-    figure = plots.orders(found, "activation_compressibility_at")
-    display.show_runs(found, _EXPORT, "", figure)
-
-
-@each_alike
-def _filters(found: xr.Dataset) -> None:
+def _filters(rows: Sequence[xr.Dataset]):
     """Compressibility is that at q = 2 and kappa = 0.1, as for activations."""
-    figure = plots.plain_curves(found.sel(q=2.0, kept=0.1), OF_FILTERS)
-    display.show_runs(found, _EXPORT, "", figure)
+    return plots.curves([row.sel(q=2.0, kept=0.1) for row in rows], OF_FILTERS)
 
 
-KINDS: dict[str, tuple[bool, Callable]] = {  # whether made from raw material, and of a row
-    "pruning": (False, show_pruning),
-    "compressibility": (False, lambda found: show_curves(found, OF_ACTIVATIONS)),
-    "orders": (True, _orders),
-    "filters": (True, _filters),
-}
+KINDS: dict[str, tuple[bool, str, Callable]] = {  # whether made from raw material, what, of rows
+    "pruning": (False, "Unbiased accuracy after pruning", plots.pruning_curves),
+    "compressibility": (False, "Three measures of the activations",
+                        lambda rows: plots.curves(rows, OF_ACTIVATIONS)),
+    "orders": (True, "Activation compressibility at other orders and shares",
+               lambda rows: plots.orders(rows, "activation_compressibility_at")),
+    "filters": (True, "Three measures of the norms of filters", _filters),
+}  # fmt: skip
 
 
 def show_shrinking(config: RunConfig, kappas: Sequence[float] = (0.3, 0.5, 0.7, 0.9)) -> None:
@@ -102,7 +99,8 @@ def _others(measured: dict[tuple[str, str], xr.Dataset]) -> dict[tuple[str, str]
             return {}
         if other is not None:
             same = found.isel(run=[ids.index(name) for name in other["run_id"].values])
-            other = other.assign_coords({n: same[n] for n in ("status", "profile", "origin")})
+            names = ("status", "profile", "origin", "statistics", "hyperparameter", "n_train")
+            other = other.assign_coords({n: same[n] for n in names if n in same.coords})
             rows[pair] = other.assign_attrs(found.attrs | {"file": shown})
     return rows
 

@@ -4,7 +4,7 @@ import base64
 import html
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,14 +20,13 @@ MEASURES = (
 )  # fmt: skip
 
 
-def show(*figures, caption: str) -> None:
-    """Display figures, side by side where there is room, and a Markdown caption under them.
+def show(*figures, caption: str, under: Sequence[str] = ()) -> None:
+    """Display figures as wide as the text, one below the other, and a Markdown caption under them.
 
-    A figure's label becomes its alternative text.
+    under: HTML between them. A figure's label becomes its alternative text. One without pictures
+    is of the class `drawn`, which a dark page inverts.
     """
-    images = "".join(_image(figure) for figure in figures)
-    row = "display:flex;flex-wrap:wrap;gap:1rem;align-items:flex-start;margin-bottom:0.7rem"
-    show_html(f'<div style="{row}">{images}</div>', caption)
+    show_html(f"<div>{''.join([*map(_image, figures), *under])}</div>", caption)
 
 
 def show_runs(ds: xr.Dataset, command: str | None, lead: str, *figures) -> None:
@@ -59,15 +58,8 @@ def show_cells(heads: Sequence[str], rows: Sequence[Sequence[str]], *texts: str)
     show_html(html_table(heads, rows), *texts)
 
 
-def table(
-    ds: xr.Dataset,
-    reference: Mapping[str, tuple[float, float]] | None = None,
-    variables: Sequence[str] = MEASURES,
-) -> str:
-    """HTML table, LR x measures; accuracies in percent, as their heads say.
-
-    ``reference``: variable -> (low, high), and ``lr``: the paper's ranges, as a last row.
-    """
+def table(ds: xr.Dataset, variables: Sequence[str] = MEASURES) -> str:
+    """HTML table, LR x measures, with table S1's ranges; accuracies in percent, as heads say."""
     variables = [name for name in variables if name in ds]
     name = plots.axis_name(ds)
     heads = [name[0].upper() + name[1:], "Runs", *(plots.heading(n, ds) for n in variables)]
@@ -77,7 +69,7 @@ def table(
         valid = int(np.isfinite(here[variables[0]].values).sum())
         cells = [mean_sd(n, here[n].values) for n in variables]
         rows.append([f"{lr:g}", f"{valid}\u00a0of\u00a0{here.sizes['run']}", *cells])
-    if reference:
+    if reference := plots.paper_range(ds):
         ranges = [span(n, *reference[n]) if n in reference else "–" for n in variables]
         low, high = reference["lr"]
         rows.append([f"paper: {low:g} to {high:g}", "≥\u00a03 each", *ranges])
@@ -88,24 +80,12 @@ def caption_of(ds: xr.Dataset, command: str | None) -> str:
     """Caption with a link to a shipped file, as seen from a page in notebooks/."""
     file = str(ds.attrs.get("file", ""))
     if command is None:
-        options = "".join(f" --{n} {ds[n].values[0]}" for n in ("profile", "dataset", "model"))
-        if _one_row(ds) not in ("lr", ""):
-            options += f" --hyperparameter {_one_row(ds)}"
+        kinds = ("profile", "dataset", "model", "hyperparameter")
+        values = {n: set(ds[n].values.tolist()) for n in kinds if n in ds.coords}
+        options = "".join(f" --{n} {min(v)}" for n, v in values.items()
+                          if len(v) == 1 and v != {"lr"})  # fmt: skip
         command = f"lrsc sweep {ds.attrs['experiment']}{options}" + (" --raw" if file else "")
-    return plots.caption(ds, command, f"../{file}" if file else None)
-
-
-def paper_range(ds: xr.Dataset) -> dict | None:
-    """Table S1's ranges, where the results are of the paper's own data and plain SGD."""
-    if (ds["profile"].values == "quick").all() or _one_row(ds) not in ("lr", ""):
-        return None
-    return experiments.reference(str(ds["dataset"].values[0]), str(ds["model"].values[0]))
-
-
-def _one_row(ds: xr.Dataset) -> str:
-    """The intervention that the runs are of; empty if they are of several, 'lr' if of none."""
-    names = set(ds["hyperparameter"].values.tolist()) if "hyperparameter" in ds.coords else {"lr"}
-    return names.pop() if len(names) == 1 else ""
+    return plots.caption(ds, command, "../")
 
 
 def trained(runs: Sequence[RunConfig]) -> list[tuple]:
@@ -183,18 +163,27 @@ def say_unmeasured(commands: Sequence[str] = ()) -> None:
 def _image(figure) -> str:
     data = base64.b64encode(_png(figure)).decode()
     alt = html.escape(figure.get_label(), quote=True)
-    size = "flex:1 1 320px;min-width:0;width:100%;max-width:560px;height:auto"
-    return f'<img src="data:image/png;base64,{data}" alt="{alt}" style="{size}">'
+    kind = ' class="drawn"' if _is_drawn(figure) else ""
+    return (
+        f'<img src="data:image/png;base64,{data}" alt="{alt}"{kind} '
+        'style="display:block;width:100%;height:auto;margin-bottom:0.7rem">'
+    )
+
+
+def _is_drawn(figure) -> bool:
+    """Whether a figure is lines and text alone, without a picture."""
+    from matplotlib.image import AxesImage
+
+    return not figure.findobj(AxesImage)
 
 
 def _png(figure) -> bytes:
     """A figure as a file; where it is lines and text, of 256 colours, a third of the size."""
-    from matplotlib.image import AxesImage
     from PIL import Image
 
     file, smaller = io.BytesIO(), io.BytesIO()
-    figure.savefig(file, format="png", dpi=180)
-    if figure.findobj(AxesImage):
+    figure.savefig(file, format="png", dpi=220)
+    if not _is_drawn(figure):
         return file.getvalue()
     picture = Image.open(file).convert("RGB").quantize(256, dither=Image.Dither.NONE)
     picture.save(smaller, format="png", optimize=True)

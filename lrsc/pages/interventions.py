@@ -5,45 +5,16 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from lrsc import experiments, measures, plots
+from lrsc import measures, plots
 from lrsc.config import RunConfig
 from lrsc.experiments import paper
 from lrsc.pages import display
-from lrsc.pages.sections import EVIDENCE, each_alike, measured_row, show_curves
+from lrsc.pages.sections import each_alike
 from lrsc.studies import soups
 from lrsc.training import uniform_soup
 
-AGAINST = ("prunability", "activation_compressibility", "csi")
 # measure -> the columns of table S2
 _S2 = {"unbiased_accuracy": "test_accuracy", "prunability": "prunability", "csi": "csi"}
-
-
-def interventions(experiment: str, dataset: str, model: str) -> xr.Dataset:
-    """The measured runs of all interventions on a data set and model; none if there are none.
-
-    Of each profile but quick; figures and tables tell them apart. Displays how many runs of each
-    intervention are measured, and the command for the rest.
-    """
-    display.say_unread(experiment)
-    found = measured_row(experiment, dataset, model)
-    rows = experiments.EXPERIMENTS[experiment]
-    names = [r.hyperparameter for r in rows if (r.dataset, r.model) == (dataset, model)]
-    cells = []
-    for name in dict.fromkeys(names):
-        here = _only(found, name)
-        profiles = here["profile"].values.tolist() if here.sizes.get("run") else []
-        for profile in [p for p in EVIDENCE if p in profiles] or ["desk"]:
-            planned = len(experiments.configs(
-                experiment, profile, dataset, model, hyperparameter=name
-            ))  # fmt: skip
-            runs = profiles.count(profile)
-            cells.append([plots.hyperparameter(name)[0], f"{runs} of {planned}",
-                          profile if runs else "–"])  # fmt: skip
-    command = f"lrsc sweep {experiment} --profile desk --dataset {dataset} --model {model}"
-    text = f"What is missing is measured by `{command}` (or `paper`), "
-    text += "a single intervention with `--hyperparameter`."
-    display.show_cells(["Intervention", "Runs measured", "Profile"], cells, text)
-    return found
 
 
 @each_alike
@@ -51,20 +22,8 @@ def show_tradeoffs(ds: xr.Dataset, command: str | None = None) -> None:
     """Display accuracy against prunability, compressibility and CSI, a line an intervention."""
     if not ds.sizes.get("run"):
         return display.say_unmeasured()
-    figures = [plots.tradeoff(ds, name) for name in AGAINST]
     lead = "Means over seeds; bars: one standard deviation; numbers: the intervention's value."
-    display.show_runs(ds, command, lead, *figures)
-
-
-def show_interventions(
-    ds: xr.Dataset, variables: Sequence[str] = plots.MAIN, command: str | None = None
-) -> None:
-    """Display each intervention's curves against its own value."""
-    if not ds.sizes.get("run"):
-        return display.say_unmeasured()
-    for name in plots.interventions_of(ds):
-        display.say(f"**{plots.hyperparameter(name)[0]}**")
-        show_curves(plots.against_value(_only(ds, name)), variables, command)
+    display.show_runs(ds, command, lead, plots.tradeoff(ds))
 
 
 @each_alike
@@ -90,7 +49,9 @@ def show_s2(ds: xr.Dataset, dataset: str, command: str | None = None) -> None:
         "uses at least three seeds."
     )
     text += f" {display.caption_of(ds, command)}" if ds.sizes.get("run") else ""
-    display.show_cells(heads, cells, text)
+    table = display.html_table(heads, cells)
+    summary = "<summary>Ranges beside those of table S2</summary>"
+    display.show_html(f"<details>{summary}{table}</details>", text)
 
 
 def show_soup(runs: Sequence[RunConfig]) -> None:
@@ -133,9 +94,9 @@ def show_soups() -> None:
             "many networks a soup has. A soup averages the weights of one seed's networks, which "
             "started from the same weights."
         )
-        figures = [plots.tradeoff(_as_interventions(one), name) for name in AGAINST[:2]]
+        figure = plots.tradeoff(_as_interventions(one), plots.MAIN[1:])
         one.attrs["origin"] = "shipped" if one.attrs.get("file") else "local"
-        display.show_runs(one, one.attrs["made_by"], lead, *figures)
+        display.show_runs(one, one.attrs["made_by"], lead, figure)
         display.show_cells(*_soup_table(one))
     if not found:
         display.say(

@@ -1,6 +1,5 @@
 """What the section on the mechanism shows: loss ratios, curves along training, neurons, theory."""
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -28,18 +27,22 @@ ALPHAS = np.geomspace(0.1, 300, 24)
 
 
 def show_loss_ratios(sections: Sequence[str] = ("synthetic", "semi_synthetic")) -> None:
-    """Display accuracy against the largest loss ratio of all measured rows, with correlations.
-
-    Rows with as many training samples stand in one figure; a row at two sizes in both.
-    """
+    """Display accuracy against the largest loss ratio of all measured rows, with correlations."""
     measured = measured_rows(*sections, statistics="running").values()
     every = [group for row in measured for group in experiments.alike(row)]
     rows = sorted(filter(_complete, every), key=_size, reverse=True)
     if not rows:
         return display.say_unmeasured()
     found = [_correlations(row) for row in rows]
-    for _, here in itertools.groupby(zip(rows, found, strict=True), lambda both: _size(both[0])):
-        _show_one_size(*zip(*here, strict=True))
+    figures = [plots.against_loss_ratio(rows, name) for name in RATIOS]
+    single = [row[[str(n) for n in row if row[n].dims == ("run",)]] for row in rows]
+    together = xr.concat(single, "run", join="outer", combine_attrs="override")
+    lead = (
+        "A dot is a run, lighter at larger LRs. First figure: the loss ratio on 1,000 fixed "
+        "training samples, every 200 iterations; second: of single mini-batches, in which two or "
+        "three samples conflict."
+    )
+    display.show(*figures, caption=f"{lead} {display.caption_of(together, '')}")
     cells = [
         [*plots.names_of(row), f"{_size(row):,}",
          str(int(np.isfinite(row["unbiased_accuracy"].values).sum())), *map(_interval, of)]
@@ -49,21 +52,6 @@ def show_loss_ratios(sections: Sequence[str] = ("synthetic", "semi_synthetic")) 
              "Rank correlation, fixed samples", "... mini-batches"]  # fmt: skip
     text = "Spearman's rank correlation over runs, with its 95 % bootstrap interval."
     display.show_cells(heads, cells, text)
-
-
-def _show_one_size(rows: Sequence[xr.Dataset], found: Sequence[list]) -> None:
-    figures = [
-        plots.against_loss_ratio(rows, name, [f"rank correlation {of[k][0]:.2f}" for of in found])
-        for k, name in enumerate(RATIOS)
-    ]
-    single = [row[[str(n) for n in row if row[n].dims == ("run",)]] for row in rows]
-    together = xr.concat(single, "run", join="outer", combine_attrs="override")
-    lead = (
-        f"Rows with {_size(rows[0]):,} training samples; a dot is a run. First figure: the loss "
-        "ratio on 1,000 fixed training samples, every 200 iterations; second: of single "
-        "mini-batches, in which two or three samples conflict."
-    )
-    display.show(*figures, caption=f"{lead} {plots.caption(together)}")
 
 
 def _size(row: xr.Dataset) -> int:
@@ -87,24 +75,19 @@ def show_dynamics(ds: xr.Dataset, command: str | None = None) -> None:
         title: names for title, names in DYNAMICS.items()
         if any(f"curve_dynamics_{name}" in ds for name in names)
     }  # fmt: skip
-    halves = np.array_split(list(known), 2)  # the first has one more where they are odd
-    figures = [
-        plots.along_training(ds, _ends(ds), {title: known[title] for title in half.tolist()})
-        for half in halves if len(half)
-    ]  # fmt: skip
     lead = (
         "Measured on fixed training samples in evaluation mode. Lines: means over seeds; bands: "
         "± 1 standard deviation."
     )
-    display.show_runs(ds, command, lead, *figures)
+    display.show_runs(ds, command, lead, plots.along_training(ds, _ends(ds), known))
 
 
 @each_alike
 def show_dominance(ds: xr.Dataset, command: str | None = None) -> None:
     """Display which neurons keep their dominance, of the first seed, and all runs as a table."""
-    every, ds = ds, _recorded_runs(ds, "dynamics")
+    ds = _recorded_runs(ds, "dynamics")
     if not ds.sizes.get("run") or "curve_dynamics_bsi" not in ds:
-        return display.say_absent(every)
+        return  # `show_dynamics`, of the same runs, says why
     found = {
         (float(run["lr"]), int(run["seed"])): _dominance(run)
         for run in (ds.isel(run=i) for i in range(ds.sizes["run"]))

@@ -1,6 +1,7 @@
 """What every section shows: the evidence there is, its curves and tables, what a sweep did."""
 
 import functools
+import html
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from lrsc import experiments, measures, plots
+from lrsc import experiments, measures, plots, results
 from lrsc.pages import display
 
 EVIDENCE = ("paper", "desk")  # profiles of evidence; quick runs are none
@@ -132,30 +133,41 @@ def shipped_runs(variable: str) -> Iterator[xr.Dataset]:
             seen.update(runs)
 
 
-def show_rest(experiment: str, besides: Sequence[tuple[str, str]]) -> None:
-    """Display the rows (data set, model) of an experiment that have no part of their own.
+def measured(experiment: str, *datasets: str) -> xr.Dataset:
+    """What is measured of an experiment on some data sets, or all, for figures and tables.
 
-    A table counts the finished runs in each profile but quick; the curves of each measured row
-    follow.
+    Of every row all profiles but quick, which figures and tables tell apart.
     """
-    done: dict[tuple[str, str], dict[str, str]] = {}
+    rows = [
+        row for (dataset, _), row in measured_rows(experiment).items()
+        if not datasets or dataset in datasets
+    ]  # fmt: skip
+    return results.concat(rows).assign_attrs(rows[0].attrs) if rows else xr.Dataset()
+
+
+def show_unmeasured(experiment: str) -> None:
+    """Display which rows of an experiment have no evidence yet, and what measures each."""
+    done: dict[tuple, dict[str, dict]] = {}
     for row in experiments.status():
-        key = row["dataset"], row["model"]
-        if row["experiment"] == experiment and row["profile"] != "quick" and key not in besides:
-            done.setdefault(key, {})[row["profile"]] = f"{row['done']} of {row['runs']}"
-    headings = ["Data set", "Model", "Desk profile", "Paper profile"]
-    cells = [
-        [plots.name_of(dataset), plots.name_of(model), *(of.get(p, "-") for p in ("desk", "paper"))]
-        for (dataset, model), of in done.items()
-    ]
-    display.show_cells(headings, cells)
-    display.say(f"Measure them with `lrsc sweep {experiment} --profile desk` (or `paper`).")
-    for (dataset, model), of in done.items():
-        if any(not text.startswith("0 ") for text in of.values()):
-            display.say_row(dataset, model)
-            found = evidence(experiment, dataset, model)
-            show_curves(found)
-            show_curves(found, ("csi", "class_separation"))
+        if row["experiment"] == experiment and row["profile"] != "quick":
+            key = row["dataset"], row["model"], row["hyperparameter"]
+            done.setdefault(key, {})[row["profile"]] = row
+    absent: dict[tuple, list[dict[str, dict]]] = {}
+    for (*pair, _), of in done.items():
+        if not any(row["done"] for row in of.values()):
+            absent.setdefault((*pair, next(iter(of))), []).append(of)
+    cells = []
+    for (dataset, model, profile), rows in absent.items():
+        knobs = [plots.hyperparameter(row[profile]["hyperparameter"])[0] for row in rows]
+        several = sum(key[:2] == (dataset, model) for key in done) > 1
+        name = f"{plots.name_of(dataset)}, {plots.name_of(model)}"
+        name += f": {', '.join(knobs)}" if several else ""
+        runs = sum(row[profile]["runs"] for row in rows)
+        command = f"lrsc sweep {experiment} --profile {profile} --dataset {dataset} --model {model}"
+        cells.append([name, f"{runs} ({profile} profile)", command])
+    if not cells:
+        return display.say("*Every row of this section has been measured.*")
+    display.show_cells(["Not measured yet", "Runs it takes", "Measure it with"], cells)
 
 
 def summary(ds: xr.Dataset, planned: int) -> str:
@@ -176,34 +188,42 @@ def summary(ds: xr.Dataset, planned: int) -> str:
     return lines[0] + "\n\n" + "\n".join(lines[1:])
 
 
-@each_alike
 def show_curves(
     ds: xr.Dataset, variables: Sequence[str] = plots.MAIN, command: str | None = None
 ) -> None:
-    """Display the normalised and the plain curves of ``variables`` side by side, with a caption.
+    """Display the curves of ``variables`` over the LR, a panel a row and measure, with a caption.
 
+    The numbers stand in a folded table a row, open for a row with one LR, which has no curve.
     Displays "not measured" where there is no run. ``command`` reproduces the results (default: the
     sweep).
     """
     if not ds.sizes.get("run"):
         return display.say_unmeasured()
-    figures = (
-        plots.normalised_curves(ds, variables),
-        plots.plain_curves(ds, variables, display.paper_range(ds)),
+    rows = plots.rows_of(ds)
+    several = [len(np.unique(row["lr"].values)) > 1 for row in rows]
+    drawn = [row for row, curve in zip(rows, several, strict=True) if curve]
+    figures = [plots.curves(drawn[i : i + 3], variables) for i in range(0, len(drawn), 3)]
+    names = [n for name in variables for n in (name, f"{name}_corrected") if n in ds]
+    tables = [_table(row, names, not curve) for row, curve in zip(rows, several, strict=True)]
+    labels = ", ".join(plots.style(ds, name)[0] for name in variables)
+    over = " or ".join(dict.fromkeys(map(plots.axis_name, rows)))
+    lead = f"{labels} over the {over}; in the tables mean ± standard deviation over seeds."
+    display.show(*figures, caption=f"{lead} {display.caption_of(ds, command)}", under=tables)
+
+
+def _table(row: xr.Dataset, variables: Sequence[str], opened: bool) -> str:
+    return (
+        f"<details{' open' if opened else ''}><summary>All numbers: "
+        f"{html.escape(plots.row_name(row))}</summary>{display.table(row, variables)}</details>"
     )
-    lead = "First figure: every curve scaled to 0..1; second: plain units."
-    display.show_runs(ds, command, lead, *figures)
 
 
-@each_alike
 def show_pruning(ds: xr.Dataset, command: str | None = None) -> None:
-    """Display the pruning curves of both methods side by side, with a caption."""
-    found = [m for m in ("column", "magnitude") if f"accuracy_pruned_{m}" in ds]
-    if not ds.sizes.get("run") or not found:
+    """Display the pruning curves of both methods, with a caption."""
+    if not ds.sizes.get("run") or "accuracy_pruned_column" not in ds:
         return display.say_unmeasured()
-    figures = [plots.pruning_curves(ds, method) for method in found]
-    lead = f"Unbiased accuracy after {' and '.join(found)} pruning."
-    display.show_runs(ds, command, lead, *figures)
+    lead = "Unbiased accuracy after pruning by columns and by magnitude."
+    display.show_runs(ds, command, lead, plots.pruning_curves(ds))
 
 
 @each_alike
@@ -220,16 +240,15 @@ def show_attribution_shares(ds: xr.Dataset, command: str | None = None) -> None:
     display.show_runs(ds, command, lead, plots.attribution_shares(ds))
 
 
-@each_alike
 def show_table(
     ds: xr.Dataset, command: str | None = None, variables: Sequence[str] = display.MEASURES
 ) -> None:
     """Display LR x measures, mean and standard deviation over seeds, beside the paper's range."""
     if not ds.sizes.get("run"):
         return display.say_unmeasured()
+    tables = "".join(_table(row, variables, True) for row in plots.rows_of(ds))
     lead = "Mean ± standard deviation over seeds; prunability is the column method's."
-    table = display.table(ds, display.paper_range(ds), variables)
-    display.show_html(table, f"{lead} {display.caption_of(ds, command)}")
+    display.show_html(tables, f"{lead} {display.caption_of(ds, command)}")
 
 
 def show_report(report, ds: xr.Dataset) -> None:

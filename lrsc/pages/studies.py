@@ -44,7 +44,7 @@ def show_choices(ds: xr.Dataset, variables: Sequence[str] = plots.MAIN, by: str 
             for name in variables for lr in lrs
         ]  # fmt: skip
         rows.append([choice, str(here.sizes["run"]), *cells])
-    paper = display.paper_range(ds) if by == "data" else None
+    paper = plots.paper_range(ds) if by == "data" else None
     if paper:
         low, high = paper["lr"]
         cells = [f"paper, smallest and largest over LR {low:g} to {high:g}", ""]

@@ -2,11 +2,11 @@
 
 A Figure made here is not known to pyplot, so it is freed with its last reference and many of them
 raise no warning. Its label holds a sentence for those who cannot see it: ``figure.get_label()``.
-All figures are 5 inches wide with text of 10 points or more, which is legible on a phone.
+All figures are as wide as a page's text, with text of 10 points or more: legible on a phone.
 """
 
 from lrsc.plots.attributions import gallery, paired
-from lrsc.plots.curves import normalised_curves, orders, plain_curves, pruning_curves
+from lrsc.plots.curves import curves, orders, pruning_curves
 from lrsc.plots.finding import finding
 from lrsc.plots.mechanism import (
     against_loss_ratio,
@@ -38,6 +38,9 @@ from lrsc.plots.words import (
     name_of,
     names_of,
     number,
+    paper_range,
+    row_name,
+    rows_of,
     samples_of,
     source,
     style,

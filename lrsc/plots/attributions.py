@@ -5,10 +5,20 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 
-from lrsc.plots.frame import SMALL, TEXT, WIDTH, bare, legend_above, new_figure, picture, say_empty
+from lrsc.plots.frame import (
+    SMALL,
+    TEXT,
+    WIDTH,
+    bare,
+    legend_above,
+    new_figure,
+    new_panels,
+    picture,
+    say_empty,
+)
 from lrsc.plots.words import name_of
 
-COLUMNS = 4  # samples side by side
+COLUMNS = 8  # samples side by side
 
 
 def gallery(found: xr.Dataset, methods: Sequence[str] = ("integrated_gradients",)):
@@ -31,10 +41,10 @@ def gallery(found: xr.Dataset, methods: Sequence[str] = ("integrated_gradients",
     rows = [("image", ""), *((m, g) for m in methods for g in ("low", "high"))]
     blocks = -(-count // COLUMNS)
     height, width = found["image"].shape[-2:]
-    cell = (WIDTH - 0.9) / COLUMNS
+    cell = (WIDTH - 1.1) / COLUMNS
     tall = min(cell * height / width, 1.6)
     figure = Figure(
-        figsize=(WIDTH, blocks * (len(rows) * (tall + 0.06) + 0.35)), layout="constrained", dpi=100
+        figsize=(WIDTH, blocks * (len(rows) * (tall + 0.06) + 0.6)), layout="constrained", dpi=100
     )
     panels = figure.subplots(blocks * len(rows), COLUMNS, squeeze=False)
     names = list(found.attrs.get("class_names", []))
@@ -49,11 +59,13 @@ def gallery(found: xr.Dataset, methods: Sequence[str] = ("integrated_gradients",
                 axes.imshow(picture(found["image"].values[i]))
                 _outline(axes, found, i)
                 text = names[labels[i]] if names else str(labels[i])
-                axes.set_title(str(text), fontsize=SMALL, pad=3)
+                turned = {"rotation": 30, "ha": "left"} if names else {}
+                axes.set_title(str(text), fontsize=SMALL, pad=3, **turned)
             else:
                 axes.imshow(found[f"map_{kind}"].sel(group=group).values[i], cmap="magma", vmin=0)
             if column == 0:
-                axes.set_ylabel(_row_name(kind, group, found, len(methods) > 1), fontsize=SMALL)
+                text = _row_name(kind, group, found, len(methods) > 1)
+                axes.set_ylabel(text, fontsize=SMALL, rotation=0, ha="right", va="center")
     figure.set_label(
         f"{count} samples of {name_of(found.attrs['dataset'])} that only networks of the high "
         f"learning rate classify rightly (classes {', '.join(str(v) for v in labels)}), with "
@@ -69,7 +81,7 @@ def paired(found: xr.Dataset, panels: Mapping[str, str]):
     over the networks of an LR; below the diagonal the high LR has the smaller value. Source: figure
     10, sample by sample.
     """
-    figure, axes_of = new_figure(len(panels), 3.0)
+    figure, axes_of = new_panels(len(panels), 2.3)
     groups = {
         True: ("only the high LR is right", "#D55E00", "o"),
         False: ("other samples", "#0072B2", "."),
@@ -92,9 +104,9 @@ def paired(found: xr.Dataset, panels: Mapping[str, str]):
             axes.plot(ends, ends, color="0.5", lw=1.0)
         else:
             say_empty(axes)
-        axes.set_title(title, fontsize=TEXT, loc="left")
-        axes.set_xlabel(f"learning rate {found.attrs['low']:g}", fontsize=TEXT)
-        axes.set_ylabel(f"learning rate {found.attrs['high']:g}", fontsize=TEXT)
+        axes.set_title(title, fontsize=SMALL, loc="left")
+    figure.supxlabel(f"learning rate {found.attrs['low']:g}", fontsize=TEXT)
+    figure.supylabel(f"learning rate {found.attrs['high']:g}", fontsize=TEXT)
     legend_above(figure, axes_of[0], ncols=2)
     figure.set_label(
         f"{len(panels)} scatter plots, the high against the low learning rate, a dot a sample. "

@@ -31,7 +31,7 @@ def finding(rows: Sequence[xr.Dataset], variables: Sequence[str] = MAIN):
     rows: long-form results, each of one data set, model and number of training samples. Small dots
     are runs at these two LRs, grey ones means at the LRs between; a line without a second end has
     one LR with a value; grey bars are the paper's ranges (table S1). Accuracies are in percent.
-    Raises ValueError for no rows, and as ``normalised_curves``.
+    Raises ValueError for no rows, and as ``curves``.
     """
     if not rows:
         raise ValueError("rows is empty: give the results of at least one data set and model")

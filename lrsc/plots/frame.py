@@ -3,9 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from lrsc.plots.words import axis_name
-
-WIDTH = 5.0  # inches
+WIDTH = 5.5  # inches: the text column of a page; text of 10 points is then 9 pixels on a phone
 TEXT, SMALL = 11, 10  # points
 
 
@@ -23,8 +21,20 @@ def new_figure(rows: int, height: float, columns: int = 1):
     return figure, panels
 
 
-def lr_axis(axes, ds: xr.Dataset, labelled: bool = True) -> None:
-    """Log axis with a tick at each LR, labels only as dense as they are legible."""
+def new_panels(count: int, height: float, most: int = 2):
+    """A figure of so many panels, of which at most ``most`` stand side by side."""
+    columns = min(most, count)
+    figure, panels = new_figure(-(-count // columns), height, columns)
+    for axes in panels[count:]:
+        axes.set_axis_off()
+    return figure, panels[:count]
+
+
+def lr_axis(axes, ds: xr.Dataset, ticked: bool = True, room: float = 0.13) -> None:
+    """Log axis with a tick at each LR, labels only as dense as they are legible.
+
+    room: what a label takes of the width of the panel.
+    """
     lrs = np.unique(ds["lr"].values)
     axes.set_xscale("log")
     span = max(np.log(lrs[-1] / lrs[0]), np.log(4.0))
@@ -32,15 +42,12 @@ def lr_axis(axes, ds: xr.Dataset, labelled: bool = True) -> None:
     axes.set_xlim(centre * np.exp(-0.54 * span), centre * np.exp(0.54 * span))
     shown = [lrs[-1]]
     for lr in lrs[-2::-1]:  # from the top, where the effects are
-        far = np.log(shown[-1] / lr) > 0.13 * span
+        far = np.log(shown[-1] / lr) > room * span
         if far:
             shown.append(lr)
     axes.set_xticks(lrs, [f"{lr:.3g}" if lr in shown else "" for lr in lrs])
     axes.set_xticks([], minor=True)
-    if labelled:
-        axes.set_xlabel(f"{axis_name(ds)} (log axis)", fontsize=TEXT)
-    else:
-        axes.tick_params(labelbottom=False)
+    axes.tick_params(labelbottom=ticked)
 
 
 def legend_above(figure, axes=None, handles=None, ncols: int = 1, **spacing: float) -> None:
@@ -52,6 +59,14 @@ def legend_above(figure, axes=None, handles=None, ncols: int = 1, **spacing: flo
         loc="outside upper left", ncols=ncols, fontsize=SMALL, frameon=False, borderaxespad=0.2,
         **chosen, **spacing,
     )  # fmt: skip
+
+
+def title_over(axes, text: str) -> None:
+    """A title that may be wider than its panel, over others that have none."""
+    axes.set_title(" ", fontsize=SMALL)  # keeps its height free
+    wide = axes.annotate(text, (0, 1), xytext=(0, 5), xycoords="axes fraction", fontsize=SMALL,
+                         textcoords="offset points")  # fmt: skip
+    wide.set_in_layout(False)
 
 
 def bare(axes) -> None:

@@ -1,13 +1,24 @@
 """Figures of the mechanism: loss ratios, curves along training, dominance, updates, theory."""
 
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from lrsc.plots.frame import SMALL, TEXT, legend_above, new_figure, say_empty
-from lrsc.plots.words import REGIONS, check, is_percent, mean_and_sd, names_of, number, pair, style
+from lrsc.plots.frame import SMALL, TEXT, legend_above, new_figure, new_panels, say_empty
+from lrsc.plots.words import (
+    REGIONS,
+    check,
+    is_percent,
+    mean_and_sd,
+    number,
+    pair,
+    row_name,
+    rows_of,
+    style,
+)
 
 # colours of Okabe and Ito's set, one a row of an experiment
 ROW_COLOURS = (
@@ -19,33 +30,28 @@ _REGION_MARKERS = {"core": "o", "spurious": "s", "noise": "^"}
 GROUPS = {"ba": ("bias-aligned", "--"), "bc": ("bias-conflicting", "-")}
 
 
-def against_loss_ratio(
-    rows: Sequence[xr.Dataset], variable: str = "max_loss_ratio_fixed", texts: Sequence[str] = ()
-):
+def against_loss_ratio(rows: Iterable[xr.Dataset], variable: str = "max_loss_ratio_fixed"):
     """Unbiased accuracy (%) against the largest loss ratio of training, a dot a run.
 
-    rows: long-form results, one data set and model each; texts: what the legend adds to a row's
-    name, such as its rank correlation. Colour tells the row. Source: figures 12 and 17.
+    rows: long-form results; each data set, network and size has a panel of its own. The lighter a
+    dot, the larger the LR. Source: figures 12 and 17.
     """
-    if not rows:
-        raise ValueError("no rows to draw: measure at least one data set and model first")
-    figure, (axes,) = new_figure(1, 3.3)
-    said = []
-    for k, row in enumerate(rows):
+    rows, said = rows_of(rows), []
+    figure, panels = new_panels(len(rows), 1.45, 3)
+    for axes, row in zip(panels, rows, strict=True):
         check(row, (variable, "unbiased_accuracy"))
         x, y = row[variable].values, 100 * row["unbiased_accuracy"].values
-        text = ", ".join(names_of(row)) + (f": {texts[k]}" if texts else "")
-        colour = ROW_COLOURS[k % len(ROW_COLOURS)]
-        marker = "osD^vPX*hp"[k % 10]
-        axes.plot(x, y, marker, color=colour, ms=6, alpha=0.8, label=text)
-        known = np.isfinite(x) & np.isfinite(y)
-        said.append(f"{text}, {known.sum()} runs.")
-    axes.set_xlabel(style(rows[0], variable)[0].lower(), fontsize=TEXT)
-    axes.set_ylabel("unbiased accuracy (%)", fontsize=TEXT)
-    axes.margins(0.06)
-    legend_above(figure)
+        lr = np.log(row["lr"].values)
+        most = lr.min() + max(1.3 * np.ptp(lr), 1.0)  # without the lightest colours
+        axes.scatter(x, y, c=lr, cmap="plasma", vmax=most, s=26, alpha=0.8, lw=0)
+        axes.margins(0.1)
+        text = textwrap.fill(row_name(row), 18 if len(rows) > 2 else 34)
+        axes.set_title(text, fontsize=SMALL, loc="left")
+        said.append(f"{row_name(row)}: {int((np.isfinite(x) & np.isfinite(y)).sum())} runs.")
+    figure.supxlabel(style(rows[0], variable)[0].lower(), fontsize=TEXT)
+    figure.supylabel("unbiased accuracy (%)", fontsize=TEXT)
     figure.set_label(
-        "Scatter plot of unbiased accuracy against the largest share of the loss that "
+        "Scatter plots of unbiased accuracy against the largest share of the loss that "
         "bias-conflicting samples had in training. " + " ".join(said)
     )
     return figure
@@ -62,9 +68,9 @@ def along_training(ds: xr.Dataset, lrs: Sequence[float], panels: Mapping[str, Se
     from matplotlib.lines import Line2D
 
     check(ds, ())
-    figure, axes_of = new_figure(len(panels), 1.7)
+    figure, axes_of = new_panels(len(panels), 1.4)
     said = []
-    for axes, (title, names) in zip(axes_of, panels.items(), strict=True):
+    for i, (axes, (title, names)) in enumerate(zip(axes_of, panels.items(), strict=True)):
         log = title.startswith(("loss (nat)", "mean loss"))
         for lr, colour in zip(lrs, LOW_HIGH, strict=False):
             for name in names:
@@ -82,25 +88,25 @@ def along_training(ds: xr.Dataset, lrs: Sequence[float], panels: Mapping[str, Se
                     f"{name.replace('_', ' ')} at learning rate {lr:g}: "
                     f"{_value(name, mean[0])} at first, {_value(name, mean[-1])} at the end."
                 )
-        axes.set_title(title, fontsize=TEXT, loc="left")
+        axes.set_title(textwrap.fill(title, 28), fontsize=SMALL, loc="left")
         axes.set_xscale("symlog", linthresh=100)
         last = float(np.nanmax(ds["dynamics_step"].values))
-        ticks = [t for t in (0, 50, 100, 300, 1000, 3000, 10_000, 30_000) if t <= last]
+        ticks = [t for t in (0, 100, 1000, 10_000, 100_000) if t <= last]
         axes.set_xticks(ticks, [f"{t:,}" for t in ticks])
         axes.set_xticks([], minor=True)
         if log:
             axes.set_yscale("log")
         if not axes.lines:
             say_empty(axes, "not recorded")
-        axes.tick_params(labelbottom=axes is axes_of[-1])
-    axes_of[-1].set_xlabel("iteration (log axis from 100 on)", fontsize=TEXT)
+        axes.tick_params(labelbottom=i + 2 >= len(panels))
+    figure.supxlabel("iteration (log axis from 100 on)", fontsize=TEXT)
     handles = [Line2D([], [], color=c, label=f"learning rate {lr:g}")
                for lr, c in zip(lrs, LOW_HIGH, strict=False)]  # fmt: skip
     if any(name.startswith(("ba_", "bc_")) for names in panels.values() for name in names):
         handles += [Line2D([], [], color="0.35", ls=d, label=text) for text, d in GROUPS.values()]
     legend_above(figure, handles=handles, ncols=2)
     figure.set_label(
-        f"{len(panels)} stacked line plots along training, {pair(ds)}, at learning rate "
+        f"{len(panels)} line plots along training, {pair(ds)}, at learning rate "
         f"{' and '.join(f'{lr:g}' for lr in lrs)}. " + " ".join(said)
     )
     return figure
@@ -132,7 +138,7 @@ def attribution_shares(ds: xr.Dataset):
     ``ds``: long form of one data set and model with the curves of the probe `attribution`, NaN
     after a run's end. Lines are means over seeds, bands one standard deviation. A run that ended
     before the others of its LR keeps its last value: its network no longer changes. Diverged runs
-    are left out. Raises ValueError as `normalised_curves`, and if no run has such curves. Source:
+    are left out. Raises ValueError as `curves`, and if no run has such curves. Source:
     figure 3 (right).
     """
     names = {region: f"curve_attribution_{region}" for region in REGIONS}
@@ -145,7 +151,7 @@ def attribution_shares(ds: xr.Dataset):
     ds = ds.isel(run=has)
     lrs = np.unique(ds["lr"].values)
     ends = {"lowest": lrs[0], "highest": lrs[-1]} if len(lrs) > 1 else {"only": lrs[0]}
-    figure, panels = new_figure(len(ends), 2.1)
+    figure, panels = new_figure(1, 2.1, len(ends))
     said = []
     for axes, (which, lr) in zip(panels, ends.items(), strict=True):
         for region in names:
@@ -155,13 +161,13 @@ def attribution_shares(ds: xr.Dataset):
             axes.plot(steps, mean, color=colour, lw=1.6, label=f"{region} bits", **marks)
             axes.fill_between(steps, mean - sd, mean + sd, color=colour, alpha=0.18, lw=0)
             said.append(f"At the end of learning rate {lr:g}: {region} {mean[-1]:.2f}.")
-        axes.set_title(f"{which} learning rate: {lr:g}", fontsize=TEXT, loc="left")
+        axes.set_title(f"{which} learning rate: {lr:g}", fontsize=SMALL, loc="left")
         axes.set_ylim(0, 1)
-    panels[-1].set_xlabel("training step", fontsize=TEXT)
+    figure.supxlabel("training step", fontsize=TEXT)
     figure.supylabel("share of attribution", fontsize=TEXT)
     legend_above(figure, panels[0], ncols=3)
     figure.set_label(
-        f"{len(ends)} stacked line plots over training steps, {pair(ds)}: shares of attribution on "
+        f"{len(ends)} line plots over training steps, {pair(ds)}: shares of attribution on "
         f"the regions {', '.join(names)} of the input. " + " ".join(said)
     )
     return figure
@@ -173,7 +179,7 @@ def dominance(curves: Mapping[float, Mapping[str, np.ndarray]], what: str):
     curves: LR -> `step`, `class_kept`, `bias_kept`, `class_dominant` (shares, one a call). what:
     the data set and model in words. Source: figure 18 (top).
     """
-    figure, panels = new_figure(len(curves), 1.9)
+    figure, panels = new_figure(1, 2.0, len(curves))
     lines = {
         "class_kept": ("class-dominant neurons that stay so", "#0072B2", "-"),
         "bias_kept": ("bias-dominant neurons that stay so", "#D55E00", "-"),
@@ -183,7 +189,7 @@ def dominance(curves: Mapping[float, Mapping[str, np.ndarray]], what: str):
     for axes, (lr, found) in zip(panels, curves.items(), strict=True):
         for name, (text, colour, dashes) in lines.items():
             axes.plot(found["step"], 100 * found[name], dashes, color=colour, lw=1.7, label=text)
-        axes.set_title(f"learning rate {lr:g} (share in %)", fontsize=TEXT, loc="left")
+        axes.set_title(f"learning rate {lr:g} (share in %)", fontsize=SMALL, loc="left")
         axes.set_ylim(-3, 103)
         middle = len(found["step"]) // 2
         said.append(
@@ -192,9 +198,9 @@ def dominance(curves: Mapping[float, Mapping[str, np.ndarray]], what: str):
             f"{100 * found['class_kept'][middle]:.0f} % of the class-dominant and "
             f"{100 * found['bias_kept'][middle]:.0f} % of the bias-dominant ones stay so."
         )
-    panels[-1].set_xlabel("iteration", fontsize=TEXT)
+    figure.supxlabel("iteration", fontsize=TEXT)
     legend_above(figure, panels[0])
-    figure.set_label(f"Stacked line plots along training, {what}. " + " ".join(said))
+    figure.set_label(f"Line plots along training, {what}. " + " ".join(said))
     return figure
 
 
@@ -204,7 +210,7 @@ def update_response(responses: Mapping[str, Mapping[str, Any]], every: int):
     responses: title -> what `metrics.update_response` returns; every: iterations between two calls.
     Source: figure 18 (bottom), as a mean over events.
     """
-    figure, panels = new_figure(len(responses), 2.0)
+    figure, panels = new_panels(len(responses), 1.8)
     said = []
     for axes, (title, found) in zip(panels, responses.items(), strict=True):
         lag = np.asarray(found["lag"]) * every
@@ -215,12 +221,12 @@ def update_response(responses: Mapping[str, Mapping[str, Any]], every: int):
             axes.plot(lag, 100 * np.asarray(found[name]), ".-", color=colour, lw=1.6, label=text)
         axes.axvline(0, color="0.6", lw=1.0)
         axes.axhline(0, color="0.6", lw=1.0)
-        axes.set_title(f"{title}, {int(found['events']):,} updates", fontsize=TEXT, loc="left")
-        axes.set_ylabel("change (points)", fontsize=TEXT)
-        axes.tick_params(labelbottom=axes is panels[-1])
+        text = f"{title}, {int(found['events']):,} updates"
+        axes.set_title(textwrap.fill(text, 34), fontsize=SMALL, loc="left")
         after = 100 * float(np.asarray(found["large"])[-1])
         said.append(f"{title}: {after:+.2f} points {lag[-1]} iterations after the update.")
-    panels[-1].set_xlabel("iterations from the update", fontsize=TEXT)
+    figure.supxlabel("iterations from the update", fontsize=TEXT)
+    figure.supylabel("change (points)", fontsize=TEXT)
     legend_above(figure, panels[0])
     figure.set_label(
         "Line plots of the share of neurons' attribution on the spurious region, relative to the "
@@ -234,7 +240,7 @@ def propositions(alphas, losses: Mapping[str, Any], gradients: Mapping[str, Any]
 
     losses, gradients: what `theory.loss_rates` and `theory.gradient_ratios` return.
     """
-    figure, panels = new_figure(3, 1.9)
+    figure, panels = new_figure(1, 2.6, 3)
     alphas = np.asarray(alphas)
     for axes, drawn, title in (
         (panels[0], {"loss_ratio": ("BC share of the loss", "#0072B2")}, "loss ratio"),
@@ -247,13 +253,13 @@ def propositions(alphas, losses: Mapping[str, Any], gradients: Mapping[str, Any]
         for name, (text, colour) in drawn.items():
             axes.plot(alphas, np.asarray(source[name]), ".-", color=colour, lw=1.6, label=text)
         axes.set_xscale("log")
-        axes.set_title(title, fontsize=TEXT, loc="left")
-        axes.tick_params(labelbottom=axes is panels[2])
-        axes.legend(fontsize=SMALL, frameon=False)
+        axes.set_title(title, fontsize=SMALL, loc="left")
+        axes.legend(fontsize=SMALL, frameon=False, loc="lower left", bbox_to_anchor=(-0.2, 1.1),
+                    borderpad=0, handlelength=1)  # fmt: skip
         if title != "loss ratio":
             axes.set_yscale("log")
     panels[1].set_ylim(bottom=1e-8)
-    panels[2].set_xlabel(r"factor $\alpha$ on the spurious logits", fontsize=TEXT)
+    figure.supxlabel(r"factor $\alpha$ on the spurious logits", fontsize=TEXT)
     figure.set_label(
         "Three line plots over the factor on the spurious logits, log axes. The bias-conflicting "
         f"share of the loss goes from {float(losses['loss_ratio'][0]):.2f} to "

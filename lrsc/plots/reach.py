@@ -34,9 +34,10 @@ def largest_lr(ds: xr.Dataset):
             ("usual", "usual LR", "--"),
         ):  # fmt: skip
             axes.axvline(ds.attrs[key], color="0.25", ls=line, lw=1.3, label=words)
-        lr_axis(axes, _marks(ds), labelled=axes is panels[-1])
+        lr_axis(axes, _marks(ds), axes is panels[-1])
         axes.set_ylabel(f"{name.replace('train_', 'training ')} (%)", fontsize=TEXT)
         axes.set_ylim(-4, 104)
+    panels[-1].set_xlabel("learning rate (log axis)", fontsize=TEXT)
     words = textwrap.fill(f"score: {ds.attrs['criterion']}", 70)
     figure.supxlabel(words, x=0.01, ha="left", fontsize=SMALL)  # for which there is room
     legend_above(figure, panels[0], ncols=2)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lrsc.plots.frame import TEXT, legend_above, new_figure
+from lrsc.plots.frame import TEXT, legend_above, new_panels
 from lrsc.plots.words import name_of
 
 
@@ -18,7 +18,7 @@ def throughput(rows: Sequence[Mapping[str, Any]]):
     if not rows:
         raise ValueError("no measured rows: run benchmarks/replicas.py first")
     cases = list(dict.fromkeys((row["dataset"], row["model"]) for row in rows))
-    figure, panels = new_figure(len(cases), 2.3)
+    figure, panels = new_panels(len(cases), 1.9)
     said = []
     for axes, case in zip(panels, cases, strict=True):
         of_case = [row for row in rows if (row["dataset"], row["model"]) == case]
@@ -38,19 +38,19 @@ def throughput(rows: Sequence[Mapping[str, Any]]):
         axes.set_xscale("log", base=2)
         axes.set_yscale("log")
         axes.set_xlim(0.8, 80)
-        axes.set_xticks([1, 2, 4, 8, 16, 32, 64], ["1", "2", "4", "8", "16", "32", "64"])
+        axes.set_xticks([1, 4, 16, 64], ["1", "4", "16", "64"])
         axes.minorticks_off()
         shown = [*rates, *loop, *(value for value, _ in floors.values())]
         axes.set_ylim(min(shown) / 1.6, max(shown) * 1.6)
         title = ", ".join(map(name_of, case))
         axes.set_title(title, fontsize=TEXT, loc="left")
-        axes.set_ylabel("steps / s", fontsize=TEXT)
         said.append(f"{title}: {rates[0]:.3g} at {counts[0]}, "
                     f"{rates[-1]:.3g} at {counts[-1]} runs.")  # fmt: skip
-    panels[-1].set_xlabel("runs side by side", fontsize=TEXT)
+    figure.supxlabel("runs side by side", fontsize=TEXT)
+    figure.supylabel("steps / s", fontsize=TEXT)
     legend_above(figure, panels[0], ncols=2)
     figure.set_label(
-        f"{len(cases)} stacked line plots, log axes: training steps a second against the number of "
+        f"{len(cases)} line plots, log axes: training steps a second against the number of "
         "runs side by side, with the rate of one run after the other and two upper bounds. "
         + " ".join(said)
     )

@@ -105,7 +105,7 @@ def accuracy_against_cost(rows: Sequence[tuple[str, float, float, Cost]]):
 
     rows: label, share pruned, accuracy (a fraction) and `pruning.Cost` of each network.
     """
-    figure, panels = new_figure(2, 2.4)
+    figure, panels = new_figure(1, 2.4, 2)
     said = []
     for axes, (what, of) in zip(panels, {
         "megabytes on disk": lambda cost: cost.bytes / 1e6,

@@ -1,22 +1,43 @@
 """Interventions compared: what each gains in accuracy and in another measure at once."""
 
+import textwrap
+from collections.abc import Sequence
+
 import numpy as np
 import xarray as xr
 
 from lrsc.plots import words
-from lrsc.plots.frame import SMALL, TEXT, legend_above, new_figure, say_empty
+from lrsc.plots.frame import SMALL, TEXT, legend_above, new_figure, say_empty, title_over
+
+AGAINST = ("prunability", "activation_compressibility", "csi")
 
 
-def tradeoff(ds: xr.Dataset, x: str = "prunability", y: str = "unbiased_accuracy"):
-    """One measure against another, a line an intervention through its values, ends labelled.
+def tradeoff(ds: xr.Dataset, against: Sequence[str] = AGAINST, y: str = "unbiased_accuracy"):
+    """A measure against others, a panel each, a line an intervention, ends labelled by its values.
 
     ``ds``: long form of one data set and model with the coordinates `hyperparameter` and `value`.
     Points are means over seeds, bars one standard deviation; values without a run that has both
-    measures are left out. Accuracies are in percent. Raises ValueError as `normalised_curves`.
-    Source: figures 6 and 20.
+    measures are left out. Accuracies are in percent. Raises ValueError as `curves`. Source: figures
+    6 and 20.
     """
-    words.check(ds, (x, y), one_row=False)
-    figure, (axes,) = new_figure(1, 3.8)
+    words.check(ds, (*against, y), one_row=False)
+    figure, panels = new_figure(1, 2.0, len(against))
+    said = [text for x, axes in zip(against, panels, strict=True) for text in _draw(axes, ds, x, y)]
+    title_over(panels[0], words.row_name(ds))
+    for axes, x in zip(panels, against, strict=True):
+        axes.set_xlabel(textwrap.fill(words.heading(x, ds), 22), fontsize=SMALL)
+    figure.supylabel(words.heading(y, ds), fontsize=TEXT)
+    legend_above(figure, panels[0], ncols=2, columnspacing=1.0)
+    drawn = " and ".join(words.style(ds, name)[0].lower() for name in against)
+    figure.set_label(
+        f"Scatter plots of {words.style(ds, y)[0].lower()} against {drawn}, {words.pair(ds)}, a "
+        f"line an intervention. {' '.join(said) or 'No value.'}"
+    )
+    return figure
+
+
+def _draw(axes, ds: xr.Dataset, x: str, y: str) -> list[str]:
+    """One panel; what it shows, in words."""
     said: list[str] = []
     ends: list[tuple] = []
     for name in words.interventions_of(ds):
@@ -27,7 +48,7 @@ def tradeoff(ds: xr.Dataset, x: str = "prunability", y: str = "unbiased_accuracy
         label, _, colour, marker = words.hyperparameter(name)
         span = f"{values[0]:.3g}" + (f" to {values[-1]:.3g}" if len(values) > 1 else "")
         axes.errorbar(
-            mean[0], mean[1], xerr=sd[0], yerr=sd[1], color=colour, marker=marker, ms=7, lw=1.5,
+            mean[0], mean[1], xerr=sd[0], yerr=sd[1], color=colour, marker=marker, ms=6, lw=1.5,
             elinewidth=0.7, label=f"{label}: {span}",
         )  # fmt: skip
         strong, weak = len(values) - 1, 0
@@ -35,20 +56,11 @@ def tradeoff(ds: xr.Dataset, x: str = "prunability", y: str = "unbiased_accuracy
             ends.append((place, *mean[:, i], f"{values[i]:.3g}", colour))
         gains = ", ".join(_text(n, m) for n, m in ((y, mean[1]), (x, mean[0])))
         said.append(f"{label} from {values[0]:g} to {values[-1]:g}: {gains}.")
-    axes.margins(0.12)
+    axes.margins(0.15)
     _label_ends(axes, ends)
-    for name, which in ((x, axes.set_xlabel), (y, axes.set_ylabel)):
-        which(words.heading(name, ds), fontsize=TEXT)
-    if said:
-        legend_above(figure, ncols=2, columnspacing=1.0)
-    else:
+    if not said:
         say_empty(axes)
-    drawn = " against ".join(words.style(ds, name)[0].lower() for name in (y, x))
-    figure.set_label(
-        f"Scatter plot of {drawn}, {words.pair(ds)}, a line for each of {len(said)} "
-        "interventions. " + (" ".join(said) or "No value.")
-    )
-    return figure
+    return said
 
 
 def _by_value(row: xr.Dataset, names) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -67,10 +79,10 @@ def _label_ends(axes, ends) -> None:
     taken: list[tuple[float, float]] = []
     for _, x, y, text, colour in sorted(ends):  # strong ends first
         at = (x - left) / (right - left), (y - low) / (high - low)
-        if any(abs(at[0] - a) < 0.13 and abs(at[1] - b) < 0.06 for a, b in taken):
+        if any(abs(at[0] - a) < 0.3 and abs(at[1] - b) < 0.12 for a, b in taken):
             continue
         taken.append(at)
-        side = "left" if at[0] < 0.8 else "right"
+        side = "left" if at[0] < 0.6 else "right"
         axes.annotate(
             text, (x, y), xytext=(7 if side == "left" else -7, 3), textcoords="offset points",
             ha=side, color=colour, fontsize=SMALL,

@@ -1,6 +1,6 @@
 """What figures, tables and captions say: names, numbers, means over seeds, sources."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import xarray as xr
@@ -8,6 +8,7 @@ import xarray as xr
 from lrsc import datasets, errors, experiments
 from lrsc.measures.variables import VARIABLES
 
+FLAT = 0.01  # change, in a measure's own unit, below which a curve counts as flat
 MAIN = ("unbiased_accuracy", "prunability", "activation_compressibility")
 
 # name -> (colour of Okabe and Ito's colour-blind-safe set, marker)
@@ -86,16 +87,67 @@ def against_value(ds: xr.Dataset) -> xr.Dataset:
     return ds.assign_coords(lr=("run", ds["value"].values, about))
 
 
+def rows_of(ds: xr.Dataset | Iterable[xr.Dataset]) -> list[xr.Dataset]:
+    """The runs that may share a panel, as `lrsc.experiments.alike` has them, of one knob each.
+
+    Runs of an intervention are given against its value. Raises ValueError where there is no run.
+    """
+    if not isinstance(ds, xr.Dataset):
+        return [row for each in ds for row in rows_of(each)]
+    check(ds, (), one_pair=False)
+    if "hyperparameter" not in ds.coords:
+        return experiments.alike(ds)
+    return [
+        row if name == "lr" or "value" not in ds.coords else against_value(row)
+        for group in experiments.alike(ds) for name in interventions_of(group)
+        for row in [group.isel(run=group["hyperparameter"].values == name)]
+    ]  # fmt: skip
+
+
+def row_name(ds: xr.Dataset, besides: str = "") -> str:
+    """What sets a row apart, for a title: data set, network, intervention, size, statistics.
+
+    besides: the data set, where it is said elsewhere.
+    """
+    dataset, model = names_of(ds)
+    knob, statistics = (
+        str(ds[name].values[0]) if name in ds.coords else ""
+        for name in ("hyperparameter", "statistics")
+    )
+    parts = ["" if dataset == name_of(besides) else dataset, model]
+    parts += [hyperparameter(knob)[0]] if knob not in ("", "lr") else []
+    parts += [f"{samples_of(ds)} samples", statistics]
+    others = str(ds.attrs.get("apart", "")).split(", ")
+    parts += [text for text in others if not text.endswith(("training samples", "statistics"))]
+    return ", ".join(part for part in parts if part and part != "running")
+
+
+def paper_range(ds: xr.Dataset) -> dict[str, tuple[float, float]]:
+    """Table S1's ranges, where the results are of the paper's own data and plain SGD; else none."""
+    knobs = set(ds["hyperparameter"].values.tolist()) if "hyperparameter" in ds.coords else {"lr"}
+    if knobs != {"lr"} or (ds["profile"].values == "quick").all():
+        return {}
+    return experiments.reference(str(ds["dataset"].values[0]), str(ds["model"].values[0])) or {}
+
+
+def is_flat(ds: xr.Dataset, name: str) -> bool:
+    """Whether a measure's means differ by no more than runs of one LR do, or than `FLAT`."""
+    _, mean, sd = by_lr(ds, name)
+    mean, sd = mean[np.isfinite(mean)], sd[sd > 0]
+    spread = np.sqrt(np.mean(sd**2)) if len(sd) else 0.0
+    return not len(mean) or float(np.ptp(mean)) <= max(FLAT, float(spread))
+
+
 def axis_name(ds: xr.Dataset) -> str:
     """What the curves of a figure are drawn against."""
     return str(ds["lr"].attrs.get("long_name", "learning rate"))
 
 
-def caption(ds: xr.Dataset, command: str | None = None, link: str | None = None) -> str:
+def caption(ds: xr.Dataset, command: str | None = None, up: str | None = None) -> str:
     """Markdown caption of a figure made from ``ds``, from the results' own attributes.
 
-    ``command`` makes the results again; ``link`` is the address of the result file as seen from
-    the page (default: the file's path, not linked).
+    ``command`` makes the results again; ``up`` leads from the page to the folder that paths of
+    result files start from (default: these are not linked).
     """
     check(ds, (), one_pair=False)
     coordinate = {name: np.unique(ds[name].values) for name in ("seed", "n_train", "source_id")}
@@ -117,9 +169,9 @@ def caption(ds: xr.Dataset, command: str | None = None, link: str | None = None)
             parts.append(f"{count} {'stopped at the cap' if status == 'cap' else status}")
     text = "; ".join(parts) + "."
     text = text[0].upper() + text[1:]
-    file = str(ds.attrs.get("file", ""))
-    if file:
-        text += f" Result file: [{file}]({link})." if link else f" Result file: `{file}`."
+    files = ds["file"].values.tolist() if "file" in ds.coords else [ds.attrs.get("file", "")]
+    shown = [f"`{file}`" if up is None else f"[{file}]({up}{file})" for file in {*files} - {""}]
+    text += f" Result file: {', '.join(sorted(shown))}." if shown else ""
     return text + (f" Made again by `{command}`." if command else "")
 
 

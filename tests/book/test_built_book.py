@@ -398,6 +398,22 @@ def test_a_figure_is_enlarged_and_closed_by_keyboard(browser, site):
     assert browser.switch_to.active_element == link
 
 
+def test_drawn_figures_take_the_dark_ground_and_pictures_stay_as_they_are(browser, site):
+    visit(browser, site + "notebooks/standard_classification.html")
+    drawn, picture, ground, dialog = browser.execute_script(
+        """
+        document.documentElement.dataset.theme = "dark";
+        const of = (query, name) => getComputedStyle(document.querySelector(query))[name];
+        return [of(".shown-figure img.drawn", "filter"),
+            of(".shown-figure img:not(.drawn)", "filter"),
+            of(".text_html:has(.shown-figure)", "backgroundColor"),
+            of("dialog.enlarged", "backgroundColor")];
+        """
+    )
+    assert "invert(1)" in drawn and picture == "none"
+    assert ground == "rgba(0, 0, 0, 0)" and dialog != "rgb(255, 255, 255)"
+
+
 def test_figures_are_numbered_by_chapter_and_all_in_the_index():
     text = (HTML / "book" / "figure_index.html").read_text(encoding="utf-8")
     listed = re.findall(r"\.\./([\w/]+\.html)#(figure-[\w-]+)\">Figure (\d+)\.(\d+)</a>", text)

@@ -30,7 +30,7 @@ def display(**data):
 
 
 def figure(alt="A line", images=1):
-    image = f'<img src="data:image/png;base64,{png()}" alt="{alt}" style="flex:1">'
+    image = f'<img src="data:image/png;base64,{png()}" alt="{alt}" class="drawn" style="flex:1">'
     return display(text_html=f"<div>{image * images}</div>")
 
 
@@ -83,7 +83,7 @@ def test_figures_are_numbered_by_chapter_with_their_heading_and_first_sentence(s
 def test_images_become_files_that_their_page_links_to(shown, tmp_path):
     first, _, second, _ = outputs(tmp_path, PAGE)
     assert "base64" not in first + second and first.count('<a class="enlarge"') == 2
-    assert 'alt="B &lt; C" width="500" height="330"' in second
+    assert 'alt="B &lt; C" class="drawn" width="500" height="330"' in second
     assert f'id="{shown[0].anchor}"' in first
     for name in ("live-cell-1.png", "live-cell-1-2.png"):
         assert f'href="../_static/figures/{name}"' in first

@@ -210,10 +210,9 @@ def test_two_sizes_of_a_row_are_both_shown_apart_and_named(monkeypatch, displaye
     assert "on 10,000 training samples" in displayed[1][1]
     displayed.clear()
     pages.show_table(found)
-    names = [text for kind, text in displayed if text.startswith("**")]
-    assert names == [f"**Parity, FCN, {n} training samples**" for n in ("60,000", "10,000")]
-    tables = [text for kind, text in displayed if kind == "HTML"]
-    assert [table.count("3\u00a0of\u00a03") for table in tables] == [4, 2]
+    _, large, small = displayed[0][1].split("<summary>")
+    assert "Parity, FCN, 60,000 samples" in large and "Parity, FCN, 10,000 samples" in small
+    assert [table.count("3\u00a0of\u00a03") for table in (large, small)] == [4, 2]
 
 
 def test_loss_ratios_of_two_sizes_stand_in_figures_of_their_own(monkeypatch, displayed):
@@ -252,7 +251,8 @@ def test_missing_evidence_is_said_to_be_missing_everywhere(show, displayed):
 def test_figures_carry_their_alternative_text_and_a_caption(displayed):
     pages.show_curves(experiment())
     (kind, markup), (_, caption) = displayed
-    assert kind == "HTML" and markup.count("<img ") == 2 == markup.count('alt="')
+    assert kind == "HTML" and markup.count("<img ") == 1 == markup.count('class="drawn"')
+    assert 'alt="' in markup and "<details><summary>All numbers: Parity, FCN, 10,000" in markup
     assert "Unbiased accuracy: 50.8 % at learning rate 0.01" in markup
     assert "](../book/results/synthetic.nc)" in caption
     assert "`lrsc sweep synthetic --profile desk --dataset parity --model fcn --raw`" in caption
@@ -260,14 +260,37 @@ def test_figures_carry_their_alternative_text_and_a_caption(displayed):
 
 def test_pruning_shows_both_methods(displayed):
     pages.show_pruning(experiment(), command="papermill x")
-    assert displayed[0][1].count("<img ") == 2
-    assert "column and magnitude pruning" in displayed[1][1] and "`papermill x`" in displayed[1][1]
+    assert displayed[0][1].count("<img ") == 1
+    assert "columns and by magnitude" in displayed[1][1] and "`papermill x`" in displayed[1][1]
 
 
-def test_the_table_has_mean_spread_and_the_papers_range():
+def test_a_row_with_one_lr_has_a_table_and_no_figure(displayed):
+    pages.show_curves(experiment(lrs=(0.1,)))
+    ((_, markup), _) = displayed
+    assert "<img" not in markup and "<details open>" in markup and "<td>" in markup
+
+
+def test_what_is_not_measured_stands_in_one_table(monkeypatch, displayed):
+    row = {"experiment": "synthetic", "model": "fcn", "runs": 18, "hyperparameter": "lr"}
+    rows = [
+        row | {"dataset": dataset, "profile": profile, "done": done}
+        for dataset, done in (("parity", 0), ("moon_star", 3))
+        for profile in ("quick", "desk", "paper")
+    ]
+    monkeypatch.setattr(experiments, "status", lambda: rows)
+    pages.show_unmeasured("synthetic")
+    ((_, table),) = displayed
+    assert "18 (desk profile)" in table and "--dataset parity --model fcn" in table
+    assert "Moon" not in table
+    pages.show_unmeasured("attribution")
+    assert "has been measured" in displayed[-1][1]
+
+
+def test_the_table_has_mean_spread_and_the_papers_range(monkeypatch):
     ds = experiment(diverged=((0.01, 1),))
     reference = {"lr": (0.01, 0.75), "unbiased_accuracy": (0.5531, 0.85663), "csi": (0.032, 0.152)}
-    markup = pages.table(ds, reference, ("unbiased_accuracy", "csi", "prunability"))
+    monkeypatch.setattr(experiments, "reference", lambda *row: reference)
+    markup = pages.table(ds, ("unbiased_accuracy", "csi", "prunability"))
     left = 100 * ds["unbiased_accuracy"].values[[0, 2]]
     assert f"<td>{left.mean():.1f}\u00a0±\u00a0{left.std(ddof=1):.1f}</td>" in markup
     assert "<td>2\u00a0of\u00a03</td>" in markup
@@ -278,7 +301,7 @@ def test_the_table_has_mean_spread_and_the_papers_range():
 
 def test_a_single_seed_has_no_spread_and_a_diverged_lr_no_number():
     ds = experiment(seeds=(0,), diverged=((0.3, 0),))
-    markup = pages.table(ds, None, ("prunability",))
+    markup = pages.table(ds, ("prunability",))
     assert "±" not in markup
     assert "<td>0\u00a0of\u00a01</td><td>–</td>" in markup
 

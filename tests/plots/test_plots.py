@@ -13,10 +13,9 @@ from lrsc import plots
 pytestmark = pytest.mark.filterwarnings("error")
 
 KINDS = {
-    "normalised": plots.normalised_curves,
-    "plain": plots.plain_curves,
-    "column": plots.pruning_curves,
-    "magnitude": lambda ds: plots.pruning_curves(ds, "magnitude"),
+    "curves": plots.curves,
+    "many curves": lambda ds: plots.curves(ds, tuple(MEASURES)),
+    "pruning": plots.pruning_curves,
 }
 CASES = {
     "usual": experiment(),
@@ -36,47 +35,66 @@ CASES = {
 def test_every_kind_draws_every_case_unclipped_and_with_alternative_text(kind, case):
     figure = KINDS[kind](CASES[case])
     assert_nothing_clipped(figure)
-    assert "parity" in figure.get_label() and figure.get_label().endswith(".")
+    assert "Parity" in figure.get_label() and figure.get_label().endswith(".")
 
 
 def test_figures_are_unknown_to_pyplot_however_many():
     from matplotlib import pyplot
 
-    figures = [plots.plain_curves(experiment()) for _ in range(25)]  # pyplot warns at 21
+    figures = [plots.curves(experiment()) for _ in range(25)]  # pyplot warns at 21
     assert len(figures) == 25
     assert pyplot.get_fignums() == []
 
 
-def test_normalised_curves_span_0_to_1_and_the_legend_has_the_raw_ends():
+def panel(figure, title: str):
+    (axes,) = (axes for axes in figure.axes if axes.get_title(loc="left").startswith(title))
+    return axes
+
+
+def test_normalised_curves_span_0_to_1_in_a_panel_beside_plain_ones():
     ds = experiment()
-    figure = plots.normalised_curves(ds, ("unbiased_accuracy", "prunability"))
-    lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) == len(LRS)]
+    figure = plots.curves(ds, ("unbiased_accuracy", "prunability"))
+    lines = [line for line in panel(figure, "Normalised").lines if len(line.get_xdata()) == 4]
     for line, name in zip(lines, ("unbiased_accuracy", "prunability"), strict=True):
         mean = np.array([ds[name].values[ds["lr"].values == lr].mean() for lr in LRS])
         expected = (mean - mean.min()) / (mean.max() - mean.min())
         np.testing.assert_allclose(line.get_xdata(), LRS)
         np.testing.assert_allclose(line.get_ydata(), expected)
-        scale, digits = (100, 1) if name == "unbiased_accuracy" else (1, 3)
-        low, high = (f"{scale * end:.{digits}f}" for end in (mean.min(), mean.max()))
-        assert any(f"{low} to {high}" in text for text in texts(figure))
-    assert figure.axes[0].get_xscale() == "log"
+    assert len(figure.axes) == 3 and all(axes.get_xscale() == "log" for axes in figure.axes)
+    assert len(plots.curves(experiment(lrs=(0.01, 0.3)), ("csi",)).axes) == 1  # two LRs: no curve
 
 
 def test_the_normalised_band_is_one_standard_deviation_in_the_curves_units():
     ds = experiment()
-    figure = plots.normalised_curves(ds, ("prunability",))
+    figure = plots.curves(ds, ("prunability",))
     low, high = MEASURES["prunability"]
     mean = [ds["prunability"].values[ds["lr"].values == lr].mean() for lr in LRS]
     sd = np.std([0.0, 0.02, 0.04], ddof=1) * (high - low) / (max(mean) - min(mean))
-    edges = figure.axes[0].collections[0].get_paths()[0].vertices[:, 1]
+    edges = panel(figure, "Normalised").collections[0].get_paths()[0].vertices[:, 1]
     assert edges.min() == pytest.approx(-sd)
     assert edges.max() == pytest.approx(1 + sd)
 
 
+@pytest.mark.parametrize("noise", [0.2, 0.0])
+def test_what_does_not_change_is_not_normalised_to_an_x(noise):
+    ds = experiment()
+    seeds = (ds["seed"].values - 1) * noise
+    ds["prunability"] = "run", 0.5 + seeds + 0.005 * (ds["lr"].values > 0.05)
+    figure = plots.curves(ds, ("unbiased_accuracy", "prunability"))
+    flat = panel(figure, "Normalised").lines[1]
+    assert flat.get_linestyle() == "--" and set(flat.get_ydata()) == {0.5}
+    assert "flat: within the spread of seeds" in texts(figure)
+    assert "Prunability of Parity, FCN, 10,000 samples changes by less" in figure.get_label()
+    low, high = panel(figure, "Prunability").get_ylim()
+    assert high - low >= 0.05  # nor does an axis make much of it
+
+
 def test_plain_curves_show_every_run_in_plain_units():
     ds = experiment(diverged=((0.3, 1),), collapsed=((0.3, 2),))
-    figure = plots.plain_curves(ds, ("unbiased_accuracy", "csi"))
-    for axes, scale, name in zip(figure.axes, (100, 1), ("unbiased_accuracy", "csi"), strict=True):
+    figure = plots.curves(ds, ("unbiased_accuracy", "csi"))
+    for axes, scale, name in zip(
+        figure.axes[1:], (100, 1), ("unbiased_accuracy", "csi"), strict=True
+    ):
         dots = next(line for line in axes.lines if line.get_marker() == ".")
         np.testing.assert_allclose(dots.get_xdata(), ds["lr"].values)
         np.testing.assert_allclose(dots.get_ydata(), scale * ds[name].values)
@@ -85,12 +103,41 @@ def test_plain_curves_show_every_run_in_plain_units():
         assert sum(len(line.get_xdata()) for line in crosses) == 1
         assert crosses[0].get_ydata()[0] == 0  # the lower edge, in axes units
         assert crosses[0].get_xdata()[0] == pytest.approx(0.3)
-        ring = next(line for line in axes.lines if line.get_marker() == "o")
-        assert list(ring.get_xdata()) == [0.3]
+        rings = [line for line in axes.lines if line.get_marker() == "o"]
+        assert [0.3] in [list(ring.get_xdata()) for ring in rings]
     titles = [axes.get_title(loc="left") for axes in figure.axes]
-    assert ["(%)" in title for title in titles] == [True, False]
+    assert ["(%)" in title for title in titles] == [False, True, False]
     assert "diverged (1 of 12 runs)" in texts(figure)
     assert "collapsed" in texts(figure)
+
+
+def resized(ds: xr.Dataset, n: int, **names: str) -> xr.Dataset:
+    fixed = {k: ("run", np.full(ds.sizes["run"], v, object)) for k, v in names.items()}
+    return ds.assign_coords(n_train=("run", np.full(ds.sizes["run"], n)), **fixed)
+
+
+def test_unequal_runs_have_panels_of_their_own_with_their_size():
+    small, large = experiment(), resized(experiment(), 60_000)
+    for figure in (plots.curves([small, large]), plots.curves(xr.concat([small, large], "run"))):
+        assert_nothing_clipped(figure)
+        titles = [axes.get_title(loc="left") for axes in figure.axes[:2]]
+        assert "10,000 samples" in titles[0] and "60,000 samples" in titles[1]
+        assert len(figure.axes) == 2 * 4
+        dots = [line for line in figure.axes[2].lines if line.get_marker() == "."]
+        assert len(dots[0].get_xdata()) == 12
+    other = resized(experiment(), 10_000, statistics="recalibrated", profile="paper")
+    assert "recalibrated" in plots.row_name(other) and len(plots.rows_of([small, other])) == 2
+
+
+def test_many_rows_stand_below_each_other_on_one_axis():
+    rows = [resized(experiment(lrs=LRS[: 2 + k % 3]), 1000 * (k + 1)) for k in range(5)]
+    for figure, columns in ((plots.curves(rows), 3), (plots.pruning_curves(rows), 2)):
+        assert_nothing_clipped(figure)
+        assert len(figure.axes) == 5 * columns
+        said = " ".join(texts(figure))
+        assert "FCN, 1,000 samples" in said and "FCN, 5,000 samples" in said
+    limits = {axes.get_xlim() for axes in plots.curves(rows).axes}
+    assert len(limits) == 1
 
 
 def test_the_mean_is_over_the_runs_that_have_a_value():
@@ -103,8 +150,8 @@ def test_the_mean_is_over_the_runs_that_have_a_value():
 
 
 def test_all_diverged_is_said_and_every_run_is_marked():
-    figure = plots.plain_curves(CASES["all diverged"])
-    for axes in figure.axes:
+    figure = plots.curves(CASES["all diverged"])
+    for axes in figure.axes[1:]:
         crosses = [line for line in axes.lines if line.get_marker() == "x"]
         assert all(line.get_visible() and line.get_markersize() > 3 for line in crosses)
         assert sum(len(line.get_xdata()) for line in crosses) == 12
@@ -112,20 +159,24 @@ def test_all_diverged_is_said_and_every_run_is_marked():
     assert "no run has a value" in figure.get_label()
 
 
-def test_the_papers_range_is_drawn_in_the_panels_units():
+def test_the_papers_range_is_drawn_in_the_panels_units(monkeypatch):
     reference = {"unbiased_accuracy": (0.5531, 0.85663), "lr": (0.01, 0.75)}
-    figure = plots.plain_curves(experiment(), ("unbiased_accuracy", "csi"), reference)
-    (patch,) = figure.axes[0].patches
+    monkeypatch.setattr("lrsc.experiments.reference", lambda *row: reference)
+    figure = plots.curves(experiment(), ("unbiased_accuracy", "csi"))
+    (patch,) = figure.axes[1].patches
     assert patch.get_y() == pytest.approx(55.31)
     assert patch.get_y() + patch.get_height() == pytest.approx(85.663)
-    assert not figure.axes[1].patches
+    assert not figure.axes[2].patches
     assert any("table S1" in text for text in texts(figure))
+    quick = resized(experiment(), 10_000, profile="quick")
+    adam = resized(experiment(), 10_000, hyperparameter="adam")
+    assert plots.paper_range(quick) == plots.paper_range(adam) == {}
 
 
 def test_pruning_curves_start_at_the_unpruned_accuracy():
     ds = experiment()
-    figure = plots.pruning_curves(ds, "magnitude")
-    lines = figure.axes[0].lines
+    figure = plots.pruning_curves(ds)
+    lines = figure.axes[1].lines
     assert len(lines) == len(LRS)
     for line, lr in zip(lines, LRS, strict=True):
         rows = ds.isel(run=ds["lr"].values == lr)
@@ -138,8 +189,8 @@ def test_pruning_curves_start_at_the_unpruned_accuracy():
 
 def test_pruning_curves_count_the_runs_that_have_none():
     figure = plots.pruning_curves(experiment(diverged=((0.3, 0), (0.3, 1), (0.3, 2))))
-    assert len(figure.axes[0].lines) == len(LRS) - 1
-    assert "3 of 12 runs have no curve" in figure.axes[0].get_xlabel()
+    assert np.isnan(figure.axes[0].lines[-1].get_ydata()).all()
+    assert "3 of 12 runs have no curve" in figure.get_label()
 
 
 @pytest.mark.parametrize("draw_it", [*KINDS.values(), plots.caption])
@@ -148,18 +199,11 @@ def test_no_run_is_an_error_that_says_what_to_do(draw_it):
         draw_it(experiment().isel(run=[]))
 
 
-@pytest.mark.parametrize("draw_it", KINDS.values())
-def test_several_models_are_an_error_that_says_how_to_select_one(draw_it):
-    both = xr.concat([experiment(), experiment(model="resnet18")], "run")
-    with pytest.raises(ValueError, match=r"parity with fcn, parity with resnet18.*ds\.isel"):
-        draw_it(both)
-
-
 def test_unknown_names_get_the_nearest_valid_one():
     with pytest.raises(ValueError, match=r"'prunabilty'.*'prunability'"):
-        plots.plain_curves(experiment(), ("prunabilty",))
-    with pytest.raises(ValueError, match=r"'colum'.*'column'"):
-        plots.pruning_curves(experiment(), "colum")
+        plots.curves(experiment(), ("prunabilty",))
+    with pytest.raises(ValueError, match="accuracy_pruned_column"):
+        plots.pruning_curves(experiment()[["csi", "unbiased_accuracy"]])
 
 
 @pytest.mark.parametrize("dataset", [images(), images(torch.float32), images(channels=1), bits()])
@@ -201,7 +245,7 @@ def test_examples_without_bias_labels_show_classes():
 
 def test_the_caption_comes_from_the_results():
     ds = experiment(diverged=((0.3, 0),), collapsed=((0.3, 1), (0.3, 2)))
-    text = plots.caption(ds, "lrsc sweep synthetic", "../book/results/synthetic.nc")
+    text = plots.caption(ds, "lrsc sweep synthetic", "../")
     for part in (
         "`generated`", "10,000", "seeds 0, 1, 2", "12 runs", "profile desk", "device cpu",
         "shipped results", "1 diverged", "2 collapsed", "`lrsc sweep synthetic`",
@@ -259,12 +303,12 @@ def test_orders_have_a_panel_a_q_and_a_line_a_share():
     ds = orders()
     figure = plots.orders(ds, "at")
     assert_nothing_clipped(figure)
-    assert [axes.get_title(loc="left") for axes in figure.axes] == ["q = 1", "q = 2"]
+    assert [axes.get_xlabel()[-5:] for axes in figure.axes] == ["q = 1", "q = 2"]
     for axes, q in zip(figure.axes, (1.0, 2.0), strict=True):
         for line, kept in zip(axes.lines, (0.1, 0.5), strict=True):
             grid = ds["at"].sel(q=q, kept=kept).values.reshape(len(LRS), 3)
             np.testing.assert_allclose(line.get_ydata(), grid.mean(1))
-    assert "parity" in figure.get_label() and figure.get_label().endswith(".")
+    assert "Parity" in figure.get_label() and figure.get_label().endswith(".")
 
 
 def test_orders_of_runs_without_a_value_say_so():
