@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from lrsc import plots, results
-from lrsc.pages import display
+from lrsc.pages import display, readings
 from lrsc.studies import contrast
 
 TITLES = {
@@ -83,11 +83,13 @@ def show_paired(found: xr.Dataset, method: str = "integrated_gradients") -> None
     if "background" in kinds:
         text += f" Background: everything outside the foreground found by {_foreground(found)}."
     display.show(plots.paired(found, panels), caption=f"{text} {_caption(found)}")
-    rows = []
+    rows, only_high = [], {}
     for name, shown in METHODS.items():
         for kind in kinds:
             for selected, group in ((True, "only high LR right"), (False, "others")):
                 test = contrast.paired(found, f"{name}_{kind}", selected)
+                if name == method and selected:
+                    only_high[TITLES[kind]] = test
                 rows.append([shown, TITLES[kind], group, *_cells(test)])
     heads = ["Method", "Measure", "Samples", "n", f"LR {found.attrs['low']:g}",
              f"LR {found.attrs['high']:g}", "High minus low", "p"]  # fmt: skip
@@ -95,7 +97,7 @@ def show_paired(found: xr.Dataset, method: str = "integrated_gradients") -> None
         "Difference with its 95 % bootstrap interval over samples; p of Wilcoxon's signed-rank "
         "test, two-sided, not corrected for the number of rows."
     )
-    display.show_cells(heads, rows, text)
+    display.show_cells(heads, rows, text, readings.of_paired(only_high))
 
 
 def show_methods(ds: xr.Dataset, command: str | None = None) -> None:

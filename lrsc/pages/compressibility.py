@@ -7,11 +7,12 @@ import xarray as xr
 
 from lrsc import errors, measures, plots, pruning, results
 from lrsc.config import RunConfig
-from lrsc.pages import display
+from lrsc.pages import display, readings
 from lrsc.pages.sections import measured_rows
 from lrsc.studies import compressibilities
 
 OF_ACTIVATIONS = ("activation_compressibility", "sparsity", "pq_index")
+PRUNABLE = ("prunability", "prunability_corrected", "prunability_magnitude")
 OF_FILTERS = ("filter_compressibility", "filter_sparsity", "filter_pq_index")
 
 
@@ -23,7 +24,7 @@ def show_rows(what: str, *names: str) -> None:
     of the filters' norms). Without any row, the commands that measure them.
     """
     errors.check_names("what", [what], KINDS)
-    of_raw_material, lead, draw = KINDS[what]
+    of_raw_material, lead, draw, reading = KINDS[what]
     found = measured_rows(*names)
     found = _others(found) if of_raw_material else found
     rows = plots.rows_of(found.values())
@@ -35,6 +36,7 @@ def show_rows(what: str, *names: str) -> None:
     command = _EXPORT if of_raw_material else "lrsc sweep " + "` and `lrsc sweep ".join(names)
     lead += ", of every row that has more than one learning rate."
     display.show_runs(results.concat(rows).assign_attrs(rows[0].attrs), command, lead, draw(rows))
+    display.say(readings.of_rows(rows, reading))
 
 
 def _filters(rows: Sequence[xr.Dataset]):
@@ -42,13 +44,14 @@ def _filters(rows: Sequence[xr.Dataset]):
     return plots.curves([row.sel(q=2.0, kept=0.1) for row in rows], OF_FILTERS)
 
 
-KINDS: dict[str, tuple[bool, str, Callable]] = {  # whether made from raw material, what, of rows
-    "pruning": (False, "Unbiased accuracy after pruning", plots.pruning_curves),
+# whether made from raw material, what is drawn, the figure of rows, and of what it is read
+KINDS: dict[str, tuple[bool, str, Callable, Sequence[str]]] = {
+    "pruning": (False, "Unbiased accuracy after pruning", plots.pruning_curves, PRUNABLE),
     "compressibility": (False, "Three measures of the activations",
-                        lambda rows: plots.curves(rows, OF_ACTIVATIONS)),
+                        lambda rows: plots.curves(rows, OF_ACTIVATIONS), OF_ACTIVATIONS),
     "orders": (True, "Activation compressibility at other orders and shares",
-               lambda rows: plots.orders(rows, "activation_compressibility_at")),
-    "filters": (True, "Three measures of the norms of filters", _filters),
+               lambda rows: plots.orders(rows, "activation_compressibility_at"), ()),
+    "filters": (True, "Three measures of the norms of filters", _filters, OF_FILTERS),
 }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import xarray as xr
 from lrsc import measures, plots
 from lrsc.config import RunConfig
 from lrsc.experiments import paper
-from lrsc.pages import display
+from lrsc.pages import display, readings
 from lrsc.pages.sections import each_alike
 from lrsc.studies import soups
 from lrsc.training import uniform_soup
@@ -24,6 +24,7 @@ def show_tradeoffs(ds: xr.Dataset, command: str | None = None) -> None:
         return display.say_unmeasured()
     lead = "Means over seeds; bars: one standard deviation; numbers: the intervention's value."
     display.show_runs(ds, command, lead, plots.tradeoff(ds))
+    display.say(readings.of_tradeoffs(ds, list(_S2)))
 
 
 @each_alike

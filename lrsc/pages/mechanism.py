@@ -7,7 +7,7 @@ import torch
 import xarray as xr
 
 from lrsc import experiments, metrics, plots, results
-from lrsc.pages import display
+from lrsc.pages import display, readings
 from lrsc.pages.sections import each_alike, measured_rows
 from lrsc.studies import contrast, theory
 from lrsc.training.probes import fixed_indices
@@ -51,7 +51,8 @@ def show_loss_ratios(sections: Sequence[str] = ("synthetic", "semi_synthetic")) 
     heads = ["Data set", "Model", "Training samples", "Runs",
              "Rank correlation, fixed samples", "... mini-batches"]  # fmt: skip
     text = "Spearman's rank correlation over runs, with its 95 % bootstrap interval."
-    display.show_cells(heads, cells, text)
+    fixed, batches = (readings.of_correlations([of[k] for of in found]) for k in range(2))
+    display.show_cells(heads, cells, f"{text} Mini-batches: {batches} Fixed samples: {fixed}")
 
 
 def _size(row: xr.Dataset) -> int:
@@ -80,6 +81,7 @@ def show_dynamics(ds: xr.Dataset, command: str | None = None) -> None:
         "± 1 standard deviation."
     )
     display.show_runs(ds, command, lead, plots.along_training(ds, _ends(ds), known))
+    readings.say_each([ds], readings.of_dynamics)
 
 
 @each_alike
@@ -102,12 +104,16 @@ def show_dominance(ds: xr.Dataset, command: str | None = None) -> None:
     display.show_runs(ds, command, lead, plots.dominance(first, what))
     heads = ["Learning rate", "Seed", "Class-dominant at the end (%)", "Class-dominant kept (%)",
              "Bias-dominant kept (%)"]  # fmt: skip
+    kept = {
+        at: [float(np.nanmean(of[k][1:-1])) for k in ("class_kept", "bias_kept")]
+        for at, of in found.items()
+    }
     cells = [
-        [f"{lr:g}", str(seed), f"{100 * of['class_dominant'][-1]:.1f}",
-         *(f"{100 * np.nanmean(of[k][1:-1]):.1f}" for k in ("class_kept", "bias_kept"))]
-        for (lr, seed), of in found.items()
+        [f"{lr:g}", str(seed), f"{100 * found[lr, seed]['class_dominant'][-1]:.1f}",
+         *(f"{100 * share:.1f}" for share in shares)]
+        for (lr, seed), shares in kept.items()
     ]  # fmt: skip
-    display.show_cells(heads, cells)
+    display.show_cells(heads, cells, readings.of_dominance(kept))
 
 
 @each_alike

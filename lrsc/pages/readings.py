@@ -7,12 +7,21 @@ import xarray as xr
 
 from lrsc import plots, significance
 from lrsc.claims import evidence
+from lrsc.pages import display
 from lrsc.plots import words
 
 LEVEL = 0.05
 STAYS = "changes no more than seeds differ,"
 # what the paper reports to rise with the learning rate
 RISE = (*plots.MAIN, "prunability_corrected", "csi", "class_separation")
+
+
+def say_each(rows: Sequence[xr.Dataset], read: Callable[[xr.Dataset], str]) -> None:
+    """Display what is read from each row, under its name where there are several."""
+    texts = {plots.row_name(row): text for row in rows if (text := read(row))}
+    if len(texts) == 1:
+        return display.say(*texts.values())
+    display.say("\n".join(f"- **{name}:** {text}" for name, text in texts.items()))
 
 
 def of_curves(ds: xr.Dataset, variables: Sequence[str] = plots.MAIN) -> str:
@@ -44,6 +53,23 @@ def of_curves(ds: xr.Dataset, variables: Sequence[str] = plots.MAIN) -> str:
     if min(seeds) < significance.SEEDS:
         text += f" With {_counted(min(seeds), 'seed')} at an end, differences are not tested."
     return text + (_beside_paper(rise) if by == "learning rate" else "")
+
+
+def of_rows(rows: Sequence[xr.Dataset], variables: Sequence[str]) -> str:
+    """In how many rows each variable is higher at the largest LR than at the smallest."""
+    parts = []
+    for name in variables:
+        ends = [plots.ends(_plain(row, name), name) for row in rows if name in row]
+        known = [pair for pair in ends if pair is not None and pair[0] != pair[1]]
+        if known:
+            higher = sum(high[1] > low[1] for low, high in known)
+            parts.append(f"{_label(rows[0], name)} in {higher} of {len(known)} rows")
+    return f"Higher at the largest learning rate: {', '.join(parts)}." if parts else ""
+
+
+def _plain(row: xr.Dataset, name: str) -> xr.Dataset:
+    """A variable without orders and shares, at those used elsewhere."""
+    return row.sel(q=2.0, kept=0.1) if {"q", "kept"} <= set(row[name].dims) else row
 
 
 def of_pruning(ds: xr.Dataset, method: str = "column", kappa: float = 0.5) -> str:
@@ -102,11 +128,11 @@ def of_dynamics(ds: xr.Dataset) -> str:
     return text.strip()
 
 
-def of_dominance(kept: Mapping[float, Sequence[tuple[float, float]]]) -> str:
-    """Shares of class- and of bias-dominant neurons that stay so, by LR and seed."""
+def of_dominance(kept: Mapping[tuple[float, int], Sequence[float]]) -> str:
+    """(LR, seed) -> shares of the class- and of the bias-dominant neurons that stay so."""
     parts = []
-    for lr in (min(kept), max(kept)) if len(kept) > 1 else kept:
-        of_class, of_bias = np.nanmean(np.array(kept[lr]), axis=0)
+    for lr in dict.fromkeys((min(kept)[0], max(kept)[0])):
+        of_class, of_bias = np.nanmean([v for at, v in kept.items() if at[0] == lr], axis=0)
         parts.append(f"at learning rate {lr:g}, {of_class:.0%} of the class-dominant neurons stay "
                      f"so and {of_bias:.0%} of the bias-dominant ones")  # fmt: skip
     text = "; ".join(parts)
@@ -116,13 +142,13 @@ def of_dominance(kept: Mapping[float, Sequence[tuple[float, float]]]) -> str:
     )
 
 
-def of_correlations(found: Sequence[tuple[float, float, float]], what: str) -> str:
+def of_correlations(found: Sequence[tuple[float, float, float]]) -> str:
     """Rank correlations with their intervals, one a row."""
     known = [each for each in found if np.isfinite(each[0])]
     clear = [low > 0 or high < 0 for _, low, high in known]
     return (
-        f"{what}, accuracy goes up with the loss ratio in {sum(r > 0 for r, *_ in known)} of "
-        f"{len(known)} rows; the interval excludes zero in {sum(clear)}."
+        f"accuracy goes up with the loss ratio in {sum(r > 0 for r, *_ in known)} of {len(known)} "
+        f"rows; the interval excludes zero in {sum(clear)}."
     )
 
 
@@ -135,27 +161,23 @@ def of_tradeoffs(ds: xr.Dataset, variables: Sequence[str]) -> str:
             which, value = mean.idxmax()
             shown, most = plots.hyperparameter(which)[0], plots.number(name, float(mean.max()))
             parts.append(f"{_label(ds, name)}, {most}, has {shown} at {value:g}")
-    tried = ds["hyperparameter"].values.tolist()
-    if len(set(tried)) < 2:
+    tried = len(set(ds["hyperparameter"].values.tolist()))
+    if tried < 2:
         return "One intervention is measured: there is nothing to compare yet."
-    return f"Of {len(set(tried))} interventions measured, the highest " + "; the highest ".join(
-        parts
-    )
+    return f"Of {tried} interventions measured, the highest {'; the highest '.join(parts)}."
 
 
-def of_paired(kinds: Mapping[str, Mapping[str, float]], selected: str) -> str:
-    """How maps change from the low to the high LR on selected samples: title -> a paired test."""
+def of_paired(kinds: Mapping[str, Mapping[str, float]]) -> str:
+    """How maps change on the samples that only the high LR gets right: title -> a paired test."""
     parts = []
     for title, of in kinds.items():
-        way = (
-            "is no different"
-            if not of["p"] < LEVEL
-            else "falls"
-            if of["difference"] < 0
-            else "rises"
-        )
+        way = "falls" if of["difference"] < 0 else "rises"
+        way = way if of["p"] < LEVEL else "is no different"
         parts.append(f"the {title} {way} ({of['low']:.3f} to {of['high']:.3f})")
-    return f"{selected}, from the low to the high learning rate: {'; '.join(parts)}."
+    return (
+        "On the samples that only the high learning rate gets right, from the low learning rate to "
+        f"the high one, {', '.join(parts)}."
+    )
 
 
 def _reduced(

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from lrsc import experiments, measures, plots, results
-from lrsc.pages import display
+from lrsc.pages import display, readings
 
 EVIDENCE = ("paper", "desk")  # profiles of evidence; quick runs are none
 
@@ -171,10 +171,7 @@ def show_unmeasured(experiment: str) -> None:
 
 
 def summary(ds: xr.Dataset, planned: int) -> str:
-    """Markdown: how much of a profile is measured, and how the main measures change with the LR.
-
-    The changes are left out where the runs do not compare.
-    """
+    """How much of a profile is measured, in words."""
     lrs = np.unique(ds["lr"].values)
     name = plots.axis_name(ds)
     of = "learning rates" if name == "learning rate" else f"values of {name}"
@@ -182,10 +179,7 @@ def summary(ds: xr.Dataset, planned: int) -> str:
     runs = f"{ds.sizes['run']} of the {planned} runs of the {ds['profile'].values[0]} profile"
     samples = " or ".join(f"{int(n):,}" for n in np.unique(ds["n_train"].values))
     runs += f" on {samples} training samples"
-    lines = [f"Measured: {runs}, {f'{name} {lrs[0]:g}' if len(lrs) == 1 else over}."]
-    if len(experiments.alike(ds)) == 1:
-        lines += [f"- {plots.trend(ds, name)}" for name in plots.MAIN]
-    return lines[0] + "\n\n" + "\n".join(lines[1:])
+    return f"Measured: {runs}, {f'{name} {lrs[0]:g}' if len(lrs) == 1 else over}."
 
 
 def show_curves(
@@ -209,6 +203,7 @@ def show_curves(
     over = " or ".join(dict.fromkeys(map(plots.axis_name, rows)))
     lead = f"{labels} over the {over}; in the tables mean ± standard deviation over seeds."
     display.show(*figures, caption=f"{lead} {display.caption_of(ds, command)}", under=tables)
+    readings.say_each(drawn, lambda row: readings.of_curves(row, variables))
 
 
 def _table(row: xr.Dataset, variables: Sequence[str], opened: bool) -> str:
@@ -224,6 +219,7 @@ def show_pruning(ds: xr.Dataset, command: str | None = None) -> None:
         return display.say_unmeasured()
     lead = "Unbiased accuracy after pruning by columns and by magnitude."
     display.show_runs(ds, command, lead, plots.pruning_curves(ds))
+    readings.say_each(plots.rows_of(ds), readings.of_pruning)
 
 
 @each_alike
@@ -238,6 +234,7 @@ def show_attribution_shares(ds: xr.Dataset, command: str | None = None) -> None:
     ds = ds.isel(run=known)
     lead = "Integrated Gradients of the true label, shares of the absolute values."
     display.show_runs(ds, command, lead, plots.attribution_shares(ds))
+    readings.say_each([ds], readings.of_shares)
 
 
 def show_table(
