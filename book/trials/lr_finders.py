@@ -32,7 +32,7 @@ from lrsc.measures.result import FEW_PRUNED
 ROWS = {  # file -> data set, model
     "synthetic": (("parity", "fcn"), ("moon_star", "fcn")),
     "semi_synthetic": (
-        ("colored_mnist", "fcn"), ("colored_mnist", "resnet18"), ("mnist_cifar", "fcn"),
+        ("colored_mnist", "fcn"), ("colored_mnist", "resnet18"), ("mnist_cifar", "resnet18"),
     ),
     "standard_classification": (("cifar10", "resnet18"),),
 }  # fmt: skip

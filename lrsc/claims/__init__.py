@@ -5,6 +5,7 @@ import functools
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from lrsc import significance
 from lrsc.claims import learning_rates, networks, scorecard, settings
@@ -133,7 +134,7 @@ def verdicts(root: str | Path | None = None) -> list[dict]:
             for variant in claim.variants
         }
         beside = {
-            variant: {k: v for k, v in one.items() if k not in ("id", "text", "effect_is", "needs")}
+            variant: {k: one[k] for k in ("verdict", "effect", "low", "high", "p", "rows")}
             for variant, one in each.items()
         }
         decided.append(next(iter(each.values())) | ({claim.by: beside} if claim.by else {}))
@@ -153,9 +154,10 @@ def _verdict(name: str, found: dict, up: float, down: float) -> dict:
     return {
         "id": name, "text": claim.text, "verdict": verdict,
         **{k: _known(v) for k, v in numbers.items()}, "effect_is": claim.effect,
-        "p": _known(up), "rows": found["rows"], "needs": claim.needs,
+        "p": _known(up), "needs": claim.needs,
+        "rows": [{k: _known(v) for k, v in row.items()} for row in found["rows"]],
     }  # fmt: skip
 
 
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value
+def _known(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value

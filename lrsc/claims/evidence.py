@@ -32,11 +32,9 @@ class Open:
 
         @functools.cache
         def opened(name: str, profile: str, key: Key, statistics: str | None) -> xr.Dataset | None:
-            found = experiments.measured(
+            return most_alike(experiments.measured(
                 name, profile, None, *key, read=read(name), statistics=statistics
-            )
-            groups = [] if found is None else experiments.alike(found)
-            return max(groups, key=lambda group: group.sizes["run"], default=None)
+            ))  # fmt: skip
 
         self._opened = opened
 
@@ -44,6 +42,12 @@ class Open:
         self, name: str, profile: str, key: Key, statistics: str | None = None
     ) -> xr.Dataset | None:
         return self._opened(name, profile, key, statistics)
+
+
+def most_alike(found: xr.Dataset | None) -> xr.Dataset | None:
+    """Of runs that do not compare, as of two sources, the largest group."""
+    groups = [] if found is None else experiments.alike(found)
+    return max(groups, key=lambda group: group.sizes["run"], default=None)
 
 
 def keys(name: str, hyperparameters: Sequence[str] = ("lr",)) -> list[Key]:

@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 
 from lrsc import experiments, results
+from lrsc.claims.evidence import most_alike
 from lrsc.config import STATISTICS
 from lrsc.datasets.raw.published import TABLE as PUBLISHED
 from lrsc.errors import check_names
@@ -223,7 +224,10 @@ def _row(
             )
             for name in wanted
         )
-        measured = [_measured(found, profile, paper) for found in runs if found is not None]
+        measured = [
+            _measured(found, profile, paper) for found in map(most_alike, runs)
+            if found is not None
+        ]  # fmt: skip
         known = [m for m in measured if m is not None]
         # the paper's statistics, where no part of the range is lost with them
         covered = [m for m in known if m["ours"]["value"] == known[-1]["ours"]["value"]]

@@ -113,7 +113,7 @@ def show_methods(ds: xr.Dataset, command: str | None = None) -> None:
     if not rows:
         return display.say_absent(ds)
     heads = ["Data set, model", "Learning rate", "Runs", "Rank correlation of the maps",
-             "Completeness error, Integrated Gradients (logits)", "Same, DeepLIFT"]  # fmt: skip
+             "Completeness error, Integrated Gradients (logits)", "the same, DeepLIFT"]  # fmt: skip
     display.show_cells(heads, rows, display.caption_of(ds, command))
 
 
@@ -135,7 +135,9 @@ def show_contrasts(besides: Sequence[tuple[str, str]] = ()) -> None:
 def _cells(test: dict[str, float]) -> list[str]:
     if not np.isfinite(test["difference"]):
         return [f"{test['n']:.0f}", "–", "–", "–", "–"]
-    interval = f"{test['difference']:+.3f} ({test['from']:+.3f} to {test['to']:+.3f})"
+    interval = f"{test['difference']:+.3f}"
+    if np.isfinite(test["from"]):
+        interval += f" ({test['from']:+.3f} to {test['to']:+.3f})"
     p = "< 0.0001" if test["p"] < 1e-4 else f"{test['p']:.4f}"
     return [f"{test['n']:.0f}", f"{test['low']:.3f}", f"{test['high']:.3f}", interval, p]
 

@@ -118,9 +118,9 @@ def page(audits: Sequence[xr.Dataset]) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>\n<body>"
         f"<h1>{html.escape(title)}</h1>\n{body}"
-        f'<p class="soft">Made by lrsc {__version__}. Intervals: 95 % bootstrap over the test samples '
-        "(Wilson's, where all of them are right, or none is). They do not cover variation between "
-        "training seeds.</p></body></html>\n"
+        f'<p class="soft">Made by lrsc {__version__}. Intervals: 95 % bootstrap over the test '
+        "samples (Wilson's, where all of them are right, or none is). They do not cover variation "
+        "between training seeds.</p></body></html>\n"
     )
 
 

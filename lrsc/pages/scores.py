@@ -122,7 +122,7 @@ def _claim_cells(claim: dict) -> list[Cell]:
     shown, size = _number(claim["effect"])
     if claim["low"] is not None:
         shown += f"</span><span>({_plus(claim['low'])} to {_plus(claim['high'])})"
-    corrected = [row["corrected"] for row in claim["rows"] if "corrected" in row]
+    corrected = [row["corrected"] for row in claim["rows"] if row.get("corrected") is not None]
     if corrected and len(corrected) == len(claim["rows"]):
         mean = _plus(sum(corrected) / len(corrected))
         shown += f"</span><span>chance-corrected {mean}"
@@ -145,9 +145,9 @@ def _rows_of(rows: Sequence[dict]) -> str:
         names = [plots.name_of(r["dataset"]), plots.name_of(r["model"]), r.get("name")]
         of = html.escape(", ".join(n.replace("_", " ") for n in names if n))
         effect = _plus(r["effect"])
-        if math.isfinite(r["low"]):
+        if r["low"] is not None:
             effect += f" ({_plus(r['low'])} to {_plus(r['high'])})"
-        if "corrected" in r:
+        if r.get("corrected") is not None:
             effect += f", chance-corrected {_plus(r['corrected'])}"
         listed += f"<li>{of} ({r['profile']}, {_many(r['seeds'], 'seed')}): {effect}</li>"
     return f"<details><summary>{len(rows)}</summary><ul>{listed}</ul></details>"

@@ -211,7 +211,7 @@ def show_norm_spread(model: str = "resnet18") -> None:
         "Prunability in running statistics of batch normalisation. All runs whose raw material was "
         "at hand."
     )
-    for n in np.unique(found["n_train"].values):
+    for n in np.unique(found["n_train"].values)[::-1]:
         here = found.isel(run=found["n_train"].values == n)
         figure = plots.norm_spread(here, initial)
         display.show(figure, caption=f"{lead} {display.caption_of(here, '')}")

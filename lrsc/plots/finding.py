@@ -44,10 +44,9 @@ def finding(rows: Sequence[xr.Dataset], variables: Sequence[str] = MAIN):
         title = _TITLES.get(name, style(rows[0], name)[0].replace(" ", "\n"))
         title += " (%)" if is_percent(name) else ""
         axes.set_title(title, fontsize=SMALL, loc="right" if axes is panels[-1] else "left")
-        axes.set_ylim(0.6 - len(rows), 0.6)
+        axes.set(ylim=(0.6 - len(rows), 0.6), yticks=-np.arange(len(rows)), yticklabels=[])
         axes.margins(x=0.12)
-        axes.locator_params(axis="x", nbins=2)
-        axes.set_yticks(-np.arange(len(rows)), [])
+        axes.locator_params(axis="x", nbins=2, steps=[1, 4, 5, 10])
     labels = ["\n".join(names_of(row)) + f", {_thousands(row)}" for row in rows]
     panels[0].set_yticks(-np.arange(len(rows)), labels, fontsize=SMALL)
     _legend(figure)

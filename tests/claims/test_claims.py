@@ -76,7 +76,9 @@ def test_too_few_learning_rates_or_nothing_is_not_measured(monkeypatch):
 
 def test_score_json_has_48_rows_and_18_claims(capsys):
     assert cli.main(["score", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    out = capsys.readouterr().out
+    found = json.loads(out)
+    assert "NaN" not in out
     assert len(found["rows"]) == 48 and len(found["claims"]) == 18
     assert {"table", "dataset", "model", "hyperparameter", "status", "profile", "statistics", "n",
             "seeds", "paper", "ours"} == set(found["rows"][0])  # fmt: skip
@@ -87,6 +89,8 @@ def test_score_json_has_48_rows_and_18_claims(capsys):
     assert {c["verdict"] for c in found["claims"]} <= {
         "supported", "contradicted", "same direction, too few", "no effect seen", "not measured",
     }  # fmt: skip
+    apart = next(c for c in found["claims"] if c["id"] == "C2")["by_statistics"]["running"]
+    assert set(apart) == {"verdict", "effect", "low", "high", "p", "rows"}
     assert all(c["low"] is None or c["low"] < c["high"] for c in found["claims"])
     ours = [row["ours"] for row in found["rows"] if row["ours"]]
     assert all("prunability_corrected" in measured for measured in ours)
