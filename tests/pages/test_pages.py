@@ -215,7 +215,7 @@ def test_two_sizes_of_a_row_are_both_shown_apart_and_named(monkeypatch, displaye
     assert [table.count("3\u00a0of\u00a03") for table in (large, small)] == [4, 2]
 
 
-def test_loss_ratios_of_two_sizes_stand_in_figures_of_their_own(monkeypatch, displayed):
+def test_loss_ratios_of_two_sizes_stand_in_panels_of_their_own(monkeypatch, displayed):
     ds = two_sizes()
     opens(monkeypatch, ds.assign(max_loss_ratio=ds["csi"], max_loss_ratio_fixed=ds["csi"]))
     monkeypatch.setattr(experiments, "sources", lambda name: [])
@@ -223,13 +223,9 @@ def test_loss_ratios_of_two_sizes_stand_in_figures_of_their_own(monkeypatch, dis
         experiments, "EXPERIMENTS", {"synthetic": experiments.EXPERIMENTS["synthetic"][:1]}
     )
     pages.mechanism.show_loss_ratios(["synthetic"])
-    captions = [text for _, text in displayed if text.startswith("Rows with")]
-    assert [text.split(" training")[0] for text in captions] == [
-        "Rows with 60,000",
-        "Rows with 10,000",
-    ]
-    assert "training samples 60,000;" in captions[0] and "12 runs" in captions[0]
-    assert "6 runs" in captions[1]
+    figures = displayed[0][1]
+    assert "Parity, FCN, 60,000 samples: 12 runs." in figures
+    assert "Parity, FCN, 10,000 samples: 6 runs." in figures
     table = displayed[-2][1]
     assert "<td>60,000</td><td>12</td>" in table and "<td>10,000</td><td>6</td>" in table
 
