@@ -12,7 +12,7 @@ from lrsc.pages.sections import each_alike, measured_rows
 from lrsc.studies import contrast, theory
 from lrsc.training.probes import fixed_indices
 
-RATIOS = ("max_loss_ratio_fixed", "max_loss_ratio")
+RATIOS = ("max_loss_ratio", "max_loss_ratio_fixed")  # the paper's own definition first
 DYNAMICS = {  # title -> curves of the probe
     "accuracy of the training samples (%)": ("ba_accuracy", "bc_accuracy"),
     "loss (nat)": ("ba_loss", "bc_loss"),
@@ -38,9 +38,9 @@ def show_loss_ratios(sections: Sequence[str] = ("synthetic", "semi_synthetic")) 
     single = [row[[str(n) for n in row if row[n].dims == ("run",)]] for row in rows]
     together = xr.concat(single, "run", join="outer", combine_attrs="override")
     lead = (
-        "A dot is a run, lighter at larger LRs. First figure: the loss ratio on 1,000 fixed "
-        "training samples, every 200 iterations; second: of single mini-batches, in which two or "
-        "three samples conflict."
+        "A dot is a run, lighter at larger LRs. First figure: the loss ratio of single "
+        "mini-batches, in which two or three samples conflict, as the paper defines it; second: on "
+        "1,000 fixed training samples, every 200 iterations."
     )
     display.show(*figures, caption=f"{lead} {display.caption_of(together, '')}")
     cells = [
@@ -49,9 +49,9 @@ def show_loss_ratios(sections: Sequence[str] = ("synthetic", "semi_synthetic")) 
         for row, of in zip(rows, found, strict=True)
     ]  # fmt: skip
     heads = ["Data set", "Model", "Training samples", "Runs",
-             "Rank correlation, fixed samples", "... mini-batches"]  # fmt: skip
+             "Rank correlation, mini-batches", "... fixed samples"]  # fmt: skip
     text = "Spearman's rank correlation over runs, with its 95 % bootstrap interval."
-    fixed, batches = (readings.of_correlations([of[k] for of in found]) for k in range(2))
+    batches, fixed = (readings.of_correlations([of[k] for of in found]) for k in range(2))
     display.show_cells(heads, cells, f"{text} Mini-batches: {batches} Fixed samples: {fixed}")
 
 

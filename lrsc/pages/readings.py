@@ -20,8 +20,9 @@ def say_each(rows: Sequence[xr.Dataset], read: Callable[[xr.Dataset], str]) -> N
     """Display what is read from each row, under its name where there are several."""
     texts = {plots.row_name(row): text for row in rows if (text := read(row))}
     if len(texts) == 1:
-        return display.say(*texts.values())
-    display.say("\n".join(f"- **{name}:** {text}" for name, text in texts.items()))
+        return display.say(f"**What it shows.** {next(iter(texts.values()))}")
+    if texts:
+        display.say("\n".join(f"- **{name}:** {text}" for name, text in texts.items()))
 
 
 def of_curves(ds: xr.Dataset, variables: Sequence[str] = plots.MAIN) -> str:
