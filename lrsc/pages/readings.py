@@ -119,9 +119,9 @@ def of_dynamics(ds: xr.Dataset) -> str:
     for name, reduce, said in (
         ("curve_dynamics_loss_ratio", np.max, "The loss ratio peaks at {:.2f} at learning rate "
          "{:g} and at {:.2f} at {:g}."),
-        ("curve_dynamics_bc_accuracy", lambda run: 100 * run[len(run) // 2], " Halfway through training, "
-         "{:.0f} % of the conflicting training samples are right at learning rate {:g}, {:.0f} % at "
-         "{:g}."),
+        ("curve_dynamics_bc_accuracy", lambda run: 100 * run[len(run) // 2], " Halfway through "
+         "training, {:.0f} % of the conflicting training samples are right at learning rate {:g}, "
+         "{:.0f} % at {:g}."),
     ):  # fmt: skip
         if name in ds and len(ends := _reduced(ds, name, reduce)) == 2 and ends[0] != ends[1]:
             (low, first), (high, last) = ends
@@ -134,8 +134,10 @@ def of_dominance(kept: Mapping[tuple[float, int], Sequence[float]]) -> str:
     parts = []
     for lr in dict.fromkeys((min(kept)[0], max(kept)[0])):
         of_class, of_bias = np.nanmean([v for at, v in kept.items() if at[0] == lr], axis=0)
-        parts.append(f"at learning rate {lr:g}, {100 * of_class:.0f} % of the class-dominant neurons stay "
-                     f"so and {100 * of_bias:.0f} % of the bias-dominant ones")  # fmt: skip
+        parts.append(
+            f"at learning rate {lr:g}, {100 * of_class:.0f} % of the class-dominant neurons stay so "
+            f"and {100 * of_bias:.0f} % of the bias-dominant ones"
+        )
     text = "; ".join(parts)
     return (
         f"{text[0].upper()}{text[1:]}. The paper reports that class-dominant neurons persist, more "
