@@ -135,8 +135,8 @@ def of_dominance(kept: Mapping[tuple[float, int], Sequence[float]]) -> str:
     for lr in dict.fromkeys((min(kept)[0], max(kept)[0])):
         of_class, of_bias = np.nanmean([v for at, v in kept.items() if at[0] == lr], axis=0)
         parts.append(
-            f"at learning rate {lr:g}, {100 * of_class:.0f} % of the class-dominant neurons stay so "
-            f"and {100 * of_bias:.0f} % of the bias-dominant ones"
+            f"at learning rate {lr:g}, {100 * of_class:.0f} % of the class-dominant neurons stay "
+            f"so and {100 * of_bias:.0f} % of the bias-dominant ones"
         )
     text = "; ".join(parts)
     return (
