@@ -11,7 +11,7 @@ from lrsc.config import STATISTICS
 from lrsc.pages import by_figure
 from lrsc.pages.display import span
 
-AGAINST = ("contradicted", "no effect seen")  # verdicts on claims that do not reproduce
+FEW = "same direction, too few"
 _CHOICES = ("colored_mnist", "resnet18")  # on which our choices were tried
 
 
@@ -24,7 +24,7 @@ def answers(rows: Sequence[xr.Dataset]) -> dict[str, str]:
     does, does_not, is_open = by_verdict(verdicts)
     return {
         "What reproduces": does,
-        "What does not": f"{does_not} {not_rising(rows)} {against_paper(table)}",
+        "What does not": f"{prunability(rows, verdicts)} {does_not} {against_paper(table)}",
         "Why": f"{why_prunability(table)} {why_accuracy(table)}",
         "What is open": f"{is_open} {absent(by_figure.figures(verdicts))}",
         "At what scale": scale(table),
@@ -36,23 +36,36 @@ def by_verdict(verdicts: Sequence[dict]) -> tuple[str, str, str]:
     of: dict[str, list[dict]] = {}
     for claim in verdicts:
         of.setdefault(claim["verdict"], []).append(claim)
-    known = of.pop("supported", [])
-    does = f"{len(known)} of the paper's {len(verdicts)} claims"
-    does += f": {_listed(known, counted=True)}." if known else "."
-    against = [f"{v}: {_listed(of.pop(v), counted=True)}." for v in AGAINST if v in of]
-    is_open = [f"{verdict} ({len(c)}): {_listed(c)}." for verdict, c in of.items()]
-    return does, " ".join(map(_capital, against)), " ".join(map(_capital, is_open))
+    known = of.get("supported", [])
+    does = f"{len(known)} of the paper's {len(verdicts)} claims ([Scorecard](scorecard.ipynb))"
+    does += f": {_listed(known)}. " if known else ". "
+    against = len(of.get("contradicted", []))
+    does += f"{against} contradicted." if against else "None is contradicted."
+    heads = {"contradicted": "Contradicted", "no effect seen": "No effect was seen of"}
+    does_not = [f"{said}: {_listed(of[v])}." for v, said in heads.items() if v in of]
+    few, absent = of.get(FEW, []), of.get("not measured", [])
+    is_open = f"{len(few)} point the paper's way, with too few rows or seeds to decide (" * bool(
+        few
+    )
+    is_open += f"{', '.join(claim['id'] for claim in few)})." if few else ""
+    if absent:
+        texts = "; ".join(f"{claim['text']} ({claim['id']})" for claim in absent)
+        is_open += f" {len(absent)} are not measured: {texts}."
+    return does, " ".join(does_not), is_open.strip()
 
 
-def not_rising(rows: Sequence[xr.Dataset]) -> str:
-    """In how many rows each main measure is no higher at the largest LR than at the smallest."""
-    parts = []
-    for name in plots.MAIN:
-        known = [found[:2] for ds in rows if (found := by_figure.rises(ds, name))]
-        falls = sum(high <= low for low, high in known)
-        label = plots.STYLES[name][0].lower()
-        parts += [f"{label} in {falls} of {len(known)} rows"] if falls else []
-    return f"No higher at the largest LR than at the smallest: {', '.join(parts)}." * bool(parts)
+def prunability(rows: Sequence[xr.Dataset], verdicts: Sequence[dict]) -> str:
+    """What is known of the claim on prunability, and in how many rows it rises."""
+    ends = [found[:2] for ds in rows if (found := by_figure.rises(ds, "prunability"))]
+    verdict = next((c["verdict"] for c in verdicts if c["id"] == "C2"), "")
+    if not ends or verdict in ("", "supported"):
+        return ""
+    said = "undecided" if verdict == FEW else f"not confirmed ({verdict})"
+    up, mean = sum(high > low for low, high in ends), np.mean([h - low for low, h in ends])
+    return (
+        f"That prunability rises with the LR (C2) is {said}: it is higher at the largest LR than "
+        f"at the smallest in {up} of {len(ends)} rows ({mean:+.3f} on average)."
+    ).replace("(-", "(\u2212")
 
 
 def against_paper(table: Sequence[dict]) -> str:
@@ -64,8 +77,10 @@ def against_paper(table: Sequence[dict]) -> str:
         met = sum(max(map(abs, gap)) <= margin for gap in gaps)
         shown = f"{100 * margin:g} points" if plots.is_percent(measure) else f"{margin:g}"
         label = plots.STYLES[measure][0].lower()
-        parts += [f"of {label} in {met} of {len(gaps)} rows (within {shown})"] if gaps else []
-    return f"Both ends of the paper's range are met: {', '.join(parts)}." * bool(parts)
+        parts += [f"{label} within {shown} in {met} of {len(gaps)} rows"] if gaps else []
+    return (
+        "Levels rarely equal the paper's: at both ends of its range " + ", ".join(parts) + "."
+    ) * bool(parts)
 
 
 def why_prunability(table: Sequence[dict]) -> str:
@@ -80,17 +95,18 @@ def why_prunability(table: Sequence[dict]) -> str:
     if found[0] is None or not shared:
         return ""
     setting = shared[-1]
-    (low, high), at = of[0][setting][[0, -1], 0], ", ".join(filter(None, setting))
+    low, high = of[0][setting][[0, -1], 0]
     kept, _, anew = (span("prunability", *each[setting][[0, -1], 1]) for each in of)
-    measured = [row["statistics"] for row in table if row["status"] == "measured"]
+    normalised = [row["statistics"] for row in table if row["statistics"]]
     return (
-        "Prunability depends on a choice that the paper does not report: the statistics that batch "
-        "normalisation uses once filters are set to zero. ResNet18 on Colored MNIST, "
-        f"{plots.samples_of(found[0])} training images, {at and f'{at}, '}LR {low:g} to {high:g}: "
-        f"{kept} with the means kept from training, which belong to the network before pruning, "
-        f"and {anew} with means estimated anew after it{_paper('prunability')}. Of "
-        f"{len(measured)} measured rows {measured.count('running')} have the former "
-        "([What our choices change](choices.ipynb))."
+        "Prunability depends on a choice that the paper does not report: after filters are set to "
+        "zero, the running means of batch normalisation belong to a network that is gone. In a "
+        f"trial of ResNet18 on Colored MNIST ({plots.samples_of(found[0])} images), from LR "
+        f"{low:g} to {high:g} it goes from {kept} with these means, and from {anew} with means "
+        f"estimated anew{_paper('prunability')}; {normalised.count('running')} of the "
+        f"{len(normalised)} measured rows with batch normalisation have the former "
+        "([What our choices change](choices.ipynb)). And a network that answers at chance, as on "
+        "Parity at low LRs, loses nothing when it is pruned."
     )
 
 
@@ -138,13 +154,17 @@ def absent(figures: Sequence[dict]) -> str:
     )
 
 
-def _listed(known: Sequence[dict], counted: bool = False) -> str:
-    """Claims by their text, with the rows whose effect is in the claim's direction."""
+def _listed(known: Sequence[dict]) -> str:
+    """Claims by text and name, with the rows whose effect is in the claim's direction."""
     texts = []
     for claim in known:
         effects = [row["effect"] for row in claim["rows"]]
-        count = f" (in {sum(e > 0 for e in effects)} of {len(effects)} rows)" if effects else ""
-        texts.append(claim["text"] + count * counted)
+        up = sum(effect > 0 for effect in effects)
+        seeds = min((row.get("seeds", 0) for row in claim["rows"]), default=0)
+        count = f", {up} of {len(effects)} rows"
+        if len(effects) == 1:
+            count = ", one row" + (f" of {seeds} seeds" if seeds else "")
+        texts.append(f"{claim['text']} ({claim['id']}{count if effects else ''})")
     return "; ".join(texts)
 
 
@@ -166,7 +186,3 @@ def _paper(measure: str) -> str:
     unit = " %" if plots.is_percent(measure) else ""
     low, high = known["lr"]
     return f" (paper, LR {low:g} to {high:g}: {span(measure, *known[measure])}{unit})"
-
-
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]

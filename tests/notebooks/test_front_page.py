@@ -43,9 +43,13 @@ def test_claims_are_counted_by_word_and_named_by_text():
         claim("C3", "contradicted", -0.2), claim("C4", "same direction, too few", 0.3),
         claim("C5", "not measured"), claim("C6", "not measured"),
     ])  # fmt: skip
-    assert does == "1 of the paper's 6 claims: text of C1 (in 2 of 3 rows)."
-    assert does_not.startswith("Contradicted: text of C3 (in 0 of 1 rows). No effect seen: text")
-    assert "Same direction, too few (1): text of C4. Not measured (2): text of C5; text" in is_open
+    assert does.startswith("1 of the paper's 6 claims ([Scorecard]")
+    assert does.endswith(": text of C1 (C1, 2 of 3 rows). 1 are contradicted.")
+    assert does_not.startswith(
+        "Contradicted: text of C3 (C3, one row). No effect was seen of: text"
+    )
+    assert is_open.startswith("1 claims point the paper's way") and "decide (C4)." in is_open
+    assert is_open.endswith("2 are not measured: text of C5 (C5); text of C6 (C6).")
     assert answers.by_verdict([])[1:] == ("", "")
 
 
@@ -56,22 +60,26 @@ def test_rows_are_counted_by_size_and_by_what_they_have_of_the_papers_numbers():
     said = answers.scale(table)
     assert said.startswith("4 of the 5 rows") and "1 of them at the paper's size" in said
     assert "2 with 10,000 and 1 with 60,000 training images" in said and "2 to 5 seeds" in said
-    assert "of unbiased accuracy in 3 of 4 rows (within 3 points)" in answers.against_paper(table)
+    assert "unbiased accuracy within 3 points in 3 of 4 rows" in answers.against_paper(table)
     assert answers.against_paper([]) == "" and "None of the 0 rows" in answers.scale([])
 
 
-def test_rows_that_do_not_rise_are_counted():
+def test_what_is_known_of_prunability_is_one_sentence():
     rows = [row(), row("moon_star"), falling(row("celeba", "swin_t"))]
-    assert "prunability in 1 of 3 rows" in answers.not_rising(rows)
-    assert answers.not_rising(rows[:2]) == ""
+    said = answers.prunability(rows, [claim("C2", answers.FEW, 0.1)])
+    assert "(C2) is undecided" in said and "in 2 of 3 rows" in said
+    assert "not confirmed (no effect seen)" in answers.prunability(
+        rows, [claim("C2", "no effect seen", 0.1)]
+    )
+    assert answers.prunability(rows, [claim("C2", "supported", 0.1)]) == ""
     rise = 40 * np.log(30) / np.log(100)  # of accuracy, as the rows are made
     assert f"unbiased accuracy in 3 of 3 rows (+{rise:.1f} points" in front.changes(rows)
 
 
 def test_why_is_read_from_the_stored_choices(monkeypatch, tmp_path):
     said = answers.why_prunability([table_row(), table_row(statistics=None)])
-    assert "ResNet18 on Colored MNIST, 60,000 training images" in said and "0.771)" in said
-    assert "Of 2 measured rows 1 have the former" in said
+    assert "ResNet18 on Colored MNIST (60,000 images)" in said and "0.771)" in said
+    assert "1 of the 1 measured rows with batch normalisation have the former" in said
     assert "with 10,000 of them and" in answers.why_accuracy([table_row()])
     monkeypatch.setattr("lrsc.results.path.shipped_folder", lambda: tmp_path)
     monkeypatch.setattr("lrsc.results.path.default_root", lambda: tmp_path)
