@@ -20,7 +20,7 @@ def page(folder: Path, shown: list[Shown]) -> str:
     agrees = _counted(f["agrees"] for f in found if f["status"] == "measured")
     return (
         f"Of the paper's {len(found)} figures and tables {_counted(f['status'] for f in found)}"
-        + (f". Of those measured {agrees}.\n\n" if agrees else ".\n\n")
+        + (f". The measured ones: {agrees}.\n\n" if agrees else ".\n\n")
         + f'```{{raw}} html\n<table class="paper-figures"><thead><tr>{heads}</tr></thead>'
         f"<tbody>\n{rows}\n</tbody></table>\n```"
     )

@@ -11,7 +11,7 @@ from lrsc.pages import display
 from lrsc.plots import words
 
 LEVEL = 0.05
-STAYS = "changes no more than seeds differ,"
+STAYS = "hardly changes,"
 # what the paper reports to rise with the learning rate
 RISE = (*plots.MAIN, "prunability_corrected", "csi", "class_separation")
 
@@ -28,32 +28,46 @@ def say_each(rows: Sequence[xr.Dataset], read: Callable[[xr.Dataset], str]) -> N
 def of_curves(ds: xr.Dataset, variables: Sequence[str] = plots.MAIN) -> str:
     """How each variable changes from the smallest value swept to the largest, and if it should.
 
-    By Welch's test over seeds where either end has three or more. Empty for fewer than two values.
+    p is of Welch's test over seeds, given where it is above LEVEL. Empty for fewer than two values.
     """
     by, seeds = plots.axis_name(ds), []
     said: dict[str, list[str]] = {"rises": [], "falls": [], STAYS: []}
-    rise: dict[bool, list[str]] = {True: [], False: []}
+    paper, rise, weak = plots.paper_range(ds), [], []
     for name in (v for v in variables if v in ds):
         table = evidence.grid(ds, name)
         if table.shape[1] < 2:
             continue
         low, high = (table.iloc[:, at].dropna().to_numpy() for at in (0, -1))
         seeds.append(min(len(low), len(high)))
-        of = significance.difference(low, high)
-        way = STAYS if of.p >= LEVEL else "rises" if of.effect > 0 else "falls"  # p may be NaN
-        label, ends = _label(ds, name), [plots.number(name, float(v.mean())) for v in (low, high)]
+        of, label = significance.difference(low, high), _label(ds, name)
+        way = STAYS if words.is_flat(ds, name) else "rises" if of.effect > 0 else "falls"
         verb = f" {way}" if not said[way] else ""
-        said[way].append(f"{label}{verb} from {ends[0].removesuffix(' %')} to {ends[1]}")
-        if name in RISE:
-            rise[way == "rises"].append(label)
+        said[way].append(f"{label}{verb} from {_ends(name, table)}")
+        if of.p >= LEVEL:  # False where it cannot be tested, as NaN
+            said[way][-1] += f" (p = {of.p:.3f})"
+        if name in RISE and np.ptp(paper.get(name, (0, 1))) > words.FLAT:
+            rise.append((label, way == "rises"))
+            weak += [label] * bool(way == "rises" and of.p >= LEVEL)
     if not seeds:
         return ""
     lrs = np.unique(ds["lr"].values)
     parts = "; ".join(", ".join(texts) for texts in said.values() if texts)
-    text = f"From {by} {lrs[0]:g} to {lrs[-1]:g}, {parts}."
+    if by != "learning rate":
+        return f"From {lrs[0]:g} to {lrs[-1]:g} ({by}), {parts}."
+    text = f"From learning rate {lrs[0]:g} to {lrs[-1]:g}, {parts}."
     if min(seeds) < significance.SEEDS:
         text += f" With {_counted(min(seeds), 'seed')} at an end, differences are not tested."
-    return text + (_beside_paper(rise) if by == "learning rate" else "")
+    return text + _beside_paper(rise, weak)
+
+
+def _ends(name: str, table) -> str:
+    """Means at both ends of a table of seeds and LRs, and a higher one between them."""
+    means = table.mean()
+    first, last = (plots.number(name, float(means.iloc[at])) for at in (0, -1))
+    text, best = f"{first.removesuffix(' %')} to {last}", means.idxmax()
+    if means[best] > means.iloc[[0, -1]].max() + words.FLAT:
+        text += f", with {plots.number(name, float(means[best]))} at {best:g}"
+    return text
 
 
 def of_rows(rows: Sequence[xr.Dataset], variables: Sequence[str]) -> str:
@@ -109,40 +123,44 @@ def of_shares(ds: xr.Dataset) -> str:
         return ""
     return (
         f"At the end of training, from learning rate {values[0][0]:g} to {values[1][0]:g}, shares "
-        f"of the attribution go: {', '.join(parts)}."
+        f"of the attribution change: {', '.join(parts)}."
     )
 
 
 def of_dynamics(ds: xr.Dataset) -> str:
-    """How high the loss ratio gets, and what accuracy conflicting samples end with."""
-    text = ""
-    for name, reduce, said in (
-        ("curve_dynamics_loss_ratio", np.max, "The loss ratio peaks at {:.2f} at learning rate "
-         "{:g} and at {:.2f} at {:g}."),
-        ("curve_dynamics_bc_accuracy", lambda run: 100 * run[len(run) // 2], " Halfway through "
-         "training, {:.0f} % of the conflicting training samples are right at learning rate {:g}, "
-         "{:.0f} % at {:g}."),
-    ):  # fmt: skip
-        if name in ds and len(ends := _reduced(ds, name, reduce)) == 2 and ends[0] != ends[1]:
-            (low, first), (high, last) = ends
-            text += said.format(first, low, last, high)
+    """How high the loss ratio gets, and from when on half of the conflicting samples are right."""
+    text, name = "", "curve_dynamics_loss_ratio"
+    if name in ds and len(ends := _reduced(ds, name, np.max)) == 2 and ends[0] != ends[1]:
+        (low, first), (high, last) = ends
+        text = f"The loss ratio peaks at {first:.2f} at learning rate {low:g}, at {last:.2f} at "
+        text += f"{high:g}."
+    if (name := "curve_dynamics_bc_accuracy") in ds:
+        of_run = zip(ds["dynamics_step"].values, ds[name].values, strict=True)
+        when = [next((s for s, right in zip(*run, strict=True) if right >= 0.5), np.nan)
+                for run in of_run]  # fmt: skip
+        both = plots.ends(ds.assign(when=("run", np.array(when, float))), "when")
+        if both is not None and both[0] != both[1]:
+            text += " Half of the conflicting training samples are right from iteration "
+            text += " and ".join(f"{step:,.0f} on at {lr:g}" for lr, step in both) + "."
     return text.strip()
 
 
 def of_dominance(kept: Mapping[tuple[float, int], Sequence[float]]) -> str:
     """(LR, seed) -> shares of the class- and of the bias-dominant neurons that stay so."""
-    parts = []
+    parts, shares = [], []
     for lr in dict.fromkeys((min(kept)[0], max(kept)[0])):
         of_class, of_bias = np.nanmean([v for at, v in kept.items() if at[0] == lr], axis=0)
         parts.append(
             f"at learning rate {lr:g}, {100 * of_class:.0f} % of the class-dominant neurons stay "
             f"so and {100 * of_bias:.0f} % of the bias-dominant ones"
         )
+        shares.append(of_class)
     text = "; ".join(parts)
-    return (
-        f"{text[0].upper()}{text[1:]}. The paper reports that class-dominant neurons persist, more "
-        "so at the high learning rate."
-    )
+    text = f"{text[0].upper()}{text[1:]}. The paper reports that class-dominant neurons persist, "
+    text += "more so at the high learning rate"
+    if len(shares) == 2:
+        text += f"; here {'more' if shares[1] > shares[0] + words.FLAT else 'no more'} so"
+    return text + "."
 
 
 def of_correlations(found: Sequence[tuple[float, float, float]]) -> str:
@@ -163,11 +181,11 @@ def of_tradeoffs(ds: xr.Dataset, variables: Sequence[str]) -> str:
         if (mean := means.mean().dropna()).size:
             which, value = mean.idxmax()
             shown, most = plots.hyperparameter(which)[0], plots.number(name, float(mean.max()))
-            parts.append(f"{_label(ds, name)}, {most}, has {shown} at {value:g}")
+            parts.append(f"{shown} at {value:g} has the highest {_label(ds, name)}, {most}")
     tried = len(set(ds["hyperparameter"].values.tolist()))
     if tried < 2:
         return "One intervention is measured: there is nothing to compare yet."
-    return f"Of {tried} interventions measured, the highest {'; the highest '.join(parts)}."
+    return f"Of {tried} interventions measured, {'; '.join(parts)}."
 
 
 def of_paired(kinds: Mapping[str, Mapping[str, float]]) -> str:
@@ -197,14 +215,19 @@ def _label(ds: xr.Dataset, name: str) -> str:
     return label if label[:2].isupper() else label[0].lower() + label[1:]
 
 
-def _beside_paper(rise: dict[bool, list[str]]) -> str:
-    yes, no = rise[True], rise[False]
-    if not no:
-        return " The paper reports the same direction." if yes else ""
-    if not yes:
+def _beside_paper(rise: Sequence[tuple[str, bool]], weak: Sequence[str]) -> str:
+    """What the paper says of these labels, with whether each rises here, or so only by chance."""
+    no = [label for label, rises in rise if not rises]
+    if not rise:
+        return ""
+    if len(no) == len(rise):
         return f" The paper reports that {_listed(no)} {'rises' if len(no) == 1 else 'rise'}."
-    does = "does" if len(no) == 1 else "do"
-    return f" The paper reports that all of these rise; here {_listed(no)} {does} not."
+    text = " The paper reports the same direction"
+    if no:
+        does = "does" if len(no) == 1 else "do"
+        text = f" The paper reports that all of these rise; here {_listed(no)} {does} not"
+    chance = f"; the rise of {_listed(weak)} may be chance"
+    return text + chance * bool(weak) + "."
 
 
 def _counted(n: int, what: str) -> str:

@@ -136,13 +136,20 @@ def shipped_runs(variable: str) -> Iterator[xr.Dataset]:
 def measured(experiment: str, *datasets: str) -> xr.Dataset:
     """What is measured of an experiment on some data sets, or all, for figures and tables.
 
-    Of every row all profiles but quick, which figures and tables tell apart.
+    Of every row all profiles but quick, which figures and tables tell apart. Without interventions
+    measured at a single value, which is where they do nothing.
     """
     rows = [
-        row for (dataset, _), row in measured_rows(experiment).items()
+        _swept(row) for (dataset, _), row in measured_rows(experiment).items()
         if not datasets or dataset in datasets
     ]  # fmt: skip
     return results.concat(rows).assign_attrs(rows[0].attrs) if rows else xr.Dataset()
+
+
+def _swept(row: xr.Dataset) -> xr.Dataset:
+    names, values = row["hyperparameter"].values, row["value"].values
+    kept = [n == "lr" or len(set(values[names == n])) > 1 for n in names]
+    return row.isel(run=np.flatnonzero(kept))
 
 
 def show_unmeasured(experiment: str) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from lrsc.plots import words
-from lrsc.plots.frame import SMALL, TEXT, legend_above, new_figure, say_empty, title_over
+from lrsc.plots.frame import SMALL, legend_above, new_figure, say_empty, title_over
 
 AGAINST = ("prunability", "activation_compressibility", "csi")
 
@@ -26,7 +26,7 @@ def tradeoff(ds: xr.Dataset, against: Sequence[str] = AGAINST, y: str = "unbiase
     title_over(panels[0], words.row_name(ds))
     for axes, x in zip(panels, against, strict=True):
         axes.set_xlabel(textwrap.fill(words.heading(x, ds), 22), fontsize=SMALL)
-    figure.supylabel(words.heading(y, ds), fontsize=TEXT)
+    panels[0].set_ylabel(words.heading(y, ds), fontsize=SMALL)
     legend_above(figure, panels[0], ncols=2, columnspacing=1.0)
     drawn = " and ".join(words.style(ds, name)[0].lower() for name in against)
     figure.set_label(

@@ -115,7 +115,8 @@ def row_name(ds: xr.Dataset, besides: str = "") -> str:
         for name in ("hyperparameter", "statistics")
     )
     parts = ["" if dataset == name_of(besides) else dataset, model]
-    parts += [hyperparameter(knob)[0]] if knob not in ("", "lr") else []
+    one = "hyperparameter" in ds.coords and len(set(ds["hyperparameter"].values.tolist())) == 1
+    parts += [hyperparameter(knob)[0]] if one and knob != "lr" else []
     parts += [f"{samples_of(ds)} samples", statistics]
     others = str(ds.attrs.get("apart", "")).split(", ")
     parts += [text for text in others if not text.endswith(("training samples", "statistics"))]

@@ -24,7 +24,7 @@ def runs(low, high, name="prunability", lrs=(0.01, 0.1)) -> xr.Dataset:
     [
         ((0.2, 0.21, 0.22), (0.5, 0.51, 0.52), "prunability rises from 0.210 to 0.510."),
         ((0.5, 0.51, 0.52), (0.2, 0.21, 0.22), "prunability falls from 0.510 to 0.210."),
-        ((0.1, 0.5, 0.9), (0.2, 0.5, 0.9), "changes no more than seeds differ, from 0.500 to"),
+        ((0.1, 0.5, 0.9), (0.2, 0.5, 0.9), "hardly changes, from 0.500 to 0.533 (p = 0.9"),
         ((0.2, 0.21), (0.5, 0.51), "With 2 seeds at an end, differences are not tested."),
     ],
 )
@@ -39,6 +39,15 @@ def test_directions_are_those_of_a_test_over_seeds(low, high, said):
 def test_one_learning_rate_says_nothing():
     ds = experiment(lrs=(0.1,))
     assert readings.of_curves(ds) == ""
+
+
+def test_what_may_be_chance_and_what_peaks_between_is_said():
+    text = readings.of_curves(runs((0.1, 0.2, 0.3), (0.2, 0.3, 0.5)), ("prunability",))
+    assert "(p = 0.2" in text and text.endswith("; the rise of prunability may be chance.")
+    ds = runs((0.2, 0.2), (0.3, 0.3), lrs=(0.01, 0.1))
+    between = runs((0.9, 0.9), (0.3, 0.3), lrs=(0.03, 0.1))
+    both = xr.concat([ds, between.isel(run=between["lr"].values == 0.03)], "run")
+    assert "from 0.200 to 0.300, with 0.900 at 0.03" in readings.of_curves(both, ("prunability",))
 
 
 def test_pruning_and_rows_and_correlations():

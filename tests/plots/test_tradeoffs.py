@@ -84,7 +84,7 @@ def test_an_intervention_alone_has_the_command_that_makes_it(displayed_texts):
     pages.show_curves(ds, ("csi",))
     assert "--hyperparameter momentum" in displayed_texts[1]
     assert "--hyperparameter" not in displayed_texts[3]
-    assert displayed_texts[2].count("paper:") == 1  # whose ranges are those of plain SGD
+    assert displayed_texts[3].count("paper:") == 1  # whose ranges are those of plain SGD
 
 
 def test_table_s2_stands_beside_what_is_measured(displayed_texts):
