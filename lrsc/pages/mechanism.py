@@ -87,9 +87,9 @@ def show_dynamics(ds: xr.Dataset, command: str | None = None) -> None:
 @each_alike
 def show_dominance(ds: xr.Dataset, command: str | None = None) -> None:
     """Display which neurons keep their dominance, of the first seed, and all runs as a table."""
-    ds = _recorded_runs(ds, "dynamics")
+    every, ds = ds, _recorded_runs(ds, "dynamics")
     if not ds.sizes.get("run") or "curve_dynamics_bsi" not in ds:
-        return  # `show_dynamics`, of the same runs, says why
+        return display.say_absent(every)
     found = {
         (float(run["lr"]), int(run["seed"])): _dominance(run)
         for run in (ds.isel(run=i) for i in range(ds.sizes["run"]))

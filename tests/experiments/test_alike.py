@@ -49,8 +49,9 @@ def test_unlike_runs_come_apart_are_named_and_never_averaged(apart):
     usual, other = experiments.alike(ds)
     assert other.attrs["apart"] == apart and usual.attrs["apart"] not in ("", apart)
     assert usual.sizes["run"] == other.sizes["run"] == 12
-    draws = (plots.plain_curves, plots.pruning_curves, plots.normalised_curves, plots.tradeoff)
-    for draw in (*draws, lambda ds: plots.by_lr(ds, "csi"), lambda ds: plots.finding([ds])):
+    draws = (lambda ds: plots.by_lr(ds, "csi"), lambda ds: plots.finding([ds]))
+    assert [len(plots.rows_of(part)) for part in (ds, usual)] == [2, 1]  # panels of their own
+    for draw in (plots.tradeoff, *draws):
         with pytest.raises(ValueError, match=r"do not compare .*lrsc\.experiments\.alike"):
             draw(ds)
     assert len(plots.by_lr(other, "csi")[0]) == 4
@@ -95,7 +96,8 @@ def test_groups_are_named_within_their_data_set_and_model():
 def test_interventions_are_drawn_together_only_where_lines_tell_them_apart():
     ds = both(told(), told(hyperparameter="l2"))
     with pytest.raises(ValueError, match="several interventions"):
-        plots.plain_curves(ds)
+        plots.by_lr(ds, "csi")
+    assert len(plots.rows_of(ds)) == 2
     plots.tradeoff(ds)
 
 

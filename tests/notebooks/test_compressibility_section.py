@@ -49,7 +49,8 @@ def test_rows_are_those_with_evidence(two_rows):
 
 def test_every_measured_row_has_its_curves(two_rows, displayed_texts):
     pages.show_rows("pruning", "synthetic")
-    figure, caption = displayed_texts
+    figure, caption, reading = displayed_texts
+    assert reading.startswith("Higher at the largest learning rate: prunability in ")
     assert "Parity, FCN" in figure and "Parity, CNN" in figure and "ResNet" not in figure
     assert figure.count("<img ") == 1 and "24 runs" in caption
     displayed_texts.clear()
@@ -81,7 +82,7 @@ def test_other_measures_are_those_of_the_rows_runs(two_rows, displayed_texts, mo
     for what in ("orders", "filters"):
         displayed_texts.clear()
         pages.show_rows(what, "synthetic")
-        figure, caption = displayed_texts
+        figure, caption = displayed_texts[:2]
         assert "Parity, FCN" in figure and "CNN" not in figure and figure.count("<img ") == 1
         assert "2 runs" in caption and "`lrsc results export compressibility`" in caption
 

@@ -102,7 +102,7 @@ def test_the_section_shows_what_ships_and_what_is_local(ship, compared, book, di
     results.write_derived(made, "soup_parity_fcn", "desk", ship=ship)
     pages.show_soups()
     title, images, caption, table = displayed_texts
-    assert title == "**Parity, FCN**" and images.count("<img ") == 2
+    assert title == "**Parity, FCN**" and images.count("<img ") == 1
     assert "Soup from 2" in images and "`mnist`" in caption and made.attrs["made_by"] in caption
     assert ("(../book/results/soup_parity" in caption) == ship
     accuracy = 100 * made["unbiased_accuracy"].values[[2, 5]].mean()
@@ -138,7 +138,7 @@ def test_c14_compares_the_gains(compared, book, accuracy, prunability):
     found = settings.soups(Open())
     assert found["effect"] == pytest.approx(accuracy - prunability, abs=0.01)
     assert found["rows"][0]["profile"] == "desk" and len(found["rows"]) == 1
-    assert (found["up"] < 0.05) == (accuracy > prunability) == (found["down"] > 0.95)
+    assert found["up"] == found["down"] == 1  # two seeds decide nothing
 
 
 def test_stand_ins_quick_runs_and_damaged_files_are_no_evidence(compared, book):
