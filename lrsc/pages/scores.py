@@ -32,9 +32,9 @@ def show_score_rows(rows: Sequence[dict]) -> None:
     Beside a row that is not measured stands the command that measures it.
     """
     heads = [
-        "Row", "Table", "Status", "Profile", "Training samples", "Seeds",
-        *(label[0].upper() + label[1:] for label in _HEADS.values()),
-        "Statistics of batch normalisation", "Measure it with",
+        "Row", "Status", *(label[0].upper() + label[1:] for label in _HEADS.values()),
+        "Table", "Profile", "Training samples", "Seeds", "Statistics of batch normalisation",
+        "Measure it with",
     ]  # fmt: skip
     _show_sortable("Rows of tables S1 and S2", "Status", heads, [_row_cells(row) for row in rows])
 
@@ -92,10 +92,10 @@ def _row_cells(row: dict) -> list[Cell]:
     if row["hyperparameter"] != "lr" or row["table"] == "S2":
         names.append(plots.hyperparameter(row["hyperparameter"])[0])
     status = "needs data" if scorecard.needs_data(row) else row["status"]
-    cells = [_text(", ".join(names)), _text(row["table"]), _text(status)]
-    cells += [_text(row["profile"] or "–"), _count(row["n"]), _count(row["seeds"])]
+    cells = [_text(", ".join(names)), _text(status)]
     cells += [_ranges(row, measure) for measure in _HEADS]
-    cells.append(_text(row["statistics"] or "–"))
+    cells += [_text(row["table"]), _text(row["profile"] or "–"), _count(row["n"])]
+    cells += [_count(row["seeds"]), _text(row["statistics"] or "–")]
     command = scorecard.command(row) if row["status"] == "not measured" else ""
     return [*cells, (f"<code>{html.escape(command)}</code>" if command else "–", command)]
 
