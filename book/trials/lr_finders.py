@@ -9,8 +9,8 @@ those of fastai's `valley` and of Lightning's steepest descent. What each LR giv
 (unbiased accuracy, worst group, prunability) is of the stored run at the nearest LR, which is
 named, where it is within a factor of 1.6; on the synthetic data networks are trained at the very
 LR, unless it is far below the grid. `--fill` trains one seed at the other LRs that no stored run is
-near, the useful one first. Writes book/results/lr_finders.json, a row at a time. Half an hour on
-two cores; `--fill` takes a training each.
+near, the useful one first. Writes book/results/lr_finders.json, a row at a time. Two hours of a
+core; `--fill` takes a training each.
 """
 
 import argparse

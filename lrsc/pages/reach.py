@@ -80,15 +80,24 @@ def _of_grid(key: str, found: dict) -> list[list[str]]:
 
 def _summary(found: dict, command: str) -> str:
     factors = {key: row["factor"] for key, row in found.items()}
-    far = ", ".join(f"{key} ({by:.2g} times)" for key, by in factors.items() if by > NEAR)
+    far = ", ".join(
+        f"{key} ({by:.2g} times{_above(found[key])})" for key, by in factors.items() if by > NEAR
+    )
     return (
         f"`largest_lr` names an LR within a factor of {NEAR:g} of the grid's best in "
         f"{sum(by <= NEAR for by in factors.values())} of {len(factors)} grids, without test data "
         "and with no more updates than two training runs of the grid's median length."
         f"{f' Missed: {far}.' if far else ''} Measures come from the stored run at the nearest LR "
-        "or, on the synthetic data, from networks trained at it with three seeds. With so few "
-        f"seeds, differences of a point or two mean nothing. Made by `{command}`."
+        "or, where none is near, from networks trained at it: with three seeds on the synthetic "
+        "data, with one on others, or not yet. With so few seeds, differences of a point or two "
+        f"mean nothing. Made by `{command}`."
     )
+
+
+def _above(row: dict) -> str:
+    """Whether the LR that is called useful lies above all that the grid has."""
+    useful = row["named"]["largest_lr, useful"]["lr"]
+    return ", above the grid's largest" if useful > max(map(float, row["grid"])) else ""
 
 
 def show_audit(*audits: Any) -> None:

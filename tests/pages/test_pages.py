@@ -509,7 +509,7 @@ def test_lr_finders_are_compared_by_what_is_stored(monkeypatch, tmp_path, displa
     table, caption = displayed_texts[-2:]
     for part in ("81.2", "80.0", "60.0", "0.90", "none near", "Parity"):
         assert part in table, part
-    assert "0 of 1 grids" in caption and "parity/fcn (2 times)" in caption
+    assert "0 of 1 grids" in caption and "(2 times, above the grid's largest)" in caption
     (tmp_path / "lr_finders.json").write_text("{]")
     pages.show_finders()
     assert "lr_finders.json" in displayed_texts[-1]
