@@ -94,4 +94,4 @@ def test_an_audit_has_all_parts(name, data, tmp_path, monkeypatch):
         for k in (0, 1) for b in (0, 1)
     ]  # fmt: skip
     assert found.dataset["group_value"].values == pytest.approx(expected)
-    assert "class b, bias 0" in found.to_html(tmp_path / "page.html").read_text()
+    assert "class b, bias red" in found.to_html(tmp_path / "page.html").read_text()
