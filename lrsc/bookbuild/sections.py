@@ -27,6 +27,9 @@ def complete(root: Path, folder: Path, page: Path) -> None:
     import nbformat
 
     notebook = nbformat.read(folder / page, as_version=4)
+    for cell in notebook.cells:  # which "Re-run this page" repeats
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.metadata["tags"].append("remove-cell")
     (folder / FOLDER).mkdir(parents=True, exist_ok=True)
     source = FOLDER / "-".join(page.parts[1:])
     shutil.copy(root / page, folder / source)  # as committed: ready to be run
