@@ -12,6 +12,8 @@ from lrsc.pages import by_figure
 from lrsc.pages.display import span
 
 FEW = "same direction, too few"
+NO_EFFECT = "No effect was seen, which few rows do not rule out, of the claims"
+RECALIBRATED = "with batch normalisation's means estimated anew, or without any,"
 _CHOICES = ("colored_mnist", "resnet18")  # on which our choices were tried
 
 
@@ -24,9 +26,9 @@ def answers(rows: Sequence[xr.Dataset]) -> dict[str, str]:
     does, does_not, is_open = by_verdict(verdicts)
     return {
         "What reproduces": does,
-        "What does not": f"{prunability(rows, verdicts)} {does_not} {against_paper(table)}",
+        "What does not": f"{prunability(verdicts)} {does_not} {against_paper(table)}",
         "Why": f"{why_prunability(table)} {why_accuracy(table)}",
-        "What is open": f"{is_open} {absent(by_figure.figures(verdicts))}",
+        "What is open": f"{mechanism(verdicts)} {is_open} {absent(by_figure.figures(verdicts))}",
         "At what scale": scale(table),
     }
 
@@ -41,11 +43,12 @@ def by_verdict(verdicts: Sequence[dict]) -> tuple[str, str, str]:
     does += f": {_listed(known)}. " if known else ". "
     against = len(of.get("contradicted", []))
     does += f"{against} contradicted." if against else "None is contradicted."
-    heads = {"contradicted": "Contradicted", "no effect seen": "No effect was seen of"}
+    heads = {"contradicted": "Contradicted", "no effect seen": NO_EFFECT}
     does_not = [f"{said}: {_listed(of[v])}." for v, said in heads.items() if v in of]
-    few, absent = of.get(FEW, []), of.get("not measured", [])
-    is_open = f"{len(few)} point the paper's way, with too few rows or seeds to decide (" * bool(
-        few
+    few = [claim for claim in of.get(FEW, []) if claim["id"] not in ("C2", "C7")]  # said apart
+    absent = of.get("not measured", [])
+    is_open = (
+        f"{len(few)} more point the paper's way, with too few rows or seeds to decide (" * bool(few)
     )
     is_open += f"{', '.join(claim['id'] for claim in few)})." if few else ""
     if absent:
@@ -54,18 +57,24 @@ def by_verdict(verdicts: Sequence[dict]) -> tuple[str, str, str]:
     return does, " ".join(does_not), is_open.strip()
 
 
-def prunability(rows: Sequence[xr.Dataset], verdicts: Sequence[dict]) -> str:
-    """What is known of the claim on prunability, and in how many rows it rises."""
-    ends = [found[:2] for ds in rows if (found := by_figure.rises(ds, "prunability"))]
-    verdict = next((c["verdict"] for c in verdicts if c["id"] == "C2"), "")
-    if not ends or verdict in ("", "supported"):
+def prunability(verdicts: Sequence[dict]) -> str:
+    """What is known of the claim on prunability: its verdict, and that in running statistics."""
+    claim = next((c for c in verdicts if c["id"] == "C2" and c["rows"]), None)
+    if claim is None or claim["verdict"] == "supported":
         return ""
-    said = "undecided" if verdict == FEW else f"not confirmed ({verdict})"
-    up, mean = sum(high > low for low, high in ends), np.mean([h - low for low, h in ends])
-    return (
-        f"That prunability rises with the LR (C2) is {said}: it is higher at the largest LR than "
-        f"at the smallest in {up} of {len(ends)} rows ({mean:+.3f} on average)."
-    ).replace("(-", "(\u2212")
+    said = "undecided" if claim["verdict"] == FEW else claim["verdict"]
+    text = f"Prunability (C2): {said}. {_capital(RECALIBRATED)} it changes by {_effect(claim)}"
+    other = claim.get("by_statistics", {}).get("running")
+    return f"{text}; with running means by {_effect(other)}." if other else f"{text}."
+
+
+def mechanism(verdicts: Sequence[dict]) -> str:
+    """What is known of the claim on the loss ratio, in each of its definitions."""
+    claim = next((c for c in verdicts if c["id"] == "C7" and c["rows"]), None)
+    if claim is None or claim["verdict"] == "supported":
+        return ""
+    each = ", ".join(f"{_effect(one)} on {name}" for name, one in claim["by_definition"].items())
+    return f"Mechanism: accuracy and the largest loss ratio have a rank correlation (C7) of {each}."
 
 
 def against_paper(table: Sequence[dict]) -> str:
@@ -97,11 +106,14 @@ def why_prunability(table: Sequence[dict]) -> str:
     setting = shared[-1]
     low, high = of[0][setting][[0, -1], 0]
     kept, _, anew = (span("prunability", *each[setting][[0, -1], 1]) for each in of)
+    n = len(set(found[0]["seed"].values.tolist()))
+    seeds = "one seed" if n == 1 else f"{n} seeds"
     normalised = [row["statistics"] for row in table if row["statistics"]]
     return (
         "Prunability depends on a choice that the paper does not report: after filters are set to "
         "zero, the running means of batch normalisation belong to a network that is gone. In a "
-        f"trial of ResNet18 on Colored MNIST ({plots.samples_of(found[0])} images), from LR "
+        f"trial of {seeds} of ResNet18 on Colored MNIST ({plots.samples_of(found[0])} images, not "
+        "the runs of the figure), from LR "
         f"{low:g} to {high:g} it goes from {kept} with these means, and from {anew} with means "
         f"estimated anew{_paper('prunability')}; {normalised.count('running')} of the "
         f"{len(normalised)} measured rows with batch normalisation have the former "
@@ -141,7 +153,7 @@ def scale(table: Sequence[dict]) -> str:
         f"{len(measured)} of the {len(table)} rows of the paper's tables S1 and S2 are measured, "
         f"{len(measured) - len(rest)} of them at the paper's size and over its whole range of LRs. "
         + f"The others, over a part of the range or smaller: {of} training images. " * bool(of)
-        + f"{least} to {most} seeds in each, where the paper has at least 3."
+        + f"{least} to {most} seeds of each value, where the paper has at least 3."
     )
 
 
@@ -152,6 +164,17 @@ def absent(figures: Sequence[dict]) -> str:
         f"{missing} of the paper's {len(figures)} figures and tables have no measurement here "
         "([Figure by figure](by_figure.md))."
     )
+
+
+def _effect(claim: dict) -> str:
+    """Effect, interval and number of rows of a claim or one of its variants."""
+    low, high = (f"{v:+.3f}" if v is not None else "?" for v in (claim["low"], claim["high"]))
+    text = f"{claim['effect']:+.3f} ({low} to {high}, {len(claim['rows'])} rows)"
+    return text.replace("-", "\u2212")
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 def _listed(known: Sequence[dict]) -> str:

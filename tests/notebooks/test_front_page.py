@@ -8,7 +8,7 @@ import pytest
 from longform import LRS, assert_nothing_clipped, experiment
 
 from lrsc import pages, plots
-from lrsc.pages import answers, front
+from lrsc.pages import answers
 
 PAGE = Path(__file__).parents[2] / "book" / "introduction.ipynb"
 
@@ -45,8 +45,8 @@ def test_claims_are_counted_by_word_and_named_by_text():
     ])  # fmt: skip
     assert does.startswith("1 of the paper's 6 claims ([Scorecard]")
     assert does.endswith(": text of C1 (C1, 2 of 3 rows). 1 contradicted.")
-    assert does_not.startswith("Contradicted: text of C3 (C3, one row). No effect was seen of:")
-    assert is_open.startswith("1 point the paper's way") and "decide (C4)." in is_open
+    assert does_not.startswith("Contradicted: text of C3 (C3, one row). No effect was seen")
+    assert is_open.startswith("1 more point the paper's way") and "decide (C4)." in is_open
     assert is_open.endswith("2 are not measured: text of C5 (C5); text of C6 (C6).")
     assert answers.by_verdict([])[1:] == ("", "")
 
@@ -62,21 +62,22 @@ def test_rows_are_counted_by_size_and_by_what_they_have_of_the_papers_numbers():
     assert answers.against_paper([]) == "" and "None of the 0 rows" in answers.scale([])
 
 
-def test_what_is_known_of_prunability_is_one_sentence():
-    rows = [row(), row("moon_star"), falling(row("celeba", "swin_t"))]
-    said = answers.prunability(rows, [claim("C2", answers.FEW, 0.1)])
-    assert "(C2) is undecided" in said and "in 2 of 3 rows" in said
-    assert "not confirmed (no effect seen)" in answers.prunability(
-        rows, [claim("C2", "no effect seen", 0.1)]
-    )
-    assert answers.prunability(rows, [claim("C2", "supported", 0.1)]) == ""
-    rise = 40 * np.log(30) / np.log(100)  # of accuracy, as the rows are made
-    assert f"unbiased accuracy in 3 of 3 rows (+{rise:.1f} points" in front.changes(rows)
+def test_prunability_and_the_mechanism_have_a_sentence_each():
+    numbers = {"effect": 0.03, "low": -0.06, "high": 0.1}
+    one = claim("C2", answers.FEW, 0.1) | numbers
+    said = answers.prunability([one | {"by_statistics": {"running": one | {"effect": -0.01}}}])
+    assert "(C2): undecided." in said and "+0.030 (\u22120.060 to +0.100, 1 rows)" in said
+    assert "with running means by \u22120.010" in said
+    assert "no effect seen" in answers.prunability([claim("C2", "no effect seen", 0.1) | numbers])
+    assert answers.prunability([claim("C2", "supported", 0.1) | numbers]) == ""
+    ratio = claim("C7", answers.FEW, 0.1) | numbers
+    said = answers.mechanism([ratio | {"by_definition": {"mini-batches": ratio}}])
+    assert "rank correlation (C7) of +0.030" in said and answers.mechanism([]) == ""
 
 
 def test_why_is_read_from_the_stored_choices(monkeypatch, tmp_path):
     said = answers.why_prunability([table_row(), table_row(statistics=None)])
-    assert "ResNet18 on Colored MNIST (60,000 images)" in said and "0.771)" in said
+    assert "ResNet18 on Colored MNIST (60,000 images, not" in said and "0.771)" in said
     assert "1 of the 1 measured rows with batch normalisation have the former" in said
     assert "with 10,000 of them and" in answers.why_accuracy([table_row()])
     monkeypatch.setattr("lrsc.results.path.shipped_folder", lambda: tmp_path)
