@@ -27,7 +27,7 @@ def answers(rows: Sequence[xr.Dataset]) -> dict[str, str]:
     return {
         "What reproduces": does,
         "What does not": f"{prunability(verdicts)} {does_not} {against_paper(table)}",
-        "Why": f"{why_prunability(table)} {why_accuracy(table)}",
+        "Why": f"{why_prunability(table)} {falling(verdicts)} {why_accuracy(table)}",
         "What is open": f"{mechanism(verdicts)} {is_open} {absent(by_figure.figures(verdicts))}",
         "At what scale": scale(table),
     }
@@ -117,9 +117,19 @@ def why_prunability(table: Sequence[dict]) -> str:
         f"{low:g} to {high:g} it goes from {kept} with these means, and from {anew} with means "
         f"estimated anew{_paper('prunability')}; {normalised.count('running')} of the "
         f"{len(normalised)} measured rows with batch normalisation have the former "
-        "([What our choices change](choices.ipynb)). And a network that answers at chance, as on "
-        "Parity at low LRs, loses nothing when it is pruned."
+        "([What our choices change](choices.ipynb))."
     )
+
+
+def falling(verdicts: Sequence[dict]) -> str:
+    """Rows in which prunability falls by more than seeds do, which statistics do not explain."""
+    rows = [row for c in verdicts if c["id"] == "C2" for row in c["rows"]]
+    named = [
+        f"{plots.name_of(row['model'])} on {plots.name_of(row['dataset'])} ({row['effect']:+.3f})"
+        for row in rows if row.get("high") is not None and row["high"] < 0
+    ]  # fmt: skip
+    text = f"Why it falls with {' and '.join(named)} is open.".replace("(-", "(\u2212")
+    return text * bool(named)
 
 
 def why_accuracy(table: Sequence[dict]) -> str:

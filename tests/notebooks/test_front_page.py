@@ -75,6 +75,14 @@ def test_prunability_and_the_mechanism_have_a_sentence_each():
     assert "rank correlation (C7) of +0.030" in said and answers.mechanism([]) == ""
 
 
+def test_rows_that_fall_beyond_the_spread_of_seeds_are_named():
+    one = claim("C2", answers.FEW, -0.2)
+    one["rows"][0]["high"] = -0.1
+    assert answers.falling([one]) == "Why it falls with FCN on Parity (\u22120.200) is open."
+    one["rows"][0]["high"] = 0.1
+    assert answers.falling([one]) == answers.falling([]) == ""
+
+
 def test_why_is_read_from_the_stored_choices(monkeypatch, tmp_path):
     said = answers.why_prunability([table_row(), table_row(statistics=None)])
     assert "ResNet18 on Colored MNIST (60,000 images, not" in said and "0.771)" in said
