@@ -180,7 +180,7 @@ def test_other_processes_learn_what_is_registered(code, monkeypatch):
 
 
 def test_a_dask_worker_trains_registered_names(code, tmp_path, monkeypatch):
-    distributed = pytest.importorskip("distributed")
+    distributed = pytest.importorskip("distributed", reason="the extra sweep is not installed")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setenv("LRSC_CACHE", str(tmp_path / "cache"))
     lrsc.register_dataset("mine", code.data, version=2)

@@ -2,7 +2,6 @@
 
 import functools
 import html
-import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -268,8 +267,3 @@ def show_report(report, ds: xr.Dataset) -> None:
     if set(status) == {"diverged"}:
         text += " **All runs diverged: what follows has no values. Take smaller learning rates.**"
     display.say(text)
-
-
-def _sentence(text: str) -> str:
-    text = re.sub(r"lrsc sweep.*$", r"`\g<0>`", text[0].upper() + text[1:])
-    return text if text.endswith(".") else text + "."
