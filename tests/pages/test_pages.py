@@ -22,6 +22,12 @@ def check(**changed):
     return pages.parameters(GIVEN | changed, "semi_synthetic")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def imported():
+    """What a first call imports, which the time limit of an example is not to count."""
+    check()
+
+
 def test_good_parameters_come_back_checked(monkeypatch):
     monkeypatch.setattr("lrsc.runs.identify", lambda config: "")  # whose data may not be here
     p = check(lrs=[0.05, 0.5], seeds=(0, 1), model="resnet18", profile="desk")
