@@ -39,7 +39,6 @@ def _trend(*variables: str, **options) -> Callable[..., dict]:
 
 _SWEEP = "lrsc sweep {} --profile desk"
 _GRID = " or ".join(map(_SWEEP.format, learning_rates.GRID))
-_GRID_RESNET18 = _SWEEP.format("semi_synthetic") + " --dataset colored_mnist --model resnet18"
 _RISE = "largest LR less smallest"
 _STANDARD = {"names": ("standard_classification",)}
 _OTHERS = {"names": ("optimizers_schedules",), "hyperparameters": learning_rates.OTHERS}
@@ -86,8 +85,9 @@ CLAIMS = {
                  _SWEEP.format("mechanism")),
     "C14": Claim("soups separate robustness from compressibility",
                  "gain in accuracy less that in compressibility, over its networks",
-                 settings.soups, _GRID_RESNET18 + " --raw, then lrsc results soup "
-                 "--dataset colored_mnist --model resnet18 --lrs 0.001,0.015,0.15", _ACCURACY),
+                 settings.soups, _SWEEP.format("standard_classification") + " --dataset cifar10 "
+                 "--model resnet18 --raw, then lrsc results soup --dataset cifar10 "
+                 "--model resnet18 --lrs 0.01,0.1", _ACCURACY),
     "C15": Claim("class selectivity agrees with attribution shares",
                  "rank correlation over LRs, mean over seeds", networks.attribution,
                  _SWEEP.format("attribution")),

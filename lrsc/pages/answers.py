@@ -1,4 +1,4 @@
-"""The five lines of the front page: what reproduces, what does not, why, what is open, the size."""
+"""The front page in words: a verdict, what reproduces and what not, why, what is open, the size."""
 
 from collections.abc import Sequence
 
@@ -13,24 +13,42 @@ from lrsc.pages.display import span
 
 FEW = "same direction, too few"
 NO_EFFECT = "No effect was seen, which few rows do not rule out, of the claims"
-RECALIBRATED = "with batch normalisation's means estimated anew, or without any,"
+_SHORT = {"C1": "robustness", "C3": "compressibility of the activations",
+          "C2": "compressibility of the parameters (prunability)"}  # fmt: skip
 _CHOICES = ("colored_mnist", "resnet18")  # on which our choices were tried
 
 
 def answers(rows: Sequence[xr.Dataset]) -> dict[str, str]:
-    """What the five lines say, in Markdown, each under its head, from the stored results.
+    """What the page says, in Markdown, each part under its head, from the stored results.
 
     rows: those of the front page's figure.
     """
     verdicts, table = claims.verdicts(), scorecard.rows()
     does, does_not, is_open = by_verdict(verdicts)
     return {
+        "In short": in_short(verdicts, table),
         "What reproduces": does,
-        "What does not": f"{prunability(verdicts)} {does_not} {against_paper(table)}",
-        "Why": f"{why_prunability(table)} {falling(verdicts)} {why_accuracy(table)}",
+        "What does not": f"{prunability(verdicts, table)} {does_not} {against_paper(table)}",
+        "Why": f"{why_prunability(table)} {why_accuracy(table)}",
         "What is open": f"{mechanism(verdicts)} {is_open} {absent(by_figure.figures(verdicts))}",
-        "At what scale": scale(table),
+        "At what scale": f"{scale(table)} {drawn(rows, table)}",
     }
+
+
+def in_short(verdicts: Sequence[dict], table: Sequence[dict]) -> str:
+    """The verdicts on the paper's two findings, and at what size, in a sentence."""
+    parts = []
+    for claim in (c for name in _SHORT for c in verdicts if c["id"] == name):
+        of = [row["effect"] for row in claim["rows"]]
+        count = f", {sum(effect > 0 for effect in of)} of {len(of)} rows" if of else ""
+        verdict = "undecided" if claim["verdict"] == FEW else claim["verdict"]
+        parts.append(f"{_SHORT[claim['id']]} is {verdict} ({claim['id']}{count})")
+    measured = [row for row in table if row["status"] == "measured"]
+    less = sum(row["profile"] != "paper" for row in measured)
+    return (
+        f"Of the paper's findings at large learning rates, {', '.join(parts)}. "
+        f"{less} of the {len(measured)} measured rows are smaller than the paper's."
+    )
 
 
 def by_verdict(verdicts: Sequence[dict]) -> tuple[str, str, str]:
@@ -57,15 +75,25 @@ def by_verdict(verdicts: Sequence[dict]) -> tuple[str, str, str]:
     return does, " ".join(does_not), is_open.strip()
 
 
-def prunability(verdicts: Sequence[dict]) -> str:
-    """What is known of the claim on prunability: its verdict, and that in running statistics."""
+def prunability(verdicts: Sequence[dict], table: Sequence[dict]) -> str:
+    """What is known of the claim on prunability: verdict, effects, rows in which it falls."""
     claim = next((c for c in verdicts if c["id"] == "C2" and c["rows"]), None)
     if claim is None or claim["verdict"] == "supported":
         return ""
     said = "undecided" if claim["verdict"] == FEW else claim["verdict"]
-    text = f"Prunability (C2): {said}. {_capital(RECALIBRATED)} it changes by {_effect(claim)}"
+    plain = {(row["dataset"], row["model"]) for row in table
+             if row["status"] == "measured" and not row["statistics"]}  # fmt: skip
+    without = sum((row["dataset"], row["model"]) in plain for row in claim["rows"])
+    text = f"Prunability (C2): {said}. With batch normalisation's means estimated anew it changes "
+    text += f"by {_effect(claim)}; {without} of these rows are networks without batch normalisation"
     other = claim.get("by_statistics", {}).get("running")
-    return f"{text}; with running means by {_effect(other)}." if other else f"{text}."
+    text += f". With running means it changes by {_effect(other)}." if other else "."
+    named = [
+        f"{plots.name_of(row['model'])} on {plots.name_of(row['dataset'])} ({row['effect']:+.3f})"
+        for row in claim["rows"] if row.get("high") is not None and row["high"] < 0
+    ]  # fmt: skip
+    falls = f" It falls by more than seeds vary with {' and '.join(named)}; why is open."
+    return text + falls.replace("(-", "(\u2212") * bool(named)
 
 
 def mechanism(verdicts: Sequence[dict]) -> str:
@@ -108,28 +136,18 @@ def why_prunability(table: Sequence[dict]) -> str:
     kept, _, anew = (span("prunability", *each[setting][[0, -1], 1]) for each in of)
     n = len(set(found[0]["seed"].values.tolist()))
     seeds = "one seed" if n == 1 else f"{n} seeds"
+    of_trial = "; ".join(filter(None, setting)).replace("rho", "ρ")
     normalised = [row["statistics"] for row in table if row["statistics"]]
     return (
         "Prunability depends on a choice that the paper does not report: after filters are set to "
         "zero, the running means of batch normalisation belong to a network that is gone. In a "
         f"trial of {seeds} of ResNet18 on Colored MNIST ({plots.samples_of(found[0])} images, not "
-        "the runs of the figure), from LR "
+        f"a run of the figure: {of_trial}), from LR "
         f"{low:g} to {high:g} it goes from {kept} with these means, and from {anew} with means "
         f"estimated anew{_paper('prunability')}; {normalised.count('running')} of the "
         f"{len(normalised)} measured rows with batch normalisation have the former "
         "([What our choices change](choices.ipynb))."
     )
-
-
-def falling(verdicts: Sequence[dict]) -> str:
-    """Rows in which prunability falls by more than seeds do, which statistics do not explain."""
-    rows = [row for c in verdicts if c["id"] == "C2" for row in c["rows"]]
-    named = [
-        f"{plots.name_of(row['model'])} on {plots.name_of(row['dataset'])} ({row['effect']:+.3f})"
-        for row in rows if row.get("high") is not None and row["high"] < 0
-    ]  # fmt: skip
-    text = f"Why it falls with {' and '.join(named)} is open.".replace("(-", "(\u2212")
-    return text * bool(named)
 
 
 def why_accuracy(table: Sequence[dict]) -> str:
@@ -167,6 +185,23 @@ def scale(table: Sequence[dict]) -> str:
     )
 
 
+def drawn(rows: Sequence[xr.Dataset], table: Sequence[dict]) -> str:
+    """How the figure's lines and the claims' rows come from the measured rows."""
+    first = sum(row["status"] == "measured" and row["table"] == "S1" for row in table)
+    names = [plots.names_of(row) for row in rows]
+    twice = [f"{model} on {data}" for data, model in dict.fromkeys(names)
+             if names.count((data, model)) > 1]  # fmt: skip
+    text = f"{first} of the measured rows are S1's, on which C1 to C4 are tested"
+    if twice:
+        text += f"; the figure has {len(rows)} lines, since it draws {' and '.join(twice)} at "
+        text += "several sizes of the training set"
+    few = [
+        f"{model} on {data} with {plots.samples_of(row)} images"
+        for (data, model), row in zip(names, rows, strict=True) if len(set(row["seed"].values)) == 1
+    ]  # fmt: skip
+    return f"{text}{f'; {few[0]} has one seed' if len(few) == 1 else ''}."
+
+
 def absent(figures: Sequence[dict]) -> str:
     """How many of the paper's figures and tables have no measurement here."""
     missing = sum(f["status"] in ("absent", "quick only") for f in figures)
@@ -181,10 +216,6 @@ def _effect(claim: dict) -> str:
     low, high = (f"{v:+.3f}" if v is not None else "?" for v in (claim["low"], claim["high"]))
     text = f"{claim['effect']:+.3f} ({low} to {high}, {len(claim['rows'])} rows)"
     return text.replace("-", "\u2212")
-
-
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]
 
 
 def _listed(known: Sequence[dict]) -> str:

@@ -71,6 +71,11 @@ def show_gallery(found: xr.Dataset, methods: Sequence[str] = ("integrated_gradie
     if "foreground" in found:
         lead += f" Line: edge of the foreground found by {_foreground(found)}."
     display.show(plots.gallery(found, methods), caption=f"{lead} {_caption(found)}")
+    changes = {
+        title: contrast.paired(found, name, True)
+        for kind, title in TITLES.items() if (name := f"{methods[0]}_{kind}") in found
+    }  # fmt: skip
+    display.say(f"**What it shows.** {readings.of_gallery(found, changes)}")
 
 
 def show_paired(found: xr.Dataset, method: str = "integrated_gradients") -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from lrsc import experiments, plots, results
+from lrsc import experiments, plots, results, significance
 from lrsc.claims import evidence
 from lrsc.experiments import paper
 
@@ -26,7 +26,9 @@ def figures(verdicts: Sequence[dict], root: str | Path | None = None) -> list[di
     verdicts: of `claims.verdicts`. status: 'measured', 'quick only', 'shown' (nothing to measure)
     or 'absent'. sources, sizes: of the runs behind it, data sources and training samples. agrees:
     'agrees', 'agrees in part', 'disagrees' or 'cannot be said'; `why` says it in a sentence. A
-    measure agrees where `rises` says so, a claim where it is supported.
+    measure agrees in a row where it rises from the smallest to the largest LR by more than its
+    seeds vary (`significance.summed`), and disagrees where it falls so; a claim agrees where it is
+    supported.
     """
     opened, claims = evidence.Open(root), {c["id"]: c for c in verdicts}
     return [_figure(line, opened, claims) for line in paper.table("figures")]
@@ -50,20 +52,6 @@ def sizes(opened: evidence.Open, name: str, key: evidence.Key) -> list[xr.Datase
         if ds is not None:
             found.setdefault(tuple(np.unique(ds["n_train"].values)), ds)
     return list(found.values())
-
-
-def rises(ds: xr.Dataset, name: str) -> tuple[float, float, bool] | None:
-    """Means of a measure at the smallest and the largest LR, and whether it rises between.
-
-    It rises if the difference exceeds the larger of both standard deviations over seeds. None
-    where fewer than two LRs have a value.
-    """
-    _, mean, sd = plots.by_lr(ds, name)
-    known = np.flatnonzero(np.isfinite(mean))
-    if len(known) < 2:
-        return None
-    low, high = known[[0, -1]]
-    return mean[low], mean[high], bool(mean[high] - mean[low] > max(sd[low], sd[high]))
 
 
 def _figure(line: dict[str, str], opened: evidence.Open, claims: dict[str, dict]) -> dict:
@@ -106,29 +94,33 @@ def _derived(patterns: str) -> Iterator[xr.Dataset]:
             yield found
 
 
-def _of_measure(rows: Sequence[xr.Dataset], name: str) -> tuple[str, list[bool]] | None:
-    """What rows say of a measure, and in which of them it rises."""
-    known = [found for ds in rows if name in ds and (found := rises(ds, name)) is not None]
-    if not known:
+def _of_measure(rows: Sequence[xr.Dataset], name: str) -> tuple[str, list[bool | None]] | None:
+    """What rows say of a measure, and whether it rises where it clearly changes, else None."""
+    tables = [table for ds in rows if name in ds
+              if (table := evidence.grid(ds, name)).shape[1] > 1]  # fmt: skip
+    if not tables:
         return None
     label = plots.style(xr.Dataset(), name)[0]
     label = label if label[:2].isupper() else label.lower()
-    of = [up for *_, up in known]
+    known = [significance.summed(evidence.ends(table)) for table in tables]
+    clear: list[bool | None] = [of.effect > 0 for of in known if abs(of.effect) > of.smallest]
     if len(known) > 1:
-        return f"{label} rises in {sum(of)} of {len(of)} rows", of
-    first, last = (plots.number(name, value) for value in known[0][:2])
-    return f"{label} {'rises' if of[0] else 'does not rise'} ({first} to {last})", of
+        up, clearly = sum(of.effect > 0 for of in known), clear.count(True)
+        return f"{label} rises in {up} of {len(known)} rows, in {clearly} clearly", clear or [None]
+    first, last = (plots.number(name, v) for v in tables[0].mean().iloc[[0, -1]])
+    way = "rises" if known[0].effect > 0 else "falls"
+    return f"{label} {way} ({first} to {last}{', unclear' * (not clear)})", clear or [None]
 
 
-def _of_claim(claim: dict | None) -> tuple[str, list[bool]] | None:
+def _of_claim(claim: dict | None) -> tuple[str, list[bool | None]] | None:
     if claim is None:
         return None
-    agrees = [AGREES[claim["verdict"]]] if claim["verdict"] in AGREES else []
-    return f"{claim['id']}, {claim['text']}: {claim['verdict']}", agrees
+    return f"{claim['id']}, {claim['text']}: {claim['verdict']}", [AGREES.get(claim["verdict"])]
 
 
-def _word(known: Sequence[bool]) -> str:
-    if not known:
+def _word(known: Sequence[bool | None]) -> str:
+    """What parts say together, None for one that says nothing."""
+    if not {True, False} & set(known):
         return "cannot be said"
     return "agrees" if all(known) else "agrees in part" if any(known) else "disagrees"
 

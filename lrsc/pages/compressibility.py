@@ -36,7 +36,7 @@ def show_rows(what: str, *names: str) -> None:
     command = _EXPORT if of_raw_material else "lrsc sweep " + "` and `lrsc sweep ".join(names)
     lead += ", of every row that has more than one learning rate."
     display.show_runs(results.concat(rows).assign_attrs(rows[0].attrs), command, lead, draw(rows))
-    display.say(readings.of_rows(rows, reading))
+    display.say(reading(rows))
 
 
 def _filters(rows: Sequence[xr.Dataset]):
@@ -44,14 +44,19 @@ def _filters(rows: Sequence[xr.Dataset]):
     return plots.curves([row.sel(q=2.0, kept=0.1) for row in rows], OF_FILTERS)
 
 
-# whether made from raw material, what is drawn, the figure of rows, and of what it is read
-KINDS: dict[str, tuple[bool, str, Callable, Sequence[str]]] = {
-    "pruning": (False, "Unbiased accuracy after pruning", plots.pruning_curves, PRUNABLE),
+def _higher(variables: Sequence[str]) -> Callable[[Sequence[xr.Dataset]], str]:
+    return lambda rows: readings.of_rows(rows, variables)
+
+
+_AT = "activation_compressibility_at"
+# whether made from raw material, what is drawn, the figure of rows, and what it shows
+KINDS: dict[str, tuple[bool, str, Callable, Callable]] = {
+    "pruning": (False, "Unbiased accuracy after pruning", plots.pruning_curves, _higher(PRUNABLE)),
     "compressibility": (False, "Three measures of the activations",
-                        lambda rows: plots.curves(rows, OF_ACTIVATIONS), OF_ACTIVATIONS),
+                        lambda rows: plots.curves(rows, OF_ACTIVATIONS), _higher(OF_ACTIVATIONS)),
     "orders": (True, "Activation compressibility at other orders and shares",
-               lambda rows: plots.orders(rows, "activation_compressibility_at"), ()),
-    "filters": (True, "Three measures of the norms of filters", _filters, OF_FILTERS),
+               lambda rows: plots.orders(rows, _AT), lambda rows: readings.of_orders(rows, _AT)),
+    "filters": (True, "Three measures of the norms of filters", _filters, _higher(OF_FILTERS)),
 }  # fmt: skip
 
 

@@ -21,12 +21,12 @@ def finding(root: str | Path | None = None) -> list[xr.Dataset]:
     return [
         ds for name in learning_rates.GRID for key in evidence.keys(name)
         for ds in by_figure.sizes(opened, name, key)
-        if all(m in ds and by_figure.rises(ds, m) is not None for m in plots.MAIN)
+        if all(m in ds and _two_ends(ds, m) for m in plots.MAIN)
     ]  # fmt: skip
 
 
 def show_answers(rows: Sequence[xr.Dataset]) -> None:
-    """Display what reproduces, what does not, why, what is open, and at what scale.
+    """Display a verdict, and what reproduces, what does not, why, what is open, at what scale.
 
     rows: of `finding`; without any, what makes some is displayed instead.
     """
@@ -38,6 +38,7 @@ def show_answers(rows: Sequence[xr.Dataset]) -> None:
             f"rates or more. Measure one with {commands}."
         )
     found = {head: text.strip() for head, text in answers.answers(rows).items()}
+    say(f"**{found.pop('In short')}**")
     say("\n".join(f"- **{head}:** {text}" for head, text in found.items() if text))
 
 
@@ -68,13 +69,18 @@ def changes(rows: Sequence[xr.Dataset]) -> str:
     """In how many rows each main measure is higher at the largest LR than at the smallest."""
     parts = []
     for name in plots.MAIN:
-        both = [found[:2] for row in rows if (found := by_figure.rises(row, name))]
+        both = [(ends[0][1], ends[1][1]) for row in rows if (ends := plots.ends(row, name))]
         mean = float(np.mean([high - low for low, high in both]))
         by = f"{100 * mean:+.1f} points" if plots.is_percent(name) else f"{mean:+.3f}"
         label = plots.STYLES[name][0].lower()
         up = sum(high > low for low, high in both)
         parts.append(f"{label} in {up} of {len(both)} rows ({by.replace('-', '−')} on average)")
     return f"Higher at the largest learning rate than at the smallest: {', '.join(parts)}."
+
+
+def _two_ends(row: xr.Dataset, name: str) -> bool:
+    ends = plots.ends(row, name)
+    return ends is not None and ends[0][0] < ends[1][0]
 
 
 def _values(rows: Sequence[xr.Dataset], name: str) -> list[str]:

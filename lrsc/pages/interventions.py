@@ -98,7 +98,7 @@ def show_soups() -> None:
         figure = plots.tradeoff(_as_interventions(one), plots.MAIN[1:])
         one.attrs["origin"] = "shipped" if one.attrs.get("file") else "local"
         display.show_runs(one, one.attrs["made_by"], lead, figure)
-        display.show_cells(*_soup_table(one))
+        display.show_cells(*_soup_table(one), readings.of_soup(one))
     if not found:
         display.say(
             "**No evidence here yet.** No soup of networks on the paper's data is measured. To "

@@ -86,22 +86,25 @@ def show_dynamics(ds: xr.Dataset, command: str | None = None) -> None:
 
 @each_alike
 def show_dominance(ds: xr.Dataset, command: str | None = None) -> None:
-    """Display which neurons keep their dominance, of the first seed, and all runs as a table."""
+    """Display which neurons keep their dominance, as a figure, and each run's as a table."""
     every, ds = ds, _recorded_runs(ds, "dynamics")
     if not ds.sizes.get("run") or "curve_dynamics_bsi" not in ds:
         return display.say_absent(every)
-    found = {
-        (float(run["lr"]), int(run["seed"])): _dominance(run)
-        for run in (ds.isel(run=i) for i in range(ds.sizes["run"]))
-    }
-    first = {lr: next(v for (at, _), v in found.items() if at == lr) for lr in _ends(ds)}
-    what = ", ".join(plots.names_of(ds))
+    of_runs = [_dominance(ds.isel(run=i)) for i in range(ds.sizes["run"])]
+    at = zip(ds["lr"].values.tolist(), ds["seed"].values.tolist(), strict=True)
+    found = dict(zip(at, of_runs, strict=True))
+    ds = ds.assign({
+        f"curve_dynamics_{name}": (("run", "dynamics_call"), np.stack([
+            np.pad(of[name], (0, ds.sizes["dynamics_call"] - len(of[name])), constant_values=np.nan)
+            for of in of_runs
+        ])) for name in of_runs[0]
+    })  # fmt: skip
     lead = (
         "Of the class-dominant neurons at an iteration (class selectivity above bias selectivity), "
         "the share that is still so at the end; the same for the others, which are bias-dominant. "
-        "Figure: the first seed of each learning rate. Table: every run."
+        "Figure: means over seeds, with bands of ± 1 standard deviation. Table: every run."
     )
-    display.show_runs(ds, command, lead, plots.dominance(first, what))
+    display.show_runs(ds, command, lead, plots.dominance(ds, _ends(ds)))
     heads = ["Learning rate", "Seed", "Class-dominant at the end (%)", "Class-dominant kept (%)",
              "Bias-dominant kept (%)"]  # fmt: skip
     kept = {
@@ -123,16 +126,19 @@ def show_updates(ds: xr.Dataset, command: str | None = None) -> None:
     if not ds.sizes.get("run"):
         return display.say_unmeasured()
     found = {
-        f"learning rate {lr:g}": _response(ds.isel(run=ds["lr"].values == lr).isel(run=0))
-        for lr in np.unique(ds["lr"].values)
-    }
+        f"learning rate {lr:g}": [
+            _response(ds.isel(run=int(i))) for i in np.flatnonzero(ds["lr"].values == lr)
+        ] for lr in np.unique(ds["lr"].values)
+    }  # fmt: skip
     steps = ds["neurons_step"].values[0]
     every = int(steps[1] - steps[0])
     lead = (
         "Share of a neuron's attribution on the spurious region, in percentage points relative to "
-        "its value at an update. Largest updates: the top 1 % of each neuron's gradient norms."
+        "its value at an update. Largest updates: the top 1 % of each neuron's gradient norms. "
+        "Means over events and seeds; bands: ± 1 standard deviation over seeds."
     )
     display.show_runs(ds, command, lead, plots.update_response(found, every))
+    readings.say_each([ds], lambda _: readings.of_updates(found, every))
 
 
 @each_alike
@@ -253,8 +259,7 @@ def _dominance(run: xr.Dataset) -> dict[str, np.ndarray]:
     found = metrics.dominance_persistence(
         *(torch.from_numpy(results.curve_of(run, "dynamics", name)) for name in ("csi", "bsi"))
     )
-    steps = run["dynamics_step"].values
-    return {k: v.numpy() for k, v in found.items()} | {"step": steps[np.isfinite(steps)]}
+    return {k: v.numpy().astype(float) for k, v in found.items()}
 
 
 def _response(run: xr.Dataset) -> dict[str, np.ndarray]:

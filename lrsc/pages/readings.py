@@ -163,6 +163,102 @@ def of_dominance(kept: Mapping[tuple[float, int], Sequence[float]]) -> str:
     return text + "."
 
 
+def of_updates(responses: Mapping[str, Sequence[Mapping]], every: int) -> str:
+    """How far the spurious share moves after a neuron's largest updates, and after others.
+
+    responses, every: as `plots.update_response` has them.
+    """
+    parts = []
+    for title, of_seeds in responses.items():
+        large, other = (
+            100 * float(np.mean([of[kind][-1] for of in of_seeds])) for kind in ("large", "other")
+        )
+        parts.append(f"by {large:+.2f} points at {title} ({other:+.2f} after other moments)")
+    after = int(next(iter(responses.values()))[0]["lag"][-1]) * every
+    text = f"From an update to {after:,} iterations later the spurious share changes "
+    return f"{text}{_listed(parts)}.".replace("-", "\u2212")
+
+
+def of_gallery(found: xr.Dataset, changes: Mapping[str, Mapping[str, float]]) -> str:
+    """How many samples only the high LR gets right, and where the maps of these differ.
+
+    changes: as for `of_paired`.
+    """
+    share = found.attrs["only_high"] / found.attrs["n_test"]
+    text = f"{100 * share:.1f} % of the test samples are right only at the high learning rate."
+    parts = [f"the {title} goes from {of['low']:.3f} to {of['high']:.3f}"
+             for title, of in changes.items() if np.isfinite(of["difference"])]  # fmt: skip
+    return f"{text} On these, from the low to the high one, {_listed(parts)}." if parts else text
+
+
+def of_orders(rows: Sequence[xr.Dataset], name: str) -> str:
+    """In how many rows compressibility is higher at the largest LR, at each order and share."""
+    counts, known = {}, 0
+    for q in rows[0]["q"].values:
+        for kept in rows[0]["kept"].values:
+            ends = [plots.ends(row.sel(q=q, kept=kept), name) for row in rows]
+            pairs = [pair for pair in ends if pair is not None and pair[0] != pair[1]]
+            counts[q, kept] = sum(high[1] > low[1] for low, high in pairs)
+            known = max(known, len(pairs))
+    if not known:
+        return ""
+    (q, kept), least = min(counts.items(), key=lambda of: of[1])
+    text = f"It is higher at the largest learning rate in {max(counts.values())} of {known} rows"
+    if least == max(counts.values()):
+        return f"{text}, at every order and share."
+    return f"{text} at most, and at least in {least}, with q = {q:g} and κ = {kept:g}."
+
+
+def of_choices(choices: Mapping[str, xr.Dataset], variables: Sequence[str]) -> str:
+    """Under how many options each variable is higher at the largest LR, and how far these differ.
+
+    choices: an option's name -> its runs.
+    """
+    parts = []
+    for name in variables:
+        ends = [plots.ends(ds, name) for ds in choices.values()]
+        known = [pair for pair in ends if pair is not None]
+        several = [pair for pair in known if pair[0][0] < pair[1][0]]
+        last = [high for (_, (lr, high)) in known if lr == max(pair[1][0] for pair in known)]
+        if len(last) < 2:
+            continue
+        higher = sum(high[1] > low[1] for low, high in several)
+        at = f"higher at the largest learning rate under {higher} of {len(several)} options, "
+        parts.append(
+            f"{_label(next(iter(choices.values())), name)} is {at * bool(several)}between "
+            f"{plots.number(name, min(last))} and {plots.number(name, max(last))} there"
+        )
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}." if text else ""
+
+
+def of_criteria(mean: xr.DataArray) -> str:
+    """Which pruning criterion leaves most at the largest LR, in each of the statistics.
+
+    mean: over kappa, with the dimensions criterion, statistics, init and lr.
+    """
+    lr = mean["lr"].values.max()
+    parts = []
+    for mode in mean["statistics"].values:
+        here = mean.sel(statistics=mode, lr=lr).max("init").dropna("criterion").to_series()
+        if here.size:
+            parts.append(
+                f"with {mode} statistics {here.min():.2f} ({here.idxmin()}) to {here.max():.2f} "
+                f"({here.idxmax()})"
+            )
+    return f"At learning rate {lr:g} criteria leave, {'; '.join(parts)}." if parts else ""
+
+
+def of_soup(found: xr.Dataset, variables: Sequence[str] = plots.MAIN) -> str:
+    """What the soup of each seed has of each measure, beside its networks, means."""
+    mixed, parts = found["kind"].values == "soup", []
+    for name in variables:
+        soup, networks = (float(np.nanmean(found[name].values[of])) for of in (mixed, ~mixed))
+        shown = plots.number(name, soup), plots.number(name, networks)
+        parts.append(f"{_label(found, name)} {shown[0]} (networks {shown[1]})")
+    return f"Soup beside the mean of its networks: {_listed(parts)}."
+
+
 def of_correlations(found: Sequence[tuple[float, float, float]]) -> str:
     """Rank correlations with their intervals, one a row."""
     known = [each for each in found if np.isfinite(each[0])]

@@ -202,7 +202,10 @@ def show_curves(
     rows = plots.rows_of(ds)
     several = [len(np.unique(row["lr"].values)) > 1 for row in rows]
     drawn = [row for row, curve in zip(rows, several, strict=True) if curve]
-    figures = [plots.curves(drawn[i : i + 3], variables) for i in range(0, len(drawn), 3)]
+    groups = [[row for row in drawn if (len(np.unique(row["lr"].values)) > 2) is more]
+              for more in (True, False)]  # fmt: skip
+    parts = [of[i : i + 3] for of in groups for i in range(0, len(of), 3)]
+    figures = [plots.curves(part, variables) for part in parts]
     names = [n for name in variables for n in (name, f"{name}_corrected") if n in ds]
     tables = [_table(row, names, not curve) for row, curve in zip(rows, several, strict=True)]
     labels = ", ".join(plots.style(ds, name)[0] for name in variables)

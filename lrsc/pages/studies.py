@@ -9,9 +9,9 @@ import numpy as np
 import torch
 import xarray as xr
 
-from lrsc import experiments, models, plots, results
+from lrsc import experiments, metrics, models, plots, results
 from lrsc.claims import scorecard
-from lrsc.pages import display, sections
+from lrsc.pages import display, readings, sections
 from lrsc.studies import compressibilities
 
 _THROUGHPUT = {"dataset", "model", "engine", "replicas", "steps_per_second", "floor_arithmetic",
@@ -54,6 +54,7 @@ def show_choices(ds: xr.Dataset, variables: Sequence[str] = plots.MAIN, by: str 
         rows.append(cells)
     text = f"Mean over seeds ± standard deviation. {display.caption_of(ds, None)}"
     display.show_cells([by.capitalize(), "Runs", *heads], rows, text)
+    display.say(readings.of_choices(dict(both), variables))
 
 
 def _by_numbers(named: tuple[str, xr.Dataset]) -> list:
@@ -186,6 +187,7 @@ def show_pruning_criteria() -> None:
         for mode in found["statistics"].values
     ]  # fmt: skip
     display.show_cells(heads, rows, f"Prunability, mean over κ = 0.1 to 0.9. {caption}")
+    display.say(readings.of_criteria(mean))
 
 
 def show_norm_spread(model: str = "resnet18") -> None:
@@ -215,6 +217,10 @@ def show_norm_spread(model: str = "resnet18") -> None:
         here = found.isel(run=found["n_train"].values == n)
         figure = plots.norm_spread(here, initial)
         display.show(figure, caption=f"{lead} {display.caption_of(here, '')}")
+        x, y = (torch.from_numpy(here[n].values) for n in ("filter_norm_spread", "prunability"))
+        r, low, high = metrics.rank_correlation_interval(x, y)
+        text = f"Over these runs the two have a rank correlation of {r:+.2f} ({low:+.2f} to "
+        display.say(f"**What it shows.** {text}{high:+.2f}).".replace("-", "\u2212"))
 
 
 def _shipped_runs(model: str) -> xr.Dataset | None:

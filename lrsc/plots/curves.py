@@ -25,6 +25,7 @@ _WIDE = {1: 70, 2: 34, 3: 18}  # columns of a figure -> characters that a title 
 _NORMALISED = ""  # stands for the panel of normalised curves among the names of variables
 _LEAST_SPAN = 0.05  # of an axis, so that noise does not fill a panel
 _ORDER_MARKERS = "osD^v"
+_PAPER: Any = {"fc": "none", "ec": "0.7", "hatch": "////", "lw": 0.8}  # unlike a band of seeds
 Runs = xr.Dataset | Iterable[xr.Dataset]
 
 
@@ -35,9 +36,9 @@ def curves(ds: Runs, variables: Sequence[str] = words.MAIN):
     apart: up to three side by side, a panel a variable below each other; more of them one below the
     other, a panel a variable beside each other, on one axis of LRs. Bands are one standard
     deviation over seeds; a run without a value, such as a diverged one, is a cross on the lower
-    edge; a collapsed one is a ring; a grey range is table S1's. Up to three rows with three LRs or
-    more have a panel of normalised curves too, of the main variables if there are any: each is
-    scaled to span 0 to 1; one that changes by less than seeds do is dashed, in the middle.
+    edge; a collapsed one is a ring; a hatched range is table S1's. Up to three rows with three LRs
+    or more each have a panel of normalised curves too, of the main variables if there are any: each
+    is scaled to span 0 to 1; one that changes by less than seeds do is dashed, in the middle.
     Accuracies are in percent. Raises ValueError if ``ds`` holds no run or lacks a variable. Source:
     the manner of figures 3, 4, 5, 15 and 16.
     """
@@ -45,7 +46,7 @@ def curves(ds: Runs, variables: Sequence[str] = words.MAIN):
     for row in rows:
         words.check(row, variables)
     stacked = len(rows) > COLUMNS
-    scaled = not stacked and any(len(np.unique(row["lr"].values)) >= LEAST_LRS for row in rows)
+    scaled = not stacked and all(len(np.unique(row["lr"].values)) >= LEAST_LRS for row in rows)
     names = [*([_NORMALISED] if scaled else []), *variables]
     main = [name for name in variables if name in words.MAIN] or list(variables)
     cells = [[(row, name) for name in names] for row in rows]
@@ -85,8 +86,6 @@ def curves(ds: Runs, variables: Sequence[str] = words.MAIN):
 
 
 def _draw_normalised(axes, row: xr.Dataset, variables: Sequence[str]) -> None:
-    if len(np.unique(row["lr"].values)) < LEAST_LRS:
-        return say_empty(axes, "fewer than\nthree LRs")
     for name in variables:
         _, colour, marker = words.style(row, name)
         lrs, mean, sd = words.by_lr(row, name)
@@ -106,7 +105,7 @@ def _draw_plain(axes, row: xr.Dataset, name: str) -> None:
     lrs, mean, sd = words.by_lr(row, name)
     mean, sd, values = scale * mean, scale * sd, scale * row[name].values
     if name in (paper := words.paper_range(row)):
-        axes.axhspan(*(scale * end for end in paper[name]), color="0.9", zorder=0)
+        axes.axhspan(*(scale * end for end in paper[name]), zorder=0, **_PAPER)
     axes.fill_between(lrs, mean - sd, mean + sd, color=colour, alpha=0.18, lw=0)
     axes.plot(lrs, mean, color=colour, lw=1.6, marker=marker, ms=5)
     axes.plot(row["lr"].values, values, ".", color=colour, ms=4, alpha=0.7)
@@ -167,7 +166,7 @@ def _handles(rows, variables: Sequence[str], main, scaled: bool, stacked: bool) 
         handles.append(Patch(alpha=0.3, lw=0, label="± 1 standard deviation", **grey))
     handles.append(Line2D([], [], ls="", marker=".", label="one run", **grey))
     if any(name in words.paper_range(row) for row in rows for name in variables):
-        handles.append(Patch(color="0.9", label="paper's range (table S1)"))
+        handles.append(Patch(label="paper's range (table S1)", **_PAPER))
     if scaled and any(words.is_flat(row, name) for row in rows for name in main):
         handles.append(Line2D([], [], ls="--", label="flat: within the spread of seeds", **grey))
     status = np.concatenate([row["status"].values for row in rows])

@@ -29,7 +29,7 @@ def finding(rows: Sequence[xr.Dataset], variables: Sequence[str] = MAIN):
     """Means at the smallest and the largest LR, joined by a line: a panel a measure, a line a row.
 
     rows: long-form results, each of one data set, model and number of training samples. Small dots
-    are runs at these two LRs, grey ones means at the LRs between; a line without a second end has
+    are runs at these two LRs, ticks means at the LRs between; a line without a second end has
     one LR with a value; grey bars are the paper's ranges (table S1). Accuracies are in percent.
     Raises ValueError for no rows, and as ``curves``.
     """
@@ -70,7 +70,7 @@ def _draw(axes, row: xr.Dataset, name: str, place: int) -> None:
     colour, head = (RISES, ">") if last >= first else (FALLS, "<")
     lrs, mean, _ = by_lr(row, name)
     between = scale * mean[(lrs > low) & (lrs < high)]
-    axes.plot(between, np.full(len(between), place), ".", color="0.6", ms=6, zorder=3)
+    axes.plot(between, np.full(len(between), place), "|", color="0.4", ms=7, zorder=3)
     at_ends = np.isin(row["lr"].values, (low, high))
     runs = scale * row[name].values[at_ends]
     axes.plot(runs, np.full(len(runs), place), ".", color=colour, ms=5, alpha=0.6)
@@ -91,7 +91,7 @@ def _legend(figure) -> None:
     handles = [
         Line2D([], [], marker="o", mfc="white", ms=6.5, label="smallest learning rate", **point),
         Line2D([], [], marker=">", ms=8, label="largest learning rate", **point),
-        Line2D([], [], ls="", marker=".", color="0.6", ms=6, label="those between"),
+        Line2D([], [], ls="", marker="|", color="0.4", ms=7, label="those between"),
         Line2D([], [], marker=">", color=RISES, ms=8, label="rises"),
         Line2D([], [], marker="<", color=FALLS, ms=8, label="falls"),
         Line2D([], [], marker=".", alpha=0.6, label="one run", **point),

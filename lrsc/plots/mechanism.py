@@ -173,57 +173,67 @@ def attribution_shares(ds: xr.Dataset):
     return figure
 
 
-def dominance(curves: Mapping[float, Mapping[str, np.ndarray]], what: str):
+def dominance(ds: xr.Dataset, lrs: Sequence[float]):
     """Which neurons keep their dominance, at a low and a high LR, along training.
 
-    curves: LR -> `step`, `class_kept`, `bias_kept`, `class_dominant` (shares, one a call). what:
-    the data set and model in words. Source: figure 18 (top).
+    ds: as for `along_training`, with the shares `class_kept`, `bias_kept` and `class_dominant` as
+    curves of the `dynamics` probe. Lines are means over seeds, bands one standard deviation.
+    Source: figure 18 (top).
     """
-    figure, panels = new_figure(1, 2.0, len(curves))
+    figure, panels = new_figure(1, 2.0, len(lrs))
     lines = {
         "class_kept": ("class-dominant neurons that stay so", "#0072B2", "-"),
         "bias_kept": ("bias-dominant neurons that stay so", "#D55E00", "-"),
         "class_dominant": ("class-dominant among all neurons", "0.35", ":"),
     }
     said = []
-    for axes, (lr, found) in zip(panels, curves.items(), strict=True):
+    for axes, lr in zip(panels, lrs, strict=True):
+        found = {}
         for name, (text, colour, dashes) in lines.items():
-            axes.plot(found["step"], 100 * found[name], dashes, color=colour, lw=1.7, label=text)
+            step, mean, sd = _mean_curve(ds, "dynamics", name, lr)
+            axes.plot(step, 100 * mean, dashes, color=colour, lw=1.7, label=text)
+            axes.fill_between(step, 100 * (mean - sd), 100 * (mean + sd), color=colour, alpha=0.15,
+                              lw=0)  # fmt: skip
+            found[name] = 100 * mean
         axes.set_title(f"learning rate {lr:g} (share in %)", fontsize=SMALL, loc="left")
         axes.set_ylim(-3, 103)
-        middle = len(found["step"]) // 2
+        middle = len(step) // 2
         said.append(
-            f"At learning rate {lr:g}, {100 * found['class_dominant'][-1]:.0f} % of the neurons "
-            f"are class-dominant at the end; of those at iteration {found['step'][middle]:.0f}, "
-            f"{100 * found['class_kept'][middle]:.0f} % of the class-dominant and "
-            f"{100 * found['bias_kept'][middle]:.0f} % of the bias-dominant ones stay so."
+            f"At learning rate {lr:g}, {found['class_dominant'][-1]:.0f} % of the neurons are "
+            f"class-dominant at the end; of those at iteration {step[middle]:.0f}, "
+            f"{found['class_kept'][middle]:.0f} % of the class-dominant and "
+            f"{found['bias_kept'][middle]:.0f} % of the bias-dominant ones stay so."
         )
     figure.supxlabel("iteration", fontsize=TEXT)
     legend_above(figure, panels[0])
-    figure.set_label(f"Line plots along training, {what}. " + " ".join(said))
+    figure.set_label(f"Line plots along training, {pair(ds)}. " + " ".join(said))
     return figure
 
 
-def update_response(responses: Mapping[str, Mapping[str, Any]], every: int):
+def update_response(responses: Mapping[str, Sequence[Mapping[str, Any]]], every: int):
     """Neurons' spurious share around their largest updates, beside all other moments.
 
-    responses: title -> what `metrics.update_response` returns; every: iterations between two calls.
-    Source: figure 18 (bottom), as a mean over events.
+    responses: title -> what `metrics.update_response` returns, one a seed; every: iterations
+    between two calls. Lines are means over events and seeds, bands one standard deviation over
+    seeds. Source: figure 18 (bottom).
     """
     figure, panels = new_panels(len(responses), 1.8)
     said = []
-    for axes, (title, found) in zip(panels, responses.items(), strict=True):
-        lag = np.asarray(found["lag"]) * every
+    for axes, (title, of_seeds) in zip(panels, responses.items(), strict=True):
+        lag = np.asarray(of_seeds[0]["lag"]) * every
+        events = sum(int(found["events"]) for found in of_seeds)
         for name, text, colour in (
             ("large", "around a neuron's largest updates", "#D55E00"),
             ("other", "around all other moments", "#0072B2"),
         ):
-            axes.plot(lag, 100 * np.asarray(found[name]), ".-", color=colour, lw=1.6, label=text)
+            mean, sd = mean_and_sd(100 * np.array([found[name] for found in of_seeds]))
+            axes.plot(lag, mean, ".-", color=colour, lw=1.6, label=text)
+            axes.fill_between(lag, mean - sd, mean + sd, color=colour, alpha=0.15, lw=0)
         axes.axvline(0, color="0.6", lw=1.0)
         axes.axhline(0, color="0.6", lw=1.0)
-        text = f"{title}, {int(found['events']):,} updates"
+        text = f"{title}, {events:,} updates"
         axes.set_title(textwrap.fill(text, 34), fontsize=SMALL, loc="left")
-        after = 100 * float(np.asarray(found["large"])[-1])
+        after = 100 * np.mean([found["large"][-1] for found in of_seeds])
         said.append(f"{title}: {after:+.2f} points {lag[-1]} iterations after the update.")
     figure.supxlabel("iterations from the update", fontsize=TEXT)
     figure.supylabel("change (points)", fontsize=TEXT)

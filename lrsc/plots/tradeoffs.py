@@ -84,7 +84,7 @@ def _label_ends(axes, ends) -> None:
         taken.append(at)
         side = "left" if at[0] < 0.6 else "right"
         axes.annotate(
-            text, (x, y), xytext=(7 if side == "left" else -7, 3), textcoords="offset points",
+            text, (x, y), xytext=(7 if side == "left" else -7, 5), textcoords="offset points",
             ha=side, color=colour, fontsize=SMALL,
         )  # fmt: skip
 
