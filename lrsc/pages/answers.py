@@ -46,7 +46,8 @@ def in_short(verdicts: Sequence[dict], table: Sequence[dict]) -> str:
     measured = [row for row in table if row["status"] == "measured"]
     less = sum(row["profile"] != "paper" for row in measured)
     return (
-        f"Of the paper's findings at large learning rates, {', '.join(parts)}. "
+        f"Of the paper's findings at large learning rates, {', '.join(parts[:-1])}, and "
+        f"{parts[-1]}. "
         f"{less} of the {len(measured)} measured rows are smaller than the paper's."
     )
 

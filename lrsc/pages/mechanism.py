@@ -44,12 +44,11 @@ def show_loss_ratios(sections: Sequence[str] = ("synthetic", "semi_synthetic")) 
     )
     display.show(*figures, caption=f"{lead} {display.caption_of(together, '')}")
     cells = [
-        [*plots.names_of(row), f"{_size(row):,}",
-         str(int(np.isfinite(row["unbiased_accuracy"].values).sum())), *map(_interval, of)]
+        [plots.row_name(row), str(int(np.isfinite(row["unbiased_accuracy"].values).sum())),
+         *map(_interval, of)]
         for row, of in zip(rows, found, strict=True)
     ]  # fmt: skip
-    heads = ["Data set", "Model", "Training samples", "Runs",
-             "Rank correlation, mini-batches", "... fixed samples"]  # fmt: skip
+    heads = ["Row", "Runs", "Mini-batches", "Fixed samples"]
     text = "Spearman's rank correlation over runs, with its 95 % bootstrap interval."
     batches, fixed = (readings.of_correlations([of[k] for of in found]) for k in range(2))
     display.show_cells(heads, cells, f"{text} Mini-batches: {batches} Fixed samples: {fixed}")
@@ -105,8 +104,7 @@ def show_dominance(ds: xr.Dataset, command: str | None = None) -> None:
         "Figure: means over seeds, with bands of ± 1 standard deviation. Table: every run."
     )
     display.show_runs(ds, command, lead, plots.dominance(ds, _ends(ds)))
-    heads = ["Learning rate", "Seed", "Class-dominant at the end (%)", "Class-dominant kept (%)",
-             "Bias-dominant kept (%)"]  # fmt: skip
+    heads = ["LR", "Seed", "Class-dominant at the end (%)", "Kept (%)", "Bias-dominant kept (%)"]
     kept = {
         at: [float(np.nanmean(of[k][1:-1])) for k in ("class_kept", "bias_kept")]
         for at, of in found.items()

@@ -210,12 +210,12 @@ def of_orders(rows: Sequence[xr.Dataset], name: str) -> str:
 
 
 def of_choices(choices: Mapping[str, xr.Dataset], variables: Sequence[str]) -> str:
-    """Under how many options each variable is higher at the largest LR, and how far these differ.
+    """Under how many options main measures are higher at the largest LR, and how these differ.
 
     choices: an option's name -> its runs.
     """
     parts = []
-    for name in variables:
+    for name in (v for v in variables if v in plots.MAIN):
         ends = [plots.ends(ds, name) for ds in choices.values()]
         known = [pair for pair in ends if pair is not None]
         several = [pair for pair in known if pair[0][0] < pair[1][0]]

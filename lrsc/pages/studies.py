@@ -82,7 +82,7 @@ def show_pruned_accuracy(ds: xr.Dataset) -> None:
     if not ds.sizes.get("run") or "accuracy_pruned_column" not in ds:
         return display.say_unmeasured()
     after = ds["accuracy_pruned_column"].mean("kappa")
-    after.attrs = {"units": "1", "long_name": "accuracy after column pruning, mean over kappa"}
+    after.attrs = {"units": "1", "long_name": "Accuracy after column pruning, mean over κ"}
     names = "unbiased_accuracy", "mean_pruned_accuracy", "prunability", "prunability_magnitude"
     sections.show_table(ds.assign(mean_pruned_accuracy=after), variables=names)
 

@@ -37,7 +37,7 @@ def against_loss_ratio(rows: Iterable[xr.Dataset], variable: str = "max_loss_rat
     dot, the larger the LR. Source: figures 12 and 17.
     """
     rows, said = rows_of(rows), []
-    figure, panels = new_panels(len(rows), 1.45, 3)
+    figure, panels = new_panels(len(rows), 1.3)
     for axes, row in zip(panels, rows, strict=True):
         check(row, (variable, "unbiased_accuracy"))
         x, y = row[variable].values, 100 * row["unbiased_accuracy"].values
@@ -45,8 +45,7 @@ def against_loss_ratio(rows: Iterable[xr.Dataset], variable: str = "max_loss_rat
         most = lr.min() + max(1.3 * np.ptp(lr), 1.0)  # without the lightest colours
         axes.scatter(x, y, c=lr, cmap="plasma", vmax=most, s=26, alpha=0.8, lw=0)
         axes.margins(0.1)
-        text = textwrap.fill(row_name(row), 18 if len(rows) > 2 else 34)
-        axes.set_title(text, fontsize=SMALL, loc="left")
+        axes.set_title(textwrap.fill(row_name(row), 34), fontsize=SMALL, loc="left")
         said.append(f"{row_name(row)}: {int((np.isfinite(x) & np.isfinite(y)).sum())} runs.")
     figure.supxlabel(style(rows[0], variable)[0].lower(), fontsize=TEXT)
     figure.supylabel("unbiased accuracy (%)", fontsize=TEXT)

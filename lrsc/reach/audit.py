@@ -42,12 +42,12 @@ QUICK = Size(1000, 500, 500, 10, 5)
 
 @dataclasses.dataclass(frozen=True)
 class Audit:
-    """What `audit` found of one network; `print` shows it in words.
+    """What `audit` found of one network; `print` summarises it.
 
-    dataset: along `measure` the values with their 95 % intervals and numbers of samples; along
-    `group` the accuracies of (class, bias) groups; along `kappa`, pruning curves in each of the
-    statistics; costs before and after shrinking; samples of the gallery with their maps. Its
-    attributes say what was audited, and `note` what is missing and why.
+    dataset: values with 95 % intervals and numbers of samples along `measure`; accuracies of
+    (class, bias) groups along `group`; pruning curves along `kappa`, for each of the statistics;
+    costs before and after shrinking; the gallery's samples and attribution maps. Its attributes
+    name the network and data; `note` says what is missing and why.
     """
 
     dataset: xr.Dataset
@@ -87,19 +87,18 @@ def audit(
     device: torch.device | str | None = None,
     layer: str | None = None,
 ) -> Audit:
-    """Measure a trained network on a data set's test split, with 95 % intervals of each number.
+    """Measure a trained network on a data set's test split, each number with a 95 % interval.
 
-    model: a network, or what `fit` returned. name: what the page calls it, default that of its
-    class. quick: on 1000 test samples, 500 for pruning, 10 for attributions, instead of all, 2000
-    and 100. device: where to compute, default where the model is. layer: dotted name of the
-    classifier, where it is not the layer that returns the logits.
+    model: a network, or what `fit` returned. name: title of the page, by default the network's
+    class. quick: use 1000 test samples (500 for pruning, 10 for attributions) instead of all (2000,
+    100). device: where to compute, by default the model's. layer: dotted name of the classifier,
+    if it is not the layer that returns the logits.
 
-    Intervals are percentiles of a bootstrap over test samples, around the value, and Wilson's of an
-    accuracy of 0 or 1: they say nothing about other seeds of training. Accuracies by group, and
-    what else needs bias labels, are left out where there are none. Groups with fewer than 10
-    samples are marked. Batch normalisation uses its running statistics, and those of training
-    samples anew for the second pruning curve.
-    Raises ValueError as `lrsc.measure`.
+    Intervals are bootstrap percentiles over test samples (Wilson's for an accuracy of 0 or 1); they
+    do not cover variation between training seeds. Without bias labels, accuracies by group and
+    other measures that need them are left out. Groups with fewer than 10 samples are marked. Batch
+    normalisation uses its running statistics; a second pruning curve uses statistics re-estimated
+    from training samples. Raises ValueError as `lrsc.measure` does.
     """
     net = model.model if isinstance(model, training.Trained) else model
     if not isinstance(net, nn.Module):

@@ -40,12 +40,11 @@ RISE = 1.05  # a loss that ends above the first by this factor has risen
 
 @dataclasses.dataclass(frozen=True)
 class LargestLR:
-    """What `largest_lr` found; `print` shows it in words.
+    """What `largest_lr` found; `print` summarises it.
 
-    stable: the largest LR with which all seeds trained; useful: the largest one whose score falls
-    short of the best by no more than the tolerance, and which trains as fast; usual: the LR it
-    stands beside. dataset: a row for each short run along `trial`, and in its attributes what was
-    asked, found and used.
+    stable: the largest LR at which all seeds trained; useful: the largest one whose score is within
+    the tolerance of the best and which trains as fast; usual: the LR it was compared with.
+    dataset: the short runs along `trial`; its attributes hold the arguments and the outcome.
     """
 
     stable: float
@@ -96,24 +95,25 @@ def largest_lr(
     engine: str = "auto",
     progress: bool = True,
 ) -> LargestLR:
-    """The largest stable and the largest useful LR of a network on its training data.
+    """Find the largest stable and the largest useful LR of a network, from its training data.
 
-    model: a factory of networks, or a name as in `fit`. config: all settings but the LR, which is
-    the peak where there is a schedule. budget: updates of all short runs together, or a time as in
-    "10 min"; None is the updates of 20 epochs. lrs: lowest and highest LR to look at, default 1e-4
-    to 10 for SGD, else 1e-6 to 0.3. seeds: all of them must be stable. tolerance: by how much
-    of the score, a fraction, a larger LR may fall short of the best; one standard error of the best
-    at least. usual: an LR that is compared as well. store: a netCDF file that keeps the short
-    runs, from which the same call goes on. device, engine, progress: as in `fit`.
+    model: a factory of networks, or a name as in `fit`. config: all training settings but the LR
+    (with a schedule, its peak). budget: number of updates for all short runs together, or a time
+    such as "10 min"; default: the updates of 20 epochs. lrs: the range to search, by default 1e-4
+    to 10 for SGD and 1e-6 to 0.3 for other optimizers. seeds: training seeds; an LR is stable only
+    if all of them train. tolerance: how far the score of a larger LR may fall below the best, as a
+    fraction; at least one standard error of the best score is allowed. usual: an LR to compare
+    with. store: netCDF file that keeps the short runs; the same call resumes from it. device,
+    engine, progress: as in `fit`.
 
-    Unstable is a run that diverges, whose loss ends above its start, or that is no better than
-    the largest class where a smaller LR is. The score is of the data set's validation split, else
-    of a fifth of its training samples: the accuracy of the worst group where bias labels are known
-    (groups of class and bias value if each holds 10 samples, else aligned and conflicting ones),
-    else the accuracy. Test samples are never looked at.
+    A run is unstable if it diverges, if its loss ends above its start, or if it predicts no better
+    than the largest class where a smaller LR does. The score is measured on the validation split
+    or, without one, on a fifth of the training samples: the accuracy of the worst group where bias
+    labels are known (groups of class and bias value if each has 10 samples, else aligned and
+    conflicting samples), otherwise the accuracy. Test samples are never used.
 
-    Raises ValueError where no LR of the range is stable, with what was seen, for a budget that
-    holds less than runs of 10 updates, for a store of another call, and as `fit`.
+    Raises ValueError if no LR in the range is stable, saying what was seen; if the budget does not
+    suffice for runs of 10 updates; if the store is of another call; and as `fit` does.
     """
     if isinstance(model, nn.Module):
         raise ValueError("many networks are trained: give a factory, as in lambda: MyModel()")
