@@ -83,10 +83,10 @@ def _usual(dataset: str, model: str, low: float, high: float, **data: float) -> 
     }, data)  # fmt: skip
 
 
-# those of the semi-synthetic desk plan, so that they are the same runs
+# those of the semi-synthetic desk plan, so that they are the same runs, and the high LR of S2
 _DESK_LRS = {
     "colored_mnist": (0.001, 0.015, 0.15),
-    "mnist_cifar": _desk(0.001, 0.25),
+    "mnist_cifar": (*_desk(0.001, 0.25), 0.1),
     "double_mnist": _desk(0.001, 0.1),
 }
 
@@ -100,10 +100,10 @@ def _interventions() -> tuple[Row, ...]:
         low, high = float(line["value_min"]), float(line["value_max"])
         lr = HIGH_LR[dataset] if name == "high_lr_l2" else LOW_LR
         desk = _DESK_LRS[dataset] if name == "lr" else _log_spaced(low, high, 3)
-        rows.append(Row(dataset, "resnet18", {
-            "desk": Plan(desk, (0, 1), 100),
-            "paper": Plan(_log_spaced(low, high), (0, 1, 2), 100),
-        }, train={} if name == "lr" else {"lr": lr}, knob=knob, name=name))  # fmt: skip
+        rows.append(Row(
+            dataset, "resnet18", _both(desk, _log_spaced(low, high), 100),
+            train={} if name == "lr" else {"lr": lr}, knob=knob, name=name,
+        ))  # fmt: skip
     return tuple(rows)
 
 
