@@ -12,7 +12,7 @@ from lrsc.pages import by_figure
 from lrsc.pages.display import span
 
 FEW = "same direction, too few"
-NO_EFFECT = "No effect was seen, which few rows do not rule out, of the claims"
+NO_EFFECT = "No effect is seen, with few rows and seeds"
 _SHORT = {"C1": "robustness", "C3": "compressibility of the activations",
           "C2": "compressibility of the parameters (prunability)"}  # fmt: skip
 _CHOICES = ("colored_mnist", "resnet18")  # on which our choices were tried
@@ -137,7 +137,8 @@ def why_prunability(table: Sequence[dict]) -> str:
     kept, _, anew = (span("prunability", *each[setting][[0, -1], 1]) for each in of)
     n = len(set(found[0]["seed"].values.tolist()))
     seeds = "one seed" if n == 1 else f"{n} seeds"
-    of_trial = "; ".join(filter(None, setting)).replace("rho", "ρ")
+    data, init = setting[0].replace("rho", "ρ"), setting[1].removeprefix("init = ")
+    of_trial = ", ".join(filter(None, [data, init and f"{init}'s initialisation"]))
     normalised = [row["statistics"] for row in table if row["statistics"]]
     return (
         "Prunability depends on a choice that the paper does not report: after filters are set to "

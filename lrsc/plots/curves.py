@@ -25,7 +25,7 @@ _WIDE = {1: 70, 2: 34, 3: 18}  # columns of a figure -> characters that a title 
 _NORMALISED = ""  # stands for the panel of normalised curves among the names of variables
 _LEAST_SPAN = 0.05  # of an axis, so that noise does not fill a panel
 _ORDER_MARKERS = "osD^v"
-_PAPER: Any = {"fc": "none", "ec": "0.7", "hatch": "////", "lw": 0.8}  # unlike a band of seeds
+_PAPER: Any = {"fc": "none", "ec": "0.8", "hatch": "///", "lw": 0.8}  # unlike a band of seeds
 Runs = xr.Dataset | Iterable[xr.Dataset]
 
 
@@ -57,7 +57,7 @@ def curves(ds: Runs, variables: Sequence[str] = words.MAIN):
         cells = [list(column) for column in zip(*cells, strict=True)]
     wide = len(cells[0])
     handles = _handles(rows, variables, main, scaled, stacked)
-    height = 0.98 if stacked else 1.45 if len(rows) == 1 else 1.15
+    height = 0.98 if stacked else 1.15 if len(rows) > 1 else 1.45 if len(cells) > 1 else 1.9
     more = 0.18 * max(0, len(handles) - 4) / 2 / len(cells)  # for the legend
     figure, panels = new_figure(len(cells), height + more, wide)
     panels = panels.reshape(len(cells), wide)

@@ -45,7 +45,7 @@ def against_loss_ratio(rows: Iterable[xr.Dataset], variable: str = "max_loss_rat
         most = lr.min() + max(1.3 * np.ptp(lr), 1.0)  # without the lightest colours
         axes.scatter(x, y, c=lr, cmap="plasma", vmax=most, s=26, alpha=0.8, lw=0)
         axes.margins(0.1)
-        axes.set_title(textwrap.fill(row_name(row), 34), fontsize=SMALL, loc="left")
+        axes.set_title(textwrap.fill(row_name(row), 28), fontsize=SMALL, loc="left")
         said.append(f"{row_name(row)}: {int((np.isfinite(x) & np.isfinite(y)).sum())} runs.")
     figure.supxlabel(style(rows[0], variable)[0].lower(), fontsize=TEXT)
     figure.supylabel("unbiased accuracy (%)", fontsize=TEXT)
