@@ -1,4 +1,4 @@
-"""Losses of a classifier, and the L1 and L2 penalties of its parameters."""
+"""Losses of a classifier, and the gradients of L1 and L2 penalties of its parameters."""
 
 from collections.abc import Iterable
 
@@ -25,15 +25,9 @@ def classification(logits: Tensor, y: Tensor, focal_gamma: float = 0.0) -> Tenso
     return rest**focal_gamma * entropy
 
 
-def penalty(parameters: Iterable[Tensor], l1: float, l2: float) -> Tensor:
-    """l1 * sum |w| + l2 / 2 * sum w^2 over all parameters: a float32 scalar, differentiable."""
-    parts = [l1 * w.float().abs().sum() + l2 / 2 * w.float().square().sum() for w in parameters]
-    return torch.stack(parts).sum()
-
-
 @torch.no_grad()
 def add_penalty_gradients(parameters: Iterable[Tensor], l1: float, l2: float) -> None:
-    """Add the gradient of `penalty` to every parameter's .grad: l1 * sign(w) + l2 * w.
+    """Add the gradient of l1 * sum |w| + l2 / 2 * sum w^2 to every parameter's .grad.
 
     The subgradient of |w| at 0 is 0. Parameters without a gradient are left out, as torch's
     optimisers leave them out.
