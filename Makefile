@@ -32,8 +32,11 @@ book: setup
 release: setup
 	$(BIN)/lrsc book --archive
 
+# one more than there are cores, since many tests wait for processes they started; at most 4
+WORKERS := $(shell $(PYTHON) -c 'import os; print(min(4, 1 + len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4))')
+
 test: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist=loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist=loadfile
 
 # seconds that all faults are injected, and where the counts go (make soak SOAK=600 FAULTS=mine.json)
 SOAK := 3600

@@ -45,7 +45,7 @@ def test_claims_are_counted_by_word_and_named_by_text():
     ])  # fmt: skip
     assert does.startswith("1 of the paper's 6 claims ([Scorecard]")
     assert does.endswith(": text of C1 (C1, 2 of 3 rows). 1 contradicted.")
-    assert does_not.startswith("Contradicted: text of C3 (C3, one row). No effect was seen")
+    assert does_not.startswith("Contradicted: text of C3 (C3, one row). No effect is seen")
     assert is_open.startswith("1 more point the paper's way") and "decide (C4)." in is_open
     assert is_open.endswith("2 are not measured: text of C5 (C5); text of C6 (C6).")
     assert answers.by_verdict([])[1:] == ("", "")
@@ -65,22 +65,44 @@ def test_rows_are_counted_by_size_and_by_what_they_have_of_the_papers_numbers():
 def test_prunability_and_the_mechanism_have_a_sentence_each():
     numbers = {"effect": 0.03, "low": -0.06, "high": 0.1}
     one = claim("C2", answers.FEW, 0.1) | numbers
-    said = answers.prunability([one | {"by_statistics": {"running": one | {"effect": -0.01}}}])
+    both = [one | {"by_statistics": {"running": one | {"effect": -0.01}}}]
+    said = answers.prunability(both, [table_row(dataset="parity", model="fcn", statistics=None)])
     assert "(C2): undecided." in said and "+0.030 (\u22120.060 to +0.100, 1 rows)" in said
-    assert "with running means by \u22120.010" in said
-    assert "no effect seen" in answers.prunability([claim("C2", "no effect seen", 0.1) | numbers])
-    assert answers.prunability([claim("C2", "supported", 0.1) | numbers]) == ""
+    assert "1 of these rows are networks without batch normalisation" in said
+    assert "With running means it changes by \u22120.010" in said and "falls" not in said
+    none = claim("C2", "no effect seen", 0.1) | numbers
+    assert "no effect seen" in answers.prunability([none], [])
+    assert answers.prunability([claim("C2", "supported", 0.1) | numbers], []) == ""
     ratio = claim("C7", answers.FEW, 0.1) | numbers
     said = answers.mechanism([ratio | {"by_definition": {"mini-batches": ratio}}])
     assert "rank correlation (C7) of +0.030" in said and answers.mechanism([]) == ""
 
 
 def test_rows_that_fall_beyond_the_spread_of_seeds_are_named():
-    one = claim("C2", answers.FEW, -0.2)
+    one = claim("C2", answers.FEW, -0.2) | {"effect": -0.2, "low": -0.3, "high": -0.1}
     one["rows"][0]["high"] = -0.1
-    assert answers.falling([one]) == "Why it falls with FCN on Parity (\u22120.200) is open."
+    said = answers.prunability([one], [])
+    assert said.endswith(" vary with FCN on Parity (\u22120.200); why is open.")
     one["rows"][0]["high"] = 0.1
-    assert answers.falling([one]) == answers.falling([]) == ""
+    assert "falls" not in answers.prunability([one], [])
+
+
+def test_the_verdict_counts_rows_in_the_claims_direction_and_those_that_are_smaller():
+    verdicts = [claim("C1", "supported", 0.1, -0.1), claim("C2", answers.FEW, 0.1),
+                claim("C3", "not measured")]  # fmt: skip
+    said = answers.in_short(verdicts, [table_row(), table_row(profile="paper")])
+    assert "robustness is supported (C1, 1 of 2 rows)" in said
+    assert "activations is not measured (C3), and" in said
+    assert "is undecided (C2, 1 of 1 rows). 1 of the 2 measured rows are smaller" in said
+
+
+def test_a_row_that_is_drawn_at_two_sizes_is_said_to_be():
+    small, large = row(), row(seeds=(0,))
+    large["n_train"] = large["n_train"] * 6
+    said = answers.drawn([small, large, row("double_mnist")], [table_row(), table_row(table="S2")])
+    assert said.startswith("1 of the measured rows are S1's") and "the figure has 3 lines" in said
+    assert "draws FCN on Parity at several sizes" in said
+    assert said.endswith("; FCN on Parity with 60,000 images has one seed.")
 
 
 def test_why_is_read_from_the_stored_choices(monkeypatch, tmp_path):
@@ -126,16 +148,18 @@ def test_without_evidence_the_page_says_how_to_make_some(displayed_texts, monkey
     assert "lrsc sweep synthetic --profile desk" in displayed_texts[0]
 
 
-def test_the_page_has_five_lines_and_one_figure(displayed_texts, monkeypatch):
+def test_the_page_has_a_verdict_five_lines_and_one_figure(displayed_texts, monkeypatch):
     monkeypatch.setattr("lrsc.pages.finding", lambda: [row()])
-    monkeypatch.setattr("lrsc.claims.verdicts", lambda: [claim("C1", "supported", 0.1)])
+    of_page = [claim(name, "supported", 0.1) for name in ("C1", "C2", "C3")]
+    monkeypatch.setattr("lrsc.claims.verdicts", lambda: of_page)
     monkeypatch.setattr("lrsc.claims.scorecard.rows", lambda: [table_row()])
     monkeypatch.setattr("lrsc.pages.by_figure.figures", lambda verdicts: [{"status": "absent"}])
     namespace: dict = {}
     for cell in nbformat.read(PAGE, as_version=4).cells:
         if cell.cell_type == "code":
             exec(cell.source, namespace)
-    lines, image, _, _, install = displayed_texts
+    verdict, lines, image, _, _, install = displayed_texts
+    assert verdict.startswith("**Of the paper's findings") and verdict.endswith(".**")
     assert [line.partition(":")[0] for line in lines.splitlines()] == [
         "- **What reproduces", "- **What does not", "- **Why", "- **What is open",
         "- **At what scale",

@@ -232,7 +232,7 @@ def test_loss_ratios_of_two_sizes_stand_in_panels_of_their_own(monkeypatch, disp
     assert "Parity, FCN, 60,000 samples: 12 runs." in figures
     assert "Parity, FCN, 10,000 samples: 6 runs." in figures
     table = displayed[-2][1]
-    assert "<td>60,000</td><td>12</td>" in table and "<td>10,000</td><td>6</td>" in table
+    assert "60,000 samples</th><td>12</td>" in table and "10,000 samples</th><td>6</td>" in table
 
 
 def test_a_size_with_one_lr_is_said_and_not_drawn(monkeypatch, displayed):

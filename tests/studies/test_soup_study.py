@@ -101,12 +101,12 @@ def test_the_section_shows_what_ships_and_what_is_local(ship, compared, book, di
     made = evidence(compared, 0.3, 0.1)
     results.write_derived(made, "soup_parity_fcn", "desk", ship=ship)
     pages.show_soups()
-    title, images, caption, table = displayed_texts
+    title, images, caption, table, shows = displayed_texts
     assert title == "**Parity, FCN**" and images.count("<img ") == 1
     assert "Soup from 2" in images and "`mnist`" in caption and made.attrs["made_by"] in caption
     assert ("(../book/results/soup_parity" in caption) == ship
     accuracy = 100 * made["unbiased_accuracy"].values[[2, 5]].mean()
-    assert f"soup</th><td>{accuracy:.1f}" in table
+    assert f"soup</th><td>{accuracy:.1f}" in table and f"accuracy {accuracy:.1f} %" in shows
 
 
 def test_without_a_soup_the_section_says_how_to_make_one(book, displayed_texts):
