@@ -21,6 +21,7 @@ DECIDING = ("unbiased_accuracy", "csi", "class_separation")  # by which settings
 # rows of S2 that at their weakest train as the low LR alone does
 _WEAK = ("lr", "batch_size", "momentum", "focal_gamma", "asam_rho")
 _PSGD = "ResNet50 (PSGD)"
+_PART = "a part of the range"
 
 
 def rows(root: str | Path | None = None, statistics: str | None = None) -> list[dict]:
@@ -30,8 +31,9 @@ def rows(root: str | Path | None = None, statistics: str | None = None) -> list[
     seeds; accuracies are fractions. `ours` has the range covered as its `value`, chance-corrected
     prunability beside the paper's, and is None where the row is not measured. n: training samples.
     Runs outside the paper's range of values, diverged runs and values with fewer than SEEDS seeds
-    are left out. profile is 'paper' only with all training data and both ends of the range.
-    Stand-ins and quick runs never count.
+    are left out. profile is 'paper' only with all training data and both ends of the range; apart
+    names what else the paper's row has, and may explain a difference. Stand-ins and quick runs
+    never count.
 
     statistics: of batch normalisation, in which networks were evaluated; None: those in which the
     paper's numbers are read, where enough runs were measured so, else 'running'. A row's own
@@ -87,6 +89,18 @@ def command(row: dict) -> str:
     if experiment in ("hyperparameters", "optimizers_schedules"):
         options += f" --hyperparameter {key[2]}"
     return f"lrsc sweep {experiment} {options}"
+
+
+def unexplained(row: dict) -> list[str]:
+    """Measures that differ by more than MARGINS in a row where nothing known may explain it.
+
+    Where a part of the range is measured, at the ends that are.
+    """
+    if not row["ours"] or set(row["apart"]) - {_PART}:
+        return []
+    covered = np.isclose(row["ours"]["value"], row["paper"]["value"], rtol=0.01)
+    gaps = {m: gap for m in MEASURES if (gap := difference(row, m)) is not None}
+    return [m for m, gap in gaps.items() if np.any(np.abs(gap)[covered] > MARGINS[m])]
 
 
 def difference(row: dict, measure: str) -> tuple[float, float] | None:
@@ -211,10 +225,10 @@ def _row(
 ) -> dict:
     experiment, *key = _place(table, line)
     paper = tables.ranges(line)
-    row = {
+    row: dict = {
         "table": table, "dataset": key[0], "model": key[1], "hyperparameter": key[2],
         "status": "not measured", "profile": None, "statistics": None, "n": None, "seeds": None,
-        "paper": paper, "ours": None,
+        "paper": paper, "ours": None, "apart": [],
     }  # fmt: skip
     wanted = [statistics] if statistics else [experiments.PAPER_STATISTICS, "running"]
     for profile in ("paper", "desk"):
@@ -274,10 +288,16 @@ def _measured(found: xr.Dataset, profile: str, paper: dict) -> dict | None:
             means = [np.nanmean(found[variable].values[good & (value == v)]) for v in kept]
             ours[measure] = (float(min(means)), float(max(means)))
     whole = bool(np.isclose(kept[0], low, rtol=0.01) and np.isclose(kept[-1], high, rtol=0.01))
+    statistics = found["statistics"].values[0] or None
+    apart = {
+        "fewer training samples": profile != "paper", _PART: not whole,
+        f"{statistics} statistics": statistics not in (None, experiments.PAPER_STATISTICS),
+    }  # fmt: skip
     return {
         "status": "measured",
         "profile": "paper" if profile == "paper" and whole else "desk",
-        "statistics": found["statistics"].values[0] or None,
+        "statistics": statistics,
+        "apart": [text for text, holds in apart.items() if holds],
         "n": int(found["n_train"].values.min()),
         "seeds": min(seeds[v] for v in kept),
         "ours": {k: tuple(map(float, v)) for k, v in ours.items()},

@@ -227,6 +227,7 @@ EXPERIMENTS: dict[str, tuple[Row, ...]] = {
     "mechanism": (
         Row("colored_mnist", "fcn", {
             "quick": Plan((0.02, 0.2), (0, 1), 40),
+            "desk": Plan((0.02, 0.1), (0, 1, 2), 500),
         }, record={"dynamics": 50}),
         Row("double_mnist", "fcn", {
             "desk": Plan((0.0224, 0.1), (0, 1), 500),

@@ -33,8 +33,8 @@ def show_score_rows(rows: Sequence[dict]) -> None:
     """
     heads = [
         "Row", "Status", *(label[0].upper() + label[1:] for label in _HEADS.values()),
-        "Table", "Profile", "Training samples", "Seeds", "Statistics of batch normalisation",
-        "Measure it with",
+        "Sets it apart", "Table", "Profile", "Training samples", "Seeds",
+        "Statistics of batch normalisation", "Measure it with",
     ]  # fmt: skip
     _show_sortable("Rows of tables S1 and S2", "Status", heads, [_row_cells(row) for row in rows])
 
@@ -94,6 +94,10 @@ def _row_cells(row: dict) -> list[Cell]:
     status = "needs data" if scorecard.needs_data(row) else row["status"]
     cells = [_text(", ".join(names)), _text(status)]
     cells += [_ranges(row, measure) for measure in _HEADS]
+    far = [plots.STYLES[m][0].lower() for m in scorecard.unexplained(row)]
+    cells.append(
+        _text(", ".join([*row["apart"], *([f"open: {', '.join(far)}"] * bool(far))]) or "–")
+    )
     cells += [_text(row["table"]), _text(row["profile"] or "–"), _count(row["n"])]
     cells += [_count(row["seeds"]), _text(row["statistics"] or "–")]
     command = scorecard.command(row) if row["status"] == "not measured" else ""
