@@ -94,10 +94,8 @@ def _row_cells(row: dict) -> list[Cell]:
     status = "needs data" if scorecard.needs_data(row) else row["status"]
     cells = [_text(", ".join(names)), _text(status)]
     cells += [_ranges(row, measure) for measure in _HEADS]
-    far = [plots.STYLES[m][0].lower() for m in scorecard.unexplained(row)]
-    cells.append(
-        _text(", ".join([*row["apart"], *([f"open: {', '.join(far)}"] * bool(far))]) or "–")
-    )
+    far = ", ".join(plots.STYLES[m][0].lower() for m in scorecard.unexplained(row))
+    cells.append(_text(", ".join([*row["apart"], *([f"open: {far}"] if far else [])]) or "–"))
     cells += [_text(row["table"]), _text(row["profile"] or "–"), _count(row["n"])]
     cells += [_count(row["seeds"]), _text(row["statistics"] or "–")]
     command = scorecard.command(row) if row["status"] == "not measured" else ""

@@ -81,7 +81,7 @@ def test_score_json_has_48_rows_and_18_claims(capsys):
     assert "NaN" not in out
     assert len(found["rows"]) == 48 and len(found["claims"]) == 18
     assert {"table", "dataset", "model", "hyperparameter", "status", "profile", "statistics", "n",
-            "seeds", "paper", "ours"} == set(found["rows"][0])  # fmt: skip
+            "seeds", "paper", "ours", "apart"} == set(found["rows"][0])  # fmt: skip
     assert set(found["claims"][0]) == {"id", "verdict", "effect", "low", "high"}
     assert cli.main(["score"]) == 0
     said = capsys.readouterr().out

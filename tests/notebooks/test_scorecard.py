@@ -48,9 +48,9 @@ def test_the_page_and_lrsc_score_agree(shown, monkeypatch, capsys):
 
     assert headline == scorecard.headline(said["rows"], said["claims"])
     statuses = ["needs data" if scorecard.needs_data(r) else r["status"] for r in said["rows"]]
-    assert [c[8] for c in cells(rows)] == [r["table"] for r in said["rows"]]
+    assert [c[9] for c in cells(rows)] == [r["table"] for r in said["rows"]]
     assert [c[1] for c in cells(rows)] == statuses and statuses.count("needs data") == 1
-    assert [c[9] for c in cells(rows)] == [r["profile"] or "–" for r in said["rows"]]
+    assert [c[10] for c in cells(rows)] == [r["profile"] or "–" for r in said["rows"]]
     for line, row in zip(cells(rows), said["rows"], strict=True):
         low, high = (f"{100 * v:.1f}" for v in row["paper"]["unbiased_accuracy"])
         assert f"paper {low} to {high}" in line[3]
@@ -71,16 +71,34 @@ def test_the_page_and_lrsc_score_agree(shown, monkeypatch, capsys):
 def test_a_row_shows_both_ranges_and_their_difference(shown):
     row = scorecard.rows("no results here")[0]
     assert row["status"] in ("measured", "not measured")
-    row |= {"status": "measured", "profile": "desk", "n": 10000, "seeds": 2,
+    row |= {"status": "measured", "profile": "desk", "n": 10000, "seeds": 2, "apart": [],
             "paper": {"value": (0.001, 0.01), "unbiased_accuracy": (0.35, 0.4), "csi": (0.1, 0.2)},
             "ours": {"value": (0.001, 0.01), "unbiased_accuracy": (0.3, 0.42)}}  # fmt: skip
     pages.show_score_rows([row])
     (line,) = cells(shown[0])
-    assert line[:2] + line[8:12] == ["MNIST-CIFAR, FCN", "measured", "S1", "desk", "10,000", "2"]
+    assert line[:2] + line[9:13] == ["MNIST-CIFAR, FCN", "measured", "S1", "desk", "10,000", "2"]
+    assert line[8] == "open: unbiased accuracy"
     assert " ".join(line[2].split()) == "paper 0.001 to 0.01 ours 0.001 to 0.01"
     assert " ".join(line[3].split()) == "paper 35.0 to 40.0 ours 30.0 to 42.0 difference −5.0, +2.0"
     assert "difference" not in line[6]
     assert f'data-sort="{0.35 - 0.3}"' in shown[0]  # the larger difference
+
+
+@pytest.mark.parametrize(
+    ("apart", "values", "open_"),
+    [
+        ([], (0.01, 0.1), ["unbiased_accuracy"]),
+        (["fewer training samples"], (0.01, 0.1), []),
+        (["a part of the range"], (0.01, 0.05), []),  # the end that is met is measured alone
+        (["a part of the range"], (0.02, 0.1), ["unbiased_accuracy"]),
+    ],
+)
+def test_a_difference_is_open_where_nothing_known_may_explain_it(apart, values, open_):
+    row = {"paper": {"value": (0.01, 0.1), "unbiased_accuracy": (0.5, 0.9), "csi": (0.1, 0.2)},
+           "ours": {"value": values, "unbiased_accuracy": (0.51, 0.8), "csi": (0.15, 0.2)},
+           "apart": apart}  # fmt: skip
+    assert scorecard.unexplained(row) == open_
+    assert scorecard.unexplained(row | {"ours": None}) == []
 
 
 def test_a_command_plans_enough_to_measure_its_row():
