@@ -225,7 +225,8 @@ def _complete(row: xr.Dataset) -> bool:
 
 def _interval(found: tuple[float, float, float]) -> str:
     value, low, high = found
-    return "–" if not np.isfinite(value) else f"{value:.2f} ({low:.2f} to {high:.2f})"
+    between = f" ({low:.2f} to {high:.2f})" if low < high else ""  # of no width, where all agree
+    return "–" if not np.isfinite(value) else f"{value:.2f}{between}"
 
 
 def _recorded_runs(ds: xr.Dataset, probe: str) -> xr.Dataset:

@@ -176,7 +176,7 @@ def of_updates(responses: Mapping[str, Sequence[Mapping]], every: int) -> str:
         parts.append(f"by {large:+.2f} points at {title} ({other:+.2f} after other moments)")
     after = int(next(iter(responses.values()))[0]["lag"][-1]) * every
     text = f"From an update to {after:,} iterations later the spurious share changes "
-    return f"{text}{_listed(parts)}.".replace("-", "\u2212")
+    return f"{text}{_listed(parts)}.".replace(" -", " \u2212").replace("(-", "(\u2212")
 
 
 def of_gallery(found: xr.Dataset, changes: Mapping[str, Mapping[str, float]]) -> str:
@@ -246,11 +246,12 @@ def of_criteria(mean: xr.DataArray) -> str:
                 f"with {mode} statistics {here.min():.2f} ({here.idxmin()}) to {here.max():.2f} "
                 f"({here.idxmax()})"
             )
-    return f"At learning rate {lr:g} criteria leave, {'; '.join(parts)}." if parts else ""
+    said = f"At learning rate {lr:g} prunability by criterion is, {'; '.join(parts)}."
+    return said if parts else ""
 
 
 def of_soup(found: xr.Dataset, variables: Sequence[str] = plots.MAIN) -> str:
-    """What the soup of each seed has of each measure, beside its networks, means."""
+    """Each measure of the soups, and of their networks, as means over seeds."""
     mixed, parts = found["kind"].values == "soup", []
     for name in variables:
         soup, networks = (float(np.nanmean(found[name].values[of])) for of in (mixed, ~mixed))
@@ -262,7 +263,7 @@ def of_soup(found: xr.Dataset, variables: Sequence[str] = plots.MAIN) -> str:
 def of_correlations(found: Sequence[tuple[float, float, float]]) -> str:
     """Rank correlations with their intervals, one a row."""
     known = [each for each in found if np.isfinite(each[0])]
-    clear = [low > 0 or high < 0 for _, low, high in known]
+    clear = [low < high and (low > 0 or high < 0) for _, low, high in known]
     return (
         f"accuracy goes up with the loss ratio in {sum(r > 0 for r, *_ in known)} of {len(known)} "
         f"rows; the interval excludes zero in {sum(clear)}."

@@ -10,6 +10,7 @@ import xarray as xr
 
 from lrsc import experiments, measures, plots, results
 from lrsc.pages import display, readings
+from lrsc.plots.curves import LEAST_LRS
 
 EVIDENCE = ("paper", "desk")  # profiles of evidence; quick runs are none
 
@@ -202,7 +203,7 @@ def show_curves(
     rows = plots.rows_of(ds)
     several = [len(np.unique(row["lr"].values)) > 1 for row in rows]
     drawn = [row for row, curve in zip(rows, several, strict=True) if curve]
-    groups = [[row for row in drawn if (len(np.unique(row["lr"].values)) > 2) is more]
+    groups = [[row for row in drawn if (len(np.unique(row["lr"].values)) >= LEAST_LRS) is more]
               for more in (True, False)]  # fmt: skip
     parts = [of[i : i + 3] for of in groups for i in range(0, len(of), 3)]
     figures = [plots.curves(part, variables) for part in parts]

@@ -69,3 +69,67 @@ def test_dominance_and_pairs():
     pair = {"low": 2.0, "high": 1.5, "difference": -0.5, "p": 0.001}
     said = readings.of_paired({"entropy": pair, "share": pair | {"p": 0.6}})
     assert "the entropy falls (2.000 to 1.500), the share is no different" in said
+
+
+def test_a_correlation_without_spread_is_not_clear():
+    said = readings.of_correlations([(1.0, 1.0, 1.0), (0.8, 0.2, 0.9)])
+    assert "in 2 of 2 rows; the interval excludes zero in 1." in said
+
+
+def test_updates_are_means_over_seeds_at_the_last_lag():
+    of_seeds = [{"lag": [-1, 0, 1], "large": [0.0, 0.0, by], "other": [0.0, 0.0, 0.001]}
+                for by in (-0.02, -0.04)]  # fmt: skip
+    assert readings.of_updates({"learning rate 1e-05": of_seeds}, 20) == (
+        "From an update to 20 iterations later the spurious share changes by \u22123.00 points at "
+        "learning rate 1e-05 (+0.10 after other moments)."
+    )
+
+
+def test_a_gallery_says_how_many_samples_and_where_maps_differ():
+    found = xr.Dataset(attrs={"only_high": 50, "n_test": 2000})
+    change = {"low": 0.6, "high": 0.5, "difference": -0.1}
+    none = {"low": np.nan, "high": np.nan, "difference": np.nan}
+    said = readings.of_gallery(found, {"share on the core": change, "background": none})
+    assert said.startswith("2.5 % of the test samples are right only at the high learning rate.")
+    assert said.endswith("the share on the core goes from 0.600 to 0.500.")
+    assert readings.of_gallery(found, {"background": none}).endswith("high learning rate.")
+
+
+def test_orders_count_rows_at_each_order_and_share():
+    def row(*rises: float) -> xr.Dataset:
+        ds = runs((0.2, 0.2), (0.2, 0.2))
+        values = 0.2 + np.outer(ds["lr"].values == 0.1, rises).reshape(-1, 1, 2)
+        at = ("run", "q", "kept"), values
+        return ds.assign(x=at).assign_coords(q=[2.0], kept=[0.1, 0.5])
+
+    said = readings.of_orders([row(0.1, 0.1), row(0.1, -0.1)], "x")
+    assert "in 2 of 2 rows at most, and at least in 1, with q = 2 and κ = 0.5." in said
+    assert readings.of_orders([row(0.1, 0.1)], "x").endswith("at every order and share.")
+    one = row(0.1, 0.1)
+    assert readings.of_orders([one.isel(run=one["lr"].values == 0.1)], "x") == ""
+
+
+def test_choices_are_compared_at_the_largest_lr():
+    choices = {"a": runs((0.2, 0.2), (0.5, 0.5)), "b": runs((0.4, 0.4), (0.3, 0.3))}
+    said = readings.of_choices(choices, ("prunability", "csi"))  # the main ones alone
+    assert said == (
+        "Prunability is higher at the largest learning rate under 1 of 2 options, between 0.300 "
+        "and 0.500 there."
+    )
+    assert readings.of_choices({"a": choices["a"]}, ("prunability",)) == ""
+
+
+def test_criteria_and_soups():
+    values = np.array([[[0.2, 0.4]], [[0.1, 0.8]]])[..., None]  # criterion, statistics, lr, init
+    mean = xr.DataArray(values, dims=("criterion", "statistics", "lr", "init"), coords={
+        "criterion": ["norm", "taylor"], "statistics": ["running"], "lr": [0.01, 0.15],
+        "init": ["torch"],
+    })  # fmt: skip
+    said = readings.of_criteria(mean)
+    assert said.endswith("0.15 prunability by criterion is, with running statistics 0.40 (norm) "
+                         "to 0.80 (taylor).")  # fmt: skip
+    assert readings.of_criteria(mean * np.nan) == ""
+    found = runs((0.2, 0.2), (0.4, 0.4)).assign_coords(
+        kind=("run", np.array(["network", "network", "soup", "soup"]))
+    )
+    assert "prunability 0.400 (networks 0.200)" in readings.of_soup(found, ("prunability",))
