@@ -12,7 +12,7 @@ from lrsc.pages import by_figure
 from lrsc.pages.display import span
 
 FEW = "same direction, too few"
-NO_EFFECT = "No effect is seen, with few rows and seeds"
+NO_EFFECT = "No effect is seen, with few rows and seeds, of the claims"
 _SHORT = {"C1": "robustness", "C3": "compressibility of the activations",
           "C2": "compressibility of the parameters (prunability)"}  # fmt: skip
 _CHOICES = ("colored_mnist", "resnet18")  # on which our choices were tried
@@ -48,7 +48,8 @@ def in_short(verdicts: Sequence[dict], table: Sequence[dict]) -> str:
     return (
         f"Of the paper's findings at large learning rates, {', '.join(parts[:-1])}, and "
         f"{parts[-1]}. "
-        f"{less} of the {len(measured)} measured rows are smaller than the paper's."
+        f"{less} of the {len(measured)} measured rows have fewer training samples than the "
+        "paper's, or a part of its range."
     )
 
 
@@ -85,8 +86,8 @@ def prunability(verdicts: Sequence[dict], table: Sequence[dict]) -> str:
     plain = {(row["dataset"], row["model"]) for row in table
              if row["status"] == "measured" and not row["statistics"]}  # fmt: skip
     without = sum((row["dataset"], row["model"]) in plain for row in claim["rows"])
-    text = f"Prunability (C2): {said}. With batch normalisation's means estimated anew it changes "
-    text += f"by {_effect(claim)}; {without} of these rows are networks without batch normalisation"
+    text = f"Prunability (C2): {said}. It changes by {_effect(claim)} in networks without batch "
+    text += f"normalisation ({without} of these rows) and with its means estimated anew"
     other = claim.get("by_statistics", {}).get("running")
     text += f". With running means it changes by {_effect(other)}." if other else "."
     named = [
@@ -147,7 +148,7 @@ def why_prunability(table: Sequence[dict]) -> str:
         f"a run of the figure: {of_trial}), from LR "
         f"{low:g} to {high:g} it goes from {kept} with these means, and from {anew} with means "
         f"estimated anew{_paper('prunability')}; {normalised.count('running')} of the "
-        f"{len(normalised)} measured rows with batch normalisation have the former "
+        f"{len(normalised)} measured rows with batch normalisation use running means "
         "([What our choices change](choices.ipynb))."
     )
 
@@ -193,7 +194,7 @@ def drawn(rows: Sequence[xr.Dataset], table: Sequence[dict]) -> str:
     names = [plots.names_of(row) for row in rows]
     twice = [f"{model} on {data}" for data, model in dict.fromkeys(names)
              if names.count((data, model)) > 1]  # fmt: skip
-    text = f"{first} of the measured rows are S1's, on which C1 to C4 are tested"
+    text = f"{first} of the measured rows are S1's, on which C1, C3 and C4 are tested"
     if twice:
         text += f"; the figure has {len(rows)} lines, since it draws {' and '.join(twice)} at "
         text += "several sizes of the training set"

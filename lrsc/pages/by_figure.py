@@ -27,8 +27,8 @@ def figures(verdicts: Sequence[dict], root: str | Path | None = None) -> list[di
     or 'absent'. sources, sizes: of the runs behind it, data sources and training samples. agrees:
     'agrees', 'agrees in part', 'disagrees' or 'cannot be said'; `why` says it in a sentence. A
     measure agrees in a row where it rises from the smallest to the largest LR by more than its
-    seeds vary (`significance.summed`), and disagrees where it falls so; a claim agrees where it is
-    supported.
+    seeds vary (`significance.summed`), and disagrees where it falls so; a fall within that leaves
+    no more than a part. A claim agrees where it is supported.
     """
     opened, claims = evidence.Open(root), {c["id"]: c for c in verdicts}
     return [_figure(line, opened, claims) for line in paper.table("figures")]
@@ -95,7 +95,7 @@ def _derived(patterns: str) -> Iterator[xr.Dataset]:
 
 
 def _of_measure(rows: Sequence[xr.Dataset], name: str) -> tuple[str, list[bool | None]] | None:
-    """What rows say of a measure, and whether it rises where it clearly changes, else None."""
+    """What rows say of a measure; whether it rises where that is clear, None for other falls."""
     tables = [table for ds in rows if name in ds
               if (table := evidence.grid(ds, name)).shape[1] > 1]  # fmt: skip
     if not tables:
@@ -103,13 +103,15 @@ def _of_measure(rows: Sequence[xr.Dataset], name: str) -> tuple[str, list[bool |
     label = plots.style(xr.Dataset(), name)[0]
     label = label if label[:2].isupper() else label.lower()
     known = [significance.summed(evidence.ends(table)) for table in tables]
-    clear: list[bool | None] = [of.effect > 0 for of in known if abs(of.effect) > of.smallest]
+    clear = [of.effect > 0 for of in known if abs(of.effect) > of.smallest]
+    falls = sum(of.effect < 0 for of in known) - clear.count(False)
+    agrees = [*clear, *[None] * (falls or not clear)]
     if len(known) > 1:
         up, clearly = sum(of.effect > 0 for of in known), clear.count(True)
-        return f"{label} rises in {up} of {len(known)} rows, in {clearly} clearly", clear or [None]
+        return f"{label} rises in {up} of {len(known)} rows, in {clearly} clearly", agrees
     first, last = (plots.number(name, v) for v in tables[0].mean().iloc[[0, -1]])
     way = "rises" if known[0].effect > 0 else "falls"
-    return f"{label} {way} ({first} to {last}{', unclear' * (not clear)})", clear or [None]
+    return f"{label} {way} ({first} to {last}{', unclear' * (not clear)})", agrees
 
 
 def _of_claim(claim: dict | None) -> tuple[str, list[bool | None]] | None:

@@ -68,7 +68,7 @@ def test_prunability_and_the_mechanism_have_a_sentence_each():
     both = [one | {"by_statistics": {"running": one | {"effect": -0.01}}}]
     said = answers.prunability(both, [table_row(dataset="parity", model="fcn", statistics=None)])
     assert "(C2): undecided." in said and "+0.030 (\u22120.060 to +0.100, 1 rows)" in said
-    assert "1 of these rows are networks without batch normalisation" in said
+    assert "in networks without batch normalisation (1 of these rows)" in said
     assert "With running means it changes by \u22120.010" in said and "falls" not in said
     none = claim("C2", "no effect seen", 0.1) | numbers
     assert "no effect seen" in answers.prunability([none], [])
@@ -93,7 +93,7 @@ def test_the_verdict_counts_rows_in_the_claims_direction_and_those_that_are_smal
     said = answers.in_short(verdicts, [table_row(), table_row(profile="paper")])
     assert "robustness is supported (C1, 1 of 2 rows)" in said
     assert "activations is not measured (C3), and" in said
-    assert "is undecided (C2, 1 of 1 rows). 1 of the 2 measured rows are smaller" in said
+    assert "is undecided (C2, 1 of 1 rows). 1 of the 2 measured rows have fewer" in said
 
 
 def test_a_row_that_is_drawn_at_two_sizes_is_said_to_be():
@@ -108,7 +108,7 @@ def test_a_row_that_is_drawn_at_two_sizes_is_said_to_be():
 def test_why_is_read_from_the_stored_choices(monkeypatch, tmp_path):
     said = answers.why_prunability([table_row(), table_row(statistics=None)])
     assert "ResNet18 on Colored MNIST (60,000 images, not" in said and "0.771)" in said
-    assert "1 of the 1 measured rows with batch normalisation have the former" in said
+    assert "1 of the 1 measured rows with batch normalisation use running means" in said
     assert "with 10,000 of them and" in answers.why_accuracy([table_row()])
     monkeypatch.setattr("lrsc.results.path.shipped_folder", lambda: tmp_path)
     monkeypatch.setattr("lrsc.results.path.default_root", lambda: tmp_path)

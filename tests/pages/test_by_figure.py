@@ -95,6 +95,16 @@ def test_a_figure_agrees_where_its_measures_rise_by_more_than_seeds_differ(monke
     assert of == {"2": "shown", "15": "absent", "28": "absent"}
 
 
+def test_a_row_that_falls_within_the_spread_of_its_seeds_leaves_no_more_than_a_part():
+    rising = experiment()
+    noise = 0.05 * (rising["seed"].values - 1.0) - 0.02 * rising["lr"].values
+    unclear = rising.assign(prunability=("run", 0.5 + noise))
+    text, agrees = by_figure._of_measure([rising, unclear], "prunability")
+    assert text == "prunability rises in 1 of 2 rows, in 1 clearly" and agrees == [True, None]
+    assert by_figure._word(agrees) == "agrees in part"
+    assert by_figure._of_measure([rising, rising], "prunability")[1] == [True, True]
+
+
 def test_quick_runs_are_named_and_say_nothing(monkeypatch):
     opened(monkeypatch, experiment(), "quick")
     of = found()["3"]
