@@ -69,7 +69,12 @@ def _shipped(name: str, root: str) -> Iterator[xr.Dataset]:
 
 
 def _series(here: xr.Dataset, intervention: str) -> dict[str, Any]:
-    """Runs that compare, with their name in words."""
+    """Runs that compare, with their name in words.
+
+    Of an LR and seed that several experiments trained, as up to another cap, the first run.
+    """
+    places = list(zip(here["lr"].values.tolist(), here["seed"].values.tolist(), strict=True))
+    here = here.isel(run=[places.index(place) for place in dict.fromkeys(places)])
     seeds = sorted({int(seed) for seed in here["seed"].values})
     label = [] if intervention == "lr" else [plots.hyperparameter(intervention)[0]]
     label += [str(here.attrs["settings"])]
