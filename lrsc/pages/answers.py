@@ -90,6 +90,10 @@ def prunability(verdicts: Sequence[dict], table: Sequence[dict]) -> str:
     text += f"normalisation ({without} of these rows) and with its means estimated anew"
     other = claim.get("by_statistics", {}).get("running")
     text += f". With running means it changes by {_effect(other)}." if other else "."
+    corrected = [row["corrected"] for row in claim["rows"] if row.get("corrected") is not None]
+    if corrected:
+        mean = f"{float(np.mean(corrected)):+.3f}".replace("-", "\u2212")
+        text += f" Corrected for chance it changes by {mean} ({len(corrected)} rows)."
     named = [
         f"{plots.name_of(row['model'])} on {plots.name_of(row['dataset'])} ({row['effect']:+.3f})"
         for row in claim["rows"] if row.get("high") is not None and row["high"] < 0
@@ -184,7 +188,7 @@ def scale(table: Sequence[dict]) -> str:
         f"{len(measured)} of the {len(table)} rows of the paper's tables S1 and S2 are measured, "
         f"{len(measured) - len(rest)} of them at the paper's size and over its whole range of LRs. "
         + f"The others, over a part of the range or smaller: {of} training images. " * bool(of)
-        + f"{least} to {most} seeds of each value, where the paper has at least 3."
+        + f"{least} to {most} seeds of each value that counts, where the paper has at least 3."
     )
 
 
@@ -196,8 +200,8 @@ def drawn(rows: Sequence[xr.Dataset], table: Sequence[dict]) -> str:
              if names.count((data, model)) > 1]  # fmt: skip
     text = f"{first} of the measured rows are S1's, on which C1, C3 and C4 are tested"
     if twice:
-        text += f"; the figure has {len(rows)} lines, since it draws {' and '.join(twice)} at "
-        text += "several sizes of the training set"
+        text += f", each at one size; the figure has {len(rows)} lines, since it draws "
+        text += f"{' and '.join(twice)} at several sizes of the training set"
     few = [
         f"{model} on {data} with {plots.samples_of(row)} images"
         for (data, model), row in zip(names, rows, strict=True) if len(set(row["seed"].values)) == 1

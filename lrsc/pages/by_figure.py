@@ -25,10 +25,10 @@ def figures(verdicts: Sequence[dict], root: str | Path | None = None) -> list[di
 
     verdicts: of `claims.verdicts`. status: 'measured', 'quick only', 'shown' (nothing to measure)
     or 'absent'. sources, sizes: of the runs behind it, data sources and training samples. agrees:
-    'agrees', 'agrees in part', 'disagrees' or 'cannot be said'; `why` says it in a sentence. A
-    measure agrees in a row where it rises from the smallest to the largest LR by more than its
+    'agrees' or 'disagrees', both also 'in part', or 'cannot be said'; `why` says it in a sentence.
+    A measure agrees in a row where it rises from the smallest to the largest LR by more than its
     seeds vary (`significance.summed`), and disagrees where it falls so; a fall within that leaves
-    no more than a part. A claim agrees where it is supported.
+    no more than a part, as does a part that says nothing. A claim agrees where it is supported.
     """
     opened, claims = evidence.Open(root), {c["id"]: c for c in verdicts}
     return [_figure(line, opened, claims) for line in paper.table("figures")]
@@ -56,9 +56,10 @@ def sizes(opened: evidence.Open, name: str, key: evidence.Key) -> list[xr.Datase
 
 def _figure(line: dict[str, str], opened: evidence.Open, claims: dict[str, dict]) -> dict:
     keys = list(_keys(line["rows"]))
-    rows = [ds for key in keys for ds in sizes(opened, *key)]
+    of_keys = [sizes(opened, *key) for key in keys]
+    rows = [ds for of_key in of_keys for ds in of_key]
     made = list(_derived(line["rows"]))
-    parts = [p for name in line["measures"].split() if (p := _of_measure(rows, name))]
+    parts = [p for name in line["measures"].split() if (p := _of_measure(of_keys, name))]
     parts += [p for name in line["claims"].split() if (p := _of_claim(claims.get(name)))]
     status = "measured"
     if not rows + made:
@@ -94,10 +95,16 @@ def _derived(patterns: str) -> Iterator[xr.Dataset]:
             yield found
 
 
-def _of_measure(rows: Sequence[xr.Dataset], name: str) -> tuple[str, list[bool | None]] | None:
-    """What rows say of a measure; whether it rises where that is clear, None for other falls."""
-    tables = [table for ds in rows if name in ds
-              if (table := evidence.grid(ds, name)).shape[1] > 1]  # fmt: skip
+def _of_measure(
+    rows: Sequence[Sequence[xr.Dataset]], name: str
+) -> tuple[str, list[bool | None]] | None:
+    """What rows say of a measure; whether it rises where that is clear, None for other falls.
+
+    A row that is measured at several sizes counts at the first that has evidence.LRS, else two.
+    """
+    grids = ([evidence.grid(ds, name) for ds in row if name in ds] for row in rows)
+    chosen = [max(of, key=lambda grid: min(grid.shape[1], evidence.LRS)) for of in grids if of]
+    tables = [grid for grid in chosen if grid.shape[1] > 1]
     if not tables:
         return None
     label = plots.style(xr.Dataset(), name)[0]
@@ -124,7 +131,8 @@ def _word(known: Sequence[bool | None]) -> str:
     """What parts say together, None for one that says nothing."""
     if not {True, False} & set(known):
         return "cannot be said"
-    return "agrees" if all(known) else "agrees in part" if any(known) else "disagrees"
+    word = "agrees" if any(known) else "disagrees"
+    return word if len(set(known)) == 1 else f"{word} in part"
 
 
 def _each(found: Sequence[xr.Dataset], name: str) -> list:

@@ -66,7 +66,7 @@ def show_install() -> None:
 
 
 def changes(rows: Sequence[xr.Dataset]) -> str:
-    """In how many rows each main measure is higher at the largest LR than at the smallest."""
+    """In how many lines each main measure is higher at the largest LR than at the smallest."""
     parts = []
     for name in plots.MAIN:
         both = [(ends[0][1], ends[1][1]) for row in rows if (ends := plots.ends(row, name))]
@@ -74,7 +74,7 @@ def changes(rows: Sequence[xr.Dataset]) -> str:
         by = f"{100 * mean:+.1f} points" if plots.is_percent(name) else f"{mean:+.3f}"
         label = plots.STYLES[name][0].lower()
         up = sum(high > low for low, high in both)
-        parts.append(f"{label} in {up} of {len(both)} rows ({by.replace('-', '−')} on average)")
+        parts.append(f"{label} in {up} of {len(both)} lines ({by.replace('-', '−')} on average)")
     return f"Higher at the largest learning rate than at the smallest: {', '.join(parts)}."
 
 
@@ -92,12 +92,19 @@ def _caption(rows: Sequence[xr.Dataset]) -> str:
     files = [f"[{name}](../{name})" for name in _values(rows, "file")]
     sources = ", ".join(plots.source(name) for name in _values(rows, "source_id"))
     return (
-        "A row is a network on a data set, with its training samples (k: thousands). Its line goes "
+        "A line is a network on a data set at one size of the training set (k: thousands). It goes "
         "from the mean over seeds at the smallest learning rate to that at the largest, without "
         "runs that diverged. Grey: range in the paper's table S1, over all its learning rates and "
-        f"training samples. Source {sources}; device {', '.join(_values(rows, 'device'))}."
+        f"training samples. {_above_one(rows)}Source {sources}; device "
+        f"{', '.join(_values(rows, 'device'))}."
         + (f" Result files: {', '.join(files)}." if files else "")
     )
+
+
+def _above_one(rows: Sequence[xr.Dataset]) -> str:
+    known = [ends for row in rows if (ends := plots.ends(row, "prunability"))]
+    above = any(value > 1 for of in known for _, value in of)
+    return "Prunability above 1: the pruned networks are more accurate. " * above
 
 
 def _cells(row: xr.Dataset) -> list[str]:

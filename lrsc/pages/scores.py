@@ -33,7 +33,7 @@ def show_score_rows(rows: Sequence[dict]) -> None:
     """
     heads = [
         "Row", "Status", *(label[0].upper() + label[1:] for label in _HEADS.values()),
-        "Sets it apart", "Table", "Profile", "Training samples", "Seeds",
+        "Sets it apart", "Table", "At the paper's size", "Training samples", "Seeds",
         "Statistics of batch normalisation", "Measure it with",
     ]  # fmt: skip
     _show_sortable("Rows of tables S1 and S2", "Status", heads, [_row_cells(row) for row in rows])
@@ -96,7 +96,8 @@ def _row_cells(row: dict) -> list[Cell]:
     cells += [_ranges(row, measure) for measure in _HEADS]
     far = ", ".join(plots.STYLES[m][0].lower() for m in scorecard.unexplained(row))
     cells.append(_text(", ".join([*row["apart"], *([f"open: {far}"] if far else [])]) or "–"))
-    cells += [_text(row["table"]), _text(row["profile"] or "–"), _count(row["n"])]
+    sized = "yes" if row["profile"] == "paper" else "no" if row["profile"] else "–"
+    cells += [_text(row["table"]), _text(sized), _count(row["n"])]
     cells += [_count(row["seeds"]), _text(row["statistics"] or "–")]
     command = scorecard.command(row) if row["status"] == "not measured" else ""
     return [*cells, (f"<code>{html.escape(command)}</code>" if command else "–", command)]

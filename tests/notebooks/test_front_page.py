@@ -8,7 +8,7 @@ import pytest
 from longform import LRS, assert_nothing_clipped, experiment
 
 from lrsc import pages, plots
-from lrsc.pages import answers
+from lrsc.pages import answers, front
 
 PAGE = Path(__file__).parents[2] / "book" / "introduction.ipynb"
 
@@ -70,6 +70,11 @@ def test_prunability_and_the_mechanism_have_a_sentence_each():
     assert "(C2): undecided." in said and "+0.030 (\u22120.060 to +0.100, 1 rows)" in said
     assert "in networks without batch normalisation (1 of these rows)" in said
     assert "With running means it changes by \u22120.010" in said and "falls" not in said
+    assert "Corrected" not in said
+    one["rows"][0]["corrected"] = -0.02
+    assert "Corrected for chance it changes by \u22120.020 (1 rows)." in answers.prunability(
+        [one], []
+    )
     none = claim("C2", "no effect seen", 0.1) | numbers
     assert "no effect seen" in answers.prunability([none], [])
     assert answers.prunability([claim("C2", "supported", 0.1) | numbers], []) == ""
@@ -203,6 +208,13 @@ def test_a_fall_points_left():
     figure = plots.finding([falling(row())])
     markers = [{line.get_marker() for line in axes.lines} for axes in figure.axes]
     assert [">" in m for m in markers] == [True, False, True] and "<" in markers[1]
+
+
+def test_prunability_above_one_is_explained_where_there_is_any():
+    above = row()
+    above["prunability"] = above["prunability"] + 1
+    assert "Prunability above 1: the pruned networks" in front._caption([row(), above])
+    assert "Prunability above 1" not in front._caption([row()])
 
 
 def test_no_rows_are_an_error():

@@ -50,7 +50,8 @@ def test_the_page_and_lrsc_score_agree(shown, monkeypatch, capsys):
     statuses = ["needs data" if scorecard.needs_data(r) else r["status"] for r in said["rows"]]
     assert [c[9] for c in cells(rows)] == [r["table"] for r in said["rows"]]
     assert [c[1] for c in cells(rows)] == statuses and statuses.count("needs data") == 1
-    assert [c[10] for c in cells(rows)] == [r["profile"] or "–" for r in said["rows"]]
+    sized = {"paper": "yes", "desk": "no", None: "–"}
+    assert [c[10] for c in cells(rows)] == [sized[r["profile"]] for r in said["rows"]]
     for line, row in zip(cells(rows), said["rows"], strict=True):
         low, high = (f"{100 * v:.1f}" for v in row["paper"]["unbiased_accuracy"])
         assert f"paper {low} to {high}" in line[3]
@@ -76,7 +77,7 @@ def test_a_row_shows_both_ranges_and_their_difference(shown):
             "ours": {"value": (0.001, 0.01), "unbiased_accuracy": (0.3, 0.42)}}  # fmt: skip
     pages.show_score_rows([row])
     (line,) = cells(shown[0])
-    assert line[:2] + line[9:13] == ["MNIST-CIFAR, FCN", "measured", "S1", "desk", "10,000", "2"]
+    assert line[:2] + line[9:13] == ["MNIST-CIFAR, FCN", "measured", "S1", "no", "10,000", "2"]
     assert line[8] == "open: unbiased accuracy"
     assert " ".join(line[2].split()) == "paper 0.001 to 0.01 ours 0.001 to 0.01"
     assert " ".join(line[3].split()) == "paper 35.0 to 40.0 ours 30.0 to 42.0 difference −5.0, +2.0"

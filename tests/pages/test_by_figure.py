@@ -99,10 +99,22 @@ def test_a_row_that_falls_within_the_spread_of_its_seeds_leaves_no_more_than_a_p
     rising = experiment()
     noise = 0.05 * (rising["seed"].values - 1.0) - 0.02 * rising["lr"].values
     unclear = rising.assign(prunability=("run", 0.5 + noise))
-    text, agrees = by_figure._of_measure([rising, unclear], "prunability")
+    text, agrees = by_figure._of_measure([[rising], [unclear]], "prunability")
     assert text == "prunability rises in 1 of 2 rows, in 1 clearly" and agrees == [True, None]
     assert by_figure._word(agrees) == "agrees in part"
-    assert by_figure._of_measure([rising, rising], "prunability")[1] == [True, True]
+    assert by_figure._of_measure([[rising], [rising]], "prunability")[1] == [True, True]
+
+
+def test_a_row_at_several_sizes_counts_once_and_a_part_that_is_silent_leaves_a_part():
+    rising = experiment()
+    falling = rising.assign(prunability=1 - rising["prunability"])
+    text, agrees = by_figure._of_measure([[rising, falling], [rising]], "prunability")
+    assert text == "prunability rises in 2 of 2 rows, in 2 clearly" and agrees == [True, True]
+    one = experiment(lrs=(0.1,))
+    assert by_figure._of_measure([[one, rising]], "prunability")[1] == [True]
+    words = {(False, None): "disagrees in part", (False,): "disagrees", (None,): "cannot be said",
+             (True, False): "agrees in part", (True, True): "agrees"}  # fmt: skip
+    assert {known: by_figure._word(list(known)) for known in words} == words
 
 
 def test_quick_runs_are_named_and_say_nothing(monkeypatch):
