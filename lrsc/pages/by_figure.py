@@ -100,10 +100,12 @@ def _of_measure(
 ) -> tuple[str, list[bool | None]] | None:
     """What rows say of a measure; whether it rises where that is clear, None for other falls.
 
-    A row that is measured at several sizes counts at the first that has evidence.LRS, else two.
+    A row that is measured at several sizes counts at the first with evidence.LRS, else two, and
+    with several seeds where there is one.
     """
     grids = ([evidence.grid(ds, name) for ds in row if name in ds] for row in rows)
-    chosen = [max(of, key=lambda grid: min(grid.shape[1], evidence.LRS)) for of in grids if of]
+    enough = lambda grid: (min(grid.shape[1], evidence.LRS), len(grid) > 1)  # noqa: E731
+    chosen = [max(of, key=enough) for of in grids if of]
     tables = [grid for grid in chosen if grid.shape[1] > 1]
     if not tables:
         return None

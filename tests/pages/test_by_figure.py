@@ -112,6 +112,8 @@ def test_a_row_at_several_sizes_counts_once_and_a_part_that_is_silent_leaves_a_p
     assert text == "prunability rises in 2 of 2 rows, in 2 clearly" and agrees == [True, True]
     one = experiment(lrs=(0.1,))
     assert by_figure._of_measure([[one, rising]], "prunability")[1] == [True]
+    of_one_seed = rising.isel(run=rising["seed"].values == 0)
+    assert by_figure._of_measure([[of_one_seed, rising]], "prunability")[1] == [True]
     words = {(False, None): "disagrees in part", (False,): "disagrees", (None,): "cannot be said",
              (True, False): "agrees in part", (True, True): "agrees"}  # fmt: skip
     assert {known: by_figure._word(list(known)) for known in words} == words
