@@ -78,7 +78,7 @@ def from_folder(
     metadata: a CSV file, default <path>/metadata.csv if there is one, with a column of files
     (file_name, as in train/cat/1.png) and `column`, the value of the spurious feature: a number or
     a name, as in `from_arrays`, empty if unknown. An image that is not listed is of unknown bias.
-    mean, std, augment: as in `from_arrays`; for images on disk, from 2000 of them.
+    mean, std, augment: as in `from_arrays`; those of images on disk use 2000 of them.
 
     Raises ValueError for class folders that differ between splits, images without class folders,
     sizes that differ, and a metadata file that lacks a column or names an absent image; DataMissing

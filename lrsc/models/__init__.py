@@ -75,12 +75,11 @@ def register_model(name: str, factory: Callable[..., nn.Module], version: int = 
     returns a new nn.Module. It may leave out what it does not need and may call n_classes
     num_classes, the name by which a factory that takes any **options receives it. Weights must come
     from torch's current generator, as those of torch's layers do. version: a whole number >= 1,
-    part
-    of every run's name: raise it when the code changes. Other processes import the factory, so it
-    must be in a module if they are to train. An import path, package.module:function, does the same
-    without registration (its version is the module's VERSION, or 1 if it has none). Registering a
-    name again replaces it. Raises ValueError for a library name, and for a factory with further
-    arguments without default.
+    part of every run's name: raise it when the code changes. Other processes import the factory, so
+    it must be in a module if they are to train. An import path, package.module:function, does the
+    same without registration (its version is the module's VERSION, or 1 if it has none).
+    Registering a name again replaces it. Raises ValueError for a library name, and for a factory
+    with further arguments without default.
     """
     imports.check_new("model", name, factory, _OURS)
     _register(name, factory, imports.check_version(version))

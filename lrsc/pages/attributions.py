@@ -22,7 +22,7 @@ METHODS = {"integrated_gradients": "Integrated Gradients", "deeplift": "DeepLIFT
 def contrasted(dataset: str, model: str) -> xr.Dataset:
     """The comparison of low- and high-LR networks; without samples if there is none.
 
-    In that case, displays how to make one, or why a file cannot be used.
+    In that case, displays how to make one and, for a file that cannot be used, why.
     """
     command = f"lrsc results contrast --dataset {dataset} --model {model} --lrs LOW,HIGH"
     found = display.usable(command, contrast.stored, dataset, model)

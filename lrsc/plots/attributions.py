@@ -26,8 +26,7 @@ def gallery(found: xr.Dataset, methods: Sequence[str] = ("integrated_gradients",
 
     found: what `contrast.compare` returns. Under each image, for each method, first low, then high
     LR: the mean over networks of absolute maps, each divided by its largest value. The foreground's
-    outline is drawn if it was estimated. Source: figures 8, 14
-    and 31 to 36.
+    outline is drawn if it was estimated. Source: figures 8, 14 and 31 to 36.
     """
     from matplotlib.figure import Figure
 

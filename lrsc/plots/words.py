@@ -228,7 +228,7 @@ def by_lr(ds: xr.Dataset, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 def mean_and_sd(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation over the first axis, the seeds; one value has deviation 0."""
+    """Mean and standard deviation over the first axis, the seeds: 0 of one value, NaN of none."""
     if not len(values):
         return np.full(values.shape[1:], np.nan), np.zeros(values.shape[1:])
     sd = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1:])
