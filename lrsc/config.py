@@ -37,30 +37,30 @@ def _named_fields_only(cls):
 @_named_fields_only
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """Everything that determines a training beside data, model and seed.
+    """Everything that determines a training run besides data, model and seed.
 
     **Optimiser.** optimizer: 'sgd', 'adam', 'adamw' or 'psgd_kron'; lr: its learning rate (the
-    highest of the schedule). momentum: of SGD; betas: of Adam and AdamW. batch_size: samples of an
-    update; accumulation: parts that a batch is computed in, one after the other (less memory; batch
-    statistics are then those of a part). weight_decay: the optimiser's own (decoupled in AdamW and
-    Kron). sam_rho, asam_rho: radius of (adaptive) sharpness-aware minimisation, 0 is none.
+    highest of the schedule). momentum: of SGD; betas: of Adam and AdamW. batch_size: samples per
+    update; accumulation: number of parts in which a batch is computed, one after another (less
+    memory; batch statistics are then those of a part). weight_decay: the optimiser's own (decoupled
+    in AdamW and Kron). sam_rho, asam_rho: radius of (adaptive) sharpness-aware minimisation, 0 is
+    none.
     **Loss.** Cross-entropy, times (1 - p)^focal_gamma, plus l1 times the sum of |w| plus l2 / 2
     times the sum of w^2 over all parameters (so that l2 equals SGD's weight decay).
     **Schedule.** 'constant'; 'step': times step_factor from iteration step_at on; 'switch':
     switch_lr (None: lr / 100) from iteration switch_at on; 'cosine' to zero; 'wsd': constant, then
     linearly to zero over the last share `decay` of the run. cosine and wsd rise linearly over the
-    first share `warmup`. Shares are of the cap (max_epochs, max_steps). step_at and switch_at None:
-    1000, or the middle of a shorter run.
-    **End.** max_epochs, max_steps: the cap, whichever comes first. The run has converged when all
-    of stop_at_accuracy (a fraction, training set, eval mode) and stop_at_loss (nat, mean
-    cross-entropy) that are given hold at the end of an epoch; None is not asked for.
+    first share `warmup`. Shares are of the cap (max_epochs, max_steps). step_at, switch_at: None
+    means 1000, or the middle of a shorter run.
+    **End.** max_epochs, max_steps: the cap, whichever comes first. The run has converged when
+    stop_at_accuracy (a fraction, training set, eval mode) and stop_at_loss (nat, mean
+    cross-entropy) are both met at the end of an epoch; None sets no such condition.
     **Selection.** validation_share: share of the training samples set aside; select_by: 'mean' or
     'worst_group' accuracy on the validation split, by which the best epoch's weights are kept.
     **precision:** 'fp32' (TF32 off), 'tf32', 'bf16' (autocast; weights and metrics in fp32), or
     'fp64' (weights, losses and gradients in double precision, for comparisons).
 
-    Raises ValueError naming the field for a value out of range, and both for two that contradict
-    one another.
+    Raises ValueError naming the field that is out of range, or two that contradict each other.
     """
 
     lr: float = 0.1
@@ -159,11 +159,11 @@ class TrainConfig:
 class RunConfig:
     """One run: data set and its options, model and its options, training, and the run seed.
 
-    dataset, model: names, of the library or registered (`lrsc.register_dataset`, `register_model`),
-    or import paths of one's own, package.module:function. data: options of `datasets.load` (rho,
-    seed, n_train, ...) that differ from its defaults; model_options: options of `models.build`;
-    both mappings, kept as sorted pairs so that the whole is hashable. seed: weights and order.
-    source: 'auto', 'real' or 'embedded'.
+    dataset, model: names from the library or registered ones (`lrsc.register_dataset`,
+    `register_model`), or import paths of your own, package.module:function. data: options of
+    `datasets.load` (rho, seed, n_train, ...) that differ from its defaults; model_options: options
+    of `models.build`; both are mappings, kept as sorted pairs so that the config is hashable. seed:
+    of the initial weights and the sample order. source: 'auto', 'real' or 'embedded'.
     """
 
     dataset: str
@@ -204,15 +204,15 @@ class RunConfig:
 
 
 def usual_batch_size(dataset: str) -> int:
-    """Samples of an update where a run does not say: as the paper has it for a data set."""
+    """Default number of samples per update: the paper's batch size for a data set."""
     return 16 if dataset in LARGE_IMAGES else 100
 
 
 def run_id(config: RunConfig, source: str, versions: Mapping[str, int]) -> str:
-    """Name of a run: 16 hex digits of the SHA-256 over all that determines its training.
+    """Name of a run: 16 hex digits of the SHA-256 over everything that determines its training.
 
     source: the resolved data source and the checksum of its decoded content
-    ('mnist:<sha256>'), which replaces the asked-for `config.source`. versions: integer versions
+    ('mnist:<sha256>'), which replaces the requested `config.source`. versions: integer versions
     of the data set's and model's code.
     """
     fields = _non_default(dataclasses.replace(config, source="auto"))
@@ -235,7 +235,7 @@ def _non_default(config) -> dict:
 
 
 def pairs(name: str, options) -> tuple:
-    """Options, a mapping or its pairs, as sorted and hashable pairs of plain values."""
+    """Options (a mapping or its pairs) as sorted, hashable pairs of plain values."""
     return tuple(sorted((k, _plain(f"{name} {k!r}", v)) for k, v in _named(name, options).items()))
 
 

@@ -20,22 +20,22 @@ LARGEST = 2**53  # whole number: what JSON and float64 hold exactly
 
 
 class DataMissing(ValueError, FileNotFoundError):
-    """Published data are not under the data root; the text says what to put where."""
+    """Published data are missing from the data root; the message says what to put where."""
 
     def __str__(self) -> str:  # FileNotFoundError would show an errno form
         return str(self.args[0])
 
 
 class ResultMissing(ValueError, OSError):
-    """Runs that a command works on are not done here; the text says what to run first."""
+    """The runs that a command needs have not been done here; the message says what to run first."""
 
 
 class Unreadable(ValueError, OSError):
-    """A file that is there cannot be opened or read now: its content may be whole."""
+    """A file exists but cannot be opened or read now; its content may be intact."""
 
 
 class OutOfMemory(ValueError, MemoryError):
-    """The device's memory does not suffice; the text says which settings need less."""
+    """The device has too little memory; the message says which settings need less."""
 
 
 class TimeLimit(ValueError):
@@ -43,11 +43,11 @@ class TimeLimit(ValueError):
 
 
 class BuildFailed(RuntimeError):
-    """A notebook or a page of the book failed; the text says where. The last good book stays."""
+    """A notebook or page of the book failed; the message says where. The last good book is kept."""
 
 
 def unknown(kind: str, found: object, valid: Iterable[str]) -> ValueError:
-    """The error for a name that does not exist: the name, the nearest valid one, the list."""
+    """The error for an unknown name: it gives the name, the nearest valid one and all of them."""
     names = sorted(valid)
     by_lower = {name.lower(): name for name in names}
     said = found if isinstance(found, str) else shown(found)
@@ -57,7 +57,7 @@ def unknown(kind: str, found: object, valid: Iterable[str]) -> ValueError:
 
 
 def nearest(name: str, valid: Collection[str]) -> str | None:
-    """The valid name that was meant: what others call by this name, else the nearest, else None."""
+    """The valid name that was meant: one called so elsewhere, else the nearest, else None."""
     lower = name.lower().replace("-", "_")[:100]
     if (ours := ELSEWHERE.get(lower)) in valid:
         return ours
@@ -65,7 +65,7 @@ def nearest(name: str, valid: Collection[str]) -> str | None:
 
 
 def shown(value: object, most: int = 100) -> str:
-    """A value in an error's text, cut where it is long."""
+    """A value as an error message shows it, shortened if it is long."""
     try:
         text = repr(value)
     except Exception as error:  # a number of more digits than Python prints, a foreign class
@@ -74,9 +74,9 @@ def shown(value: object, most: int = 100) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Numbers of NumPy, torch and others as Python's int, float or bool; other values as they are.
+    """Numbers of NumPy, torch and others as Python's int, float or bool; other values unchanged.
 
-    Of fewer than 64 bits: the shortest number that means the same, 0.1 for float32's 0.1.
+    Floats of fewer than 64 bits become the shortest equivalent number: 0.1 for float32's 0.1.
     """
     if type(value) in (int, float, bool, str):
         return value
@@ -98,19 +98,19 @@ def plain(value: Any) -> Any:
 
 
 def is_whole(value: object, least: int = 0) -> bool:
-    """Whether it is a whole number in [least, 2^53], and neither True nor False."""
+    """Whether the value is a whole number in [least, 2^53], and neither True nor False."""
     value = plain(value)
     return type(value) is int and least <= value <= LARGEST
 
 
 def is_number(value: object) -> bool:
-    """Whether it is a finite real number, and neither True nor False."""
+    """Whether the value is a finite real number, and neither True nor False."""
     value = plain(value)
     return is_whole(value, -LARGEST) or (type(value) is float and math.isfinite(value))
 
 
 def path(name: str, value: object) -> Path:
-    """A path, `~` and variables of the environment expanded; or ValueError naming the argument."""
+    """A path with `~` and environment variables expanded; else ValueError naming the argument."""
     if not isinstance(value, str | os.PathLike):
         raise ValueError(f"{name} must be a path, found {shown(value)}")
     given = os.fspath(value)
@@ -125,7 +125,7 @@ def path(name: str, value: object) -> Path:
 
 
 def check_names(kind: str, found: Iterable[str], valid: Iterable[str]) -> None:
-    """Raise for the first of the names found that is not a valid one."""
+    """Raise ValueError for the first name found that is not valid."""
     names = list(valid)
     for name in found:
         if not isinstance(name, str) or name not in names:

@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, locked; tensors read without running code."""
+"""Files: written completely or not at all, and locked; tensors are read without running code."""
 
 import contextlib
 import errno
@@ -22,7 +22,7 @@ def atomic(path: Path, replace: bool = True):
     """Yield a temporary path in the same folder; sync and rename it into place at the end.
 
     Another process sees the old file or the new one, never a part; a failure leaves no trace.
-    replace False: FileExistsError if the path exists by then.
+    replace=False: FileExistsError if the path exists by then.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{path.name}.{_machine()}-{os.getpid()}."
@@ -60,7 +60,7 @@ def _place(name: str, path: Path) -> None:
 def making(folder: Path) -> Iterator[Path]:
     """Yield an empty folder in a hidden `.part` beside `folder`, and rename it into place.
 
-    What stood there is replaced; where something is raised, nothing has changed.
+    An existing folder is replaced; if an exception is raised, nothing changes.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{folder.name}."
@@ -77,7 +77,7 @@ def making(folder: Path) -> Iterator[Path]:
 
 
 def left_behind(part: Path) -> bool:
-    """Whether a `.part` file is of a process of this machine that has ended."""
+    """Whether a `.part` file belongs to a process on this machine that has ended."""
     machine, _, process = part.name.split(".")[-3].partition("-")
     if os.name != "posix" or machine != _machine() or not process.isdigit():
         return False
@@ -96,7 +96,7 @@ def _machine() -> str:
 
 
 def write(path: Path, content: bytes | memoryview) -> None:
-    """Write a file, atomically; OSError naming it if it does not fit."""
+    """Write a file atomically; OSError naming it if it does not fit."""
     with atomic(path) as part:
         try:
             part.write_bytes(content)
@@ -109,7 +109,7 @@ def write(path: Path, content: bytes | memoryview) -> None:
 
 
 def save(content: Any, path: Path) -> None:
-    """Write tensors and plain values, atomically. OSError naming the file if they do not fit."""
+    """Write tensors and plain values atomically. OSError naming the file if they do not fit."""
     with atomic(path) as part:
         try:
             torch.save(content, part)
@@ -148,11 +148,11 @@ def load(path: Path) -> Any:
 
 @contextlib.contextmanager
 def locked(path: Path, wait: bool = False, remove: bool = False) -> Iterator[bool]:
-    """Yield whether this process now holds the lock that a file is; it ends with the process.
+    """Lock a file and yield whether this process now holds the lock, which ends with the process.
 
-    wait: until whoever holds it is done; else False where another one, of this process too, does.
-    remove: the file in the end, while nobody else can take it. Raises OSError where the file cannot
-    be written, or its folder has no locks.
+    wait: wait for the present holder; otherwise yield False if the lock is held, even by this
+    process. remove: delete the file at the end, while nobody else can lock it. Raises OSError if
+    the file cannot be written or its folder does not support locks.
     """
     import filelock
 
@@ -176,7 +176,7 @@ def locked(path: Path, wait: bool = False, remove: bool = False) -> Iterator[boo
 
 
 def is_locked(path: Path) -> bool:
-    """Whether some process holds the lock that a file is; one that cannot be read counts as held.
+    """Whether some process holds a lock file; one that cannot be read counts as held.
 
     Nothing is written: the folder may be another user's.
     """
@@ -196,9 +196,9 @@ def is_locked(path: Path) -> bool:
 
 
 def user_folder(kind: str) -> Path:
-    """The user's folder of lrsc for 'data' or 'cache': on Linux $XDG_DATA_HOME/lrsc or alike.
+    """The user's lrsc folder for 'data' or 'cache': on Linux $XDG_DATA_HOME/lrsc or similar.
 
-    Raises ValueError where there is no home folder, with the variables to set.
+    Raises ValueError, naming the variables to set, if there is no home folder.
     """
     import platformdirs
 

@@ -11,7 +11,7 @@ def classification(logits: Tensor, y: Tensor, focal_gamma: float = 0.0) -> Tenso
     """Focal loss (1 - p_y)^gamma * (-log p_y) of each sample, in nat; gamma 0 is cross-entropy.
 
     logits: N x K, half precision is computed in float32; y: N classes. Returns N values. Loss and
-    gradient are finite for any finite logits, at p_y = 1 too. Raises ValueError for a negative
+    gradient are finite for any finite logits, even at p_y = 1. Raises ValueError for a negative
     gamma. Lin et al. 2017, equation 4, with softmax probabilities.
     """
     if not focal_gamma >= 0:
@@ -29,8 +29,8 @@ def classification(logits: Tensor, y: Tensor, focal_gamma: float = 0.0) -> Tenso
 def add_penalty_gradients(parameters: Iterable[Tensor], l1: float, l2: float) -> None:
     """Add the gradient of l1 * sum |w| + l2 / 2 * sum w^2 to every parameter's .grad.
 
-    The subgradient of |w| at 0 is 0. Parameters without a gradient are left out, as torch's
-    optimisers leave them out.
+    The subgradient of |w| at 0 is 0. Parameters without a gradient are skipped, as in torch's
+    optimisers.
     """
     weights = [w for w in parameters if w.grad is not None]
     gradients = [w.grad for w in weights if w.grad is not None]

@@ -1,4 +1,4 @@
-"""Optimisers by name, sharpness-aware minimisation, and what a step of either needs."""
+"""Optimisers by name, sharpness-aware minimisation, and what their steps need."""
 
 import contextlib
 import importlib.util
@@ -28,9 +28,9 @@ def build(
     sgd, adam, adamw: torch's own, fused where the device ('cpu', 'cuda') has it. psgd_kron:
     `Kron` of the library pytorch_optimizer with its own defaults (momentum 0.9; weight decay of
     matrices and filters only), Li 2018; see `_kron`. Each resumes bit for bit from its state_dict.
-    seed: of Kron's draws, default torch's own.
+    seed: of Kron's draws, by default torch's own.
 
-    Raises ValueError where a package that Kron needs is missing.
+    Raises ValueError if a package that Kron needs is missing.
     """
     decay = config.weight_decay
     fused = device_type in ("cpu", "cuda")  # one pass over the parameters
@@ -101,7 +101,7 @@ class SharpnessAware:
 
 @contextlib.contextmanager
 def frozen_statistics(net: nn.Module) -> Iterator[None]:
-    """Inside, BatchNorm normalises as before but leaves its running statistics as they are."""
+    """Context in which BatchNorm normalises as before but leaves its running statistics alone."""
     layers = [m for m in net.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     try:
         for layer in layers:

@@ -17,9 +17,9 @@ from lrsc.models import weights
 def identify(config: RunConfig, data_root: str | Path | None = None) -> str:
     """The run's name: `config.run_id` with the resolved source and the versions of the code.
 
-    Options that only repeat a default are dropped first, so that they name no other run. A file of
-    weights is part of it by its content. Raises ValueError for options that do not exist and
-    weights that are absent, before any work.
+    Options that only repeat a default are dropped first, so that they name no other run. A weights
+    file enters it by its content. Raises ValueError for options that do not exist and weights that
+    are absent, before any work.
     """
     plain = without_defaults(config)
     options = dict(plain.data)
@@ -64,14 +64,14 @@ def _load(name, data, source, data_root, module) -> datasets.BiasedDataset:
 
 
 def is_own(config: RunConfig) -> bool:
-    """Whether data set or model of a run are of a user's own code, which may not be here."""
+    """Whether a run's data set or model is a user's own code, which may be missing here."""
     return not (datasets.is_ours(config.dataset) and models.is_ours(config.model))
 
 
 def check_file(config: RunConfig) -> None:
-    """Raise ValueError where a configuration out of a file names code that is not to be run.
+    """Raise ValueError if a configuration read from a file names code that must not be run.
 
-    What nobody has named in this process is run if it says that it returns a data set or network.
+    Code not named in this process is run only if it declares that it returns a data set or network.
     """
     for kind, name, known, returned in (
         ("data set", config.dataset, datasets.MODULES, datasets.BiasedDataset),
@@ -82,7 +82,7 @@ def check_file(config: RunConfig) -> None:
 
 
 def code(configs: Iterable[RunConfig]) -> list[tuple[str, str, str, int]]:
-    """What another process needs to know of registered names in these runs, for `learn`.
+    """What another process needs to know about registered names in these runs, for `learn`.
 
     Kind, name, import path and version of each. Raises ValueError for a function that cannot be
     imported there.
@@ -100,7 +100,7 @@ def code(configs: Iterable[RunConfig]) -> list[tuple[str, str, str, int]]:
 
 
 def learn(known: Iterable[tuple[str, str, str, int]]) -> None:
-    """Register what `code` says, in another process."""
+    """Register, in another process, what `code` returned."""
     for kind, name, path, version in known:
         function = imports.found(kind, path)
         if kind == "model":

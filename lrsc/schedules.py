@@ -12,8 +12,8 @@ def learning_rate(config: TrainConfig, step: int, total: int) -> float:
 
     constant: config.lr. step, switch: another LR from iteration step_at or switch_at on.
     cosine, wsd: the first w = round(warmup * total) iterations rise linearly, lr (t + 1) / w; the
-    LR falls so that it would be 0 at iteration `total`, which is not trained any more: every
-    iteration of the run has an LR > 0. cosine, for t >= w: lr (1 + cos(pi (t - w) / (total - w)))
+    LR then falls so as to reach 0 at iteration `total`, which is no longer trained: every iteration
+    of the run has an LR > 0. cosine, for t >= w: lr (1 + cos(pi (t - w) / (total - w)))
     / 2 (Loshchilov and Hutter 2017, without restarts); wsd, in the last d = round(decay * total):
     lr (total - t) / d (Hu et al. 2024; linear as in Hägele et al. 2024).
     """

@@ -17,7 +17,7 @@ Values = Sequence[float] | np.ndarray
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """A difference of means; what cannot be known is NaN.
+    """A difference of means; values that cannot be known are NaN.
 
     low, high: its 95 % interval; p: two-sided; smallest: half the width of the interval, which is
     the smallest difference that would have been significant with these seeds and their spread.
@@ -31,22 +31,22 @@ class Difference:
 
     @property
     def above(self) -> float:
-        """One-sided p of its being above zero; 1 where p is not known."""
+        """One-sided p for a difference above zero; 1 where p is not known."""
         if math.isnan(self.p):
             return 1.0
         return self.p / 2 if self.effect > 0 else 1 - self.p / 2
 
     @property
     def below(self) -> float:
-        """One-sided p of its being below zero; 1 where p is not known."""
+        """One-sided p for a difference below zero; 1 where p is not known."""
         return 1.0 if math.isnan(self.p) else 1 - self.above
 
 
 def difference(low: Values, high: Values) -> Difference:
-    """The mean of `high` less that of `low` (values of independent seeds, NaN left out), by Welch.
+    """Mean of `high` minus mean of `low` (values of independent seeds, NaN left out), by Welch.
 
-    The interval needs two seeds at each end, p SEEDS; neither is known where the values agree at
-    both ends. An end whose values agree counts with the variance of the other.
+    The interval needs two seeds at each end, p needs SEEDS; neither is known if the values are
+    identical at both ends. If they are identical at one end only, it takes the other's variance.
     """
     return summed([np.asarray(high, float), -np.asarray(low, float)])
 
@@ -54,12 +54,12 @@ def difference(low: Values, high: Values) -> Difference:
 def summed(groups: Sequence[Values], parts: int = 1) -> Difference:
     """The sum of the means of groups of independent seeds, divided by `parts`, NaN left out.
 
-    One group of paired differences is Student's t, two of opposite sign are a `difference`, and
-    those of several rows, with their number as `parts`, the mean over rows. Rows count as given
-    and seeds as drawn: the variance is that within groups, its degrees of freedom after Welch and
-    Satterthwaite. Seeds that agree to twelve digits say nothing about their spread: their group
-    counts with the mean variance of the others, and without at least as many of these, or with
-    one seed in a group, neither interval nor p is known.
+    One group of paired differences gives Student's t, two of opposite sign a `difference`, and the
+    groups of several rows, with their number as `parts`, the mean over rows. Rows are taken as
+    fixed and seeds as random: the variance is that within groups, its degrees of freedom are after
+    Welch and Satterthwaite. Seeds that agree to twelve digits say nothing about their spread: their
+    group takes the mean variance of the others. If such groups outnumber the others, or if a group
+    has one seed, neither interval nor p is known.
     """
     from scipy import stats  # type: ignore[import-untyped]
 
@@ -81,7 +81,7 @@ def summed(groups: Sequence[Values], parts: int = 1) -> Difference:
 
 
 def trend(values: np.ndarray) -> float:
-    """How far values (S seeds x L settings, ascending) rise with the setting: -1 falling to 1.
+    """How far values (S seeds x L settings, ascending) rise with the setting: from -1 (fall) to 1.
 
     Mean over seeds of Kendall's tau-a between a seed's values and the order of the settings; NaN
     (a diverged run) is left out. NaN where no seed has two values.
@@ -93,9 +93,9 @@ def trend(values: np.ndarray) -> float:
 def permutation_p(values: np.ndarray) -> float:
     """One-sided p of `trend`: share of arrangements within seeds whose trend is at least as large.
 
-    Every seed's values are permuted among the settings it has. All arrangements where there are at
-    most EXACT of them; else SAMPLES random ones from a fixed seed, and the one observed, counted.
-    NaN where there is no trend to speak of (no seed with two values).
+    Each seed's values are permuted among the settings it has, in all arrangements if there are at
+    most EXACT of them, else in SAMPLES random ones from a fixed seed, to which the observed one is
+    added. NaN if no seed has two values, so that there is no trend.
     """
     rows = [r[np.isfinite(r)] for r in np.asarray(values, float)]
     rows = [r for r in rows if len(r) > 1]
@@ -115,7 +115,7 @@ def permutation_p(values: np.ndarray) -> float:
 def sign_test_p(effects: Values) -> float:
     """One-sided exact sign test that effects are positive; zeros and NaN are left out, NaN if none.
 
-    Probability of at least as many positive ones among as many fair coins.
+    The probability of at least as many heads among as many tosses of a fair coin.
     """
     from scipy import stats
 
@@ -126,7 +126,7 @@ def sign_test_p(effects: Values) -> float:
 
 
 def holm(p: Mapping[Any, float]) -> dict[Any, float]:
-    """p values by name, adjusted for their number (Holm 1979); NaN is not counted and stays."""
+    """p values by name, adjusted for their number (Holm 1979); NaN is not counted and stays NaN."""
     known = sorted((value, name) for name, value in p.items() if np.isfinite(value))
     adjusted, largest = dict(p), 0.0
     for i, (value, name) in enumerate(known):
@@ -138,7 +138,7 @@ def holm(p: Mapping[Any, float]) -> dict[Any, float]:
 def interval(effects: Sequence[float], level: float = 0.95) -> tuple[float, float]:
     """Bootstrap percentile interval of the mean of effects, NaN left out; fixed seed.
 
-    NaN where it would have no width: of one effect, and of several that agree.
+    NaN where it would have no width: for a single effect, and for several equal ones.
     """
     found = np.array([e for e in effects if np.isfinite(e)])
     if not len(found) or np.allclose(found, found[0], rtol=1e-12, atol=1e-12):

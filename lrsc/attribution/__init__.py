@@ -1,8 +1,8 @@
-"""Which inputs a network's logits come from: attributions, and what is read off them.
+"""Which inputs a network's logits come from: attributions, and measures of them.
 
 Attributions are signed and have the shape of the inputs, N x C x H x W or N x d. `entropy` and
-`share` look at maps: the sum over channels of an image (of vectors, the features themselves), and
-of that the absolute value. Maps that are zero everywhere, or not finite, give NaN.
+`share` use maps: the absolute value of the sum over an image's channels, or of a vector's features.
+Maps that are zero everywhere, or not finite, give NaN.
 """
 
 from lrsc.attribution.deeplift import deeplift

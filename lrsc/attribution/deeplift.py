@@ -34,11 +34,11 @@ def deeplift(
 ) -> Tensor:
     """DeepLIFT, rescale rule, of the logits of labels y: signed, of the shape of network inputs x.
 
-    A sample's values sum to its logit at x minus that at the baseline where all that is not linear
-    in the network are modules in ACTIVATIONS and POOLS; elsewhere (functions such as F.relu,
-    attention, LayerNorm) multipliers are gradients, and `completeness_error` tells what is missing.
-    batch, baseline: as in `integrated_gradients`, of which it takes a fiftieth of the time. In eval
-    mode; the model is left as it was. Raises ValueError as `integrated_gradients`.
+    A sample's values sum to its logit at x minus that at the baseline if everything non-linear in
+    the network is a module in ACTIVATIONS or POOLS. Elsewhere (functions such as F.relu, attention,
+    LayerNorm) multipliers are gradients, and `completeness_error` tells what is missing. batch,
+    baseline: as in `integrated_gradients`; this takes a fiftieth of its time. In eval mode; the
+    model is left as it was. Raises ValueError as `integrated_gradients` does.
     """
     inputs(x, baseline, batch=batch)
     batch = int(batch)

@@ -55,7 +55,7 @@ def foreground(
 def background_share(a: Tensor, masks: Tensor) -> Tensor:
     """Share of each sample's attribution outside its foreground mask: N values, NaN for no map.
 
-    NaN also where a mask is empty or full: nothing is told apart there.
+    NaN also where a mask is empty or full, and thus separates nothing.
     """
     inside = masks.flatten(1).sum(1)
     told = (inside > 0) & (inside < masks[0].numel())

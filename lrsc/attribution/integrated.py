@@ -33,10 +33,10 @@ def integrated_gradients(
 
     (x - b) times the mean gradient on the straight path from the baseline b to x; their sum over a
     sample is the logit at x minus that at b. steps: points of the Gauss-Legendre rule, whose
-    weights captum rounds to single precision. batch: points in memory at a time; None: 400 up to
-    32 x 32 pixels in colour, and fewer of larger inputs. baseline: broadcastable to x; None is 0,
-    the mean image of standardised inputs. In eval mode; modes, gradients and weights stay as they
-    were. Under torch.autocast the network runs in half precision.
+    weights captum rounds to single precision. batch: points in memory at a time; None: 400 for
+    inputs of up to 32 x 32 pixels in colour, fewer for larger ones. baseline: broadcastable to x;
+    None is 0, the mean image of standardised inputs. In eval mode; modes, gradients and weights
+    stay as they were. Under torch.autocast the network runs in half precision.
     Raises ValueError for inputs that the model does not take and labels that it has no logit for.
     Sundararajan et al. 2017.
     """
@@ -54,7 +54,7 @@ def path_integral(
     batch: int | None = None,
     baseline: Tensor | None = None,
 ) -> Tensor:
-    """`integrated_gradients` of labels known to be right: these are not looked at."""
+    """`integrated_gradients` of labels known to be valid, which are not checked."""
     with warnings.catch_warnings():  # of tqdm, which misses a notebook's widgets
         warnings.filterwarnings("ignore", message="IProgress not found")
         from captum.attr import IntegratedGradients
@@ -86,7 +86,7 @@ def completeness_error(
 ) -> Tensor:
     """|sum of attributions - (logit at x - logit at baseline)| of each sample: N values.
 
-    In units of a logit. Complete methods (`integrated_gradients`, `deeplift`) have 0 up to
+    In units of a logit. 0 for complete methods (`integrated_gradients`, `deeplift`), up to
     quadrature and roundoff. Sundararajan et al. 2017, axiom of completeness.
     """
     inputs(x, baseline)

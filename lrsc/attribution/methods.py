@@ -16,14 +16,14 @@ from lrsc.errors import check_names
 def maps(model: nn.Module, x: Tensor, y: Tensor, method: str, **options: object) -> Tensor:
     """Attributions by a method of captum.attr: signed, of the shape of network inputs x.
 
-    method: name of its class, as 'Saliency', 'InputXGradient', 'GradientShap' or 'Occlusion', for
-    the logits of labels y; methods of neurons take neuron_selector in place of y. options: what
-    the class or its `attribute` takes, as baselines, sliding_window_shapes or a layer of the
-    model; captum's defaults but for abs=False of Saliency. In eval mode, on a copy: the model is
-    left as it was. All samples are in memory at a time; random methods draw from torch's and
+    method: name of its class, such as 'Saliency', 'InputXGradient', 'GradientShap' or 'Occlusion',
+    for the logits of labels y; methods for neurons take neuron_selector in place of y. options:
+    arguments of the class or its `attribute`, such as baselines, sliding_window_shapes or a layer
+    of the model; captum's defaults except abs=False for Saliency. In eval mode, on a copy: the
+    model is left as it was. All samples are in memory at once; random methods draw from torch's and
     numpy's generators.
-    Raises ValueError for unknown names and options, options that are missing, whatever captum
-    refuses, and methods whose attributions are not of the shape of x, as those of layers.
+    Raises ValueError for unknown names and options, missing options, whatever captum refuses, and
+    methods whose attributions do not have the shape of x, such as those for layers.
     """
     inputs(x, None)
     kind, of_class, of_call = _kind(method)

@@ -1,7 +1,7 @@
 """The book: notebooks are executed by papermill, staged with the prose, and built to HTML.
 
 Under the output folder: ``executed/`` the last good copy of every notebook, ``stage/`` what Jupyter
-Book reads, ``html/`` the book, ``book.json`` the keys by which unchanged work is left alone.
+Book reads, ``html/`` the book, ``book.json`` the keys by which unchanged work is skipped.
 """
 
 import importlib.util

@@ -17,8 +17,8 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 def print_pdf(html: Path, root: str | Path | None = None) -> Path:
     """Print a built book; returns ``book.pdf`` beside its folder, with a bookmark for each page.
 
-    root: as in `build`. Raises ValueError where no browser of the Chromium family is found (another
-    one: ``LRSC_BROWSER``), BuildFailed where it prints nothing.
+    root: as in `build`. Raises ValueError if no browser of the Chromium family is found
+    (``LRSC_BROWSER`` names another), BuildFailed if it prints nothing.
     """
     browser = _browser()
     pages = contents.read(results.project_root() if root is None else Path(root))

@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 def serve(html: Path, port: int = 8000) -> None:
     """Serve a folder on localhost until interrupted, and log the address.
 
-    Where the port is taken, any free one is used.
+    If the port is taken, any free one is used.
     """
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(html))
     try:

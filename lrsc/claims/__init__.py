@@ -1,4 +1,4 @@
-"""The paper's claims as tests on results: by trends in rows, or by runs where a claim is of few."""
+"""The paper's claims as tests on results: by trends in rows, or by runs if a claim is about few."""
 
 import dataclasses
 import functools
@@ -18,10 +18,10 @@ LEVEL = 0.05  # after Holm's correction over all claims; fixed before any result
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """What a claim says, what its effect is, the test of it, and where its evidence comes from.
+    """What a claim says, what its effect is, how it is tested, and where its evidence comes from.
 
-    little: an effect that does not count. variants: options of the test by name, each of which has
-    a verdict in the field `by`; the claim's own is that of the first.
+    little: an effect too small to count. variants: named options of the test, each of which has a
+    verdict in the field `by`; the claim's own verdict is that of the first.
     """
 
     text: str
@@ -105,19 +105,19 @@ def verdicts(root: str | Path | None = None) -> list[dict]:
     """All claims: id, text, verdict, effect, low, high, smallest, effect_is, p, rows and needs.
 
     Effects are positive in the claim's direction. low, high: the 95 % interval; smallest: half its
-    width, the smallest effect that the data at hand could have shown. An interval without width is
-    none. rows: the effect in each row of experiments that counts. Quick runs and stand-ins never
-    count.
+    width, the smallest effect that the data at hand could have shown. An interval without width
+    counts as none. rows: the effect in each row of experiments that counts. Quick runs and
+    stand-ins never count.
 
-    How rows and seeds become one p is said with `decisions.decide`: nine rows and more are tested
-    by their signs; of fewer, each is tested over its seeds, and all have to agree. p is corrected
-    for the number of tests by Holm. The verdict is the first that holds of
+    `decisions.decide` says how rows and seeds become one p: nine or more rows are tested by their
+    signs; of fewer, each is tested over its seeds, and all have to agree. p is corrected for the
+    number of tests by Holm. The verdict is the first that holds of
 
     - not measured: there is no row;
     - supported, contradicted: p for it, or against it, is below LEVEL;
     - no effect seen: the effect is not positive; or, known well enough, it is little: the interval
       includes 0 and lies within `Claim.little` of it, with fewer than nine rows in each of them;
-    - same direction, too few: the effect is positive, and rows or seeds are too few to decide.
+    - same direction, too few: the effect is positive, but rows or seeds are too few to decide.
 
     A claim with variants has the verdict of each in its field `by_...`, and that of the first.
     """

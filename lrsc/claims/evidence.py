@@ -19,11 +19,11 @@ Key = tuple[str, str, str]  # data set, model, hyperparameter
 
 
 class Open:
-    """A function (experiment, profile, key) -> what is measured of that row, None for nothing.
+    """A function (experiment, profile, key) -> what is measured of that row, or None.
 
-    root: the results folder. With statistics of batch normalisation as a fourth, without the runs
-    that lack them; without, the row's own choice (`experiments.open_experiment`). Of runs that do
-    not compare, as of two sources, the largest group counts.
+    root: the results folder. A fourth argument names statistics of batch normalisation; runs that
+    lack them are left out. Without it, the row's own choice holds (`experiments.open_experiment`).
+    If runs cannot be compared, for example from two sources, the largest group counts.
     """
 
     def __init__(self, root: str | Path | None = None) -> None:

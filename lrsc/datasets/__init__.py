@@ -46,15 +46,16 @@ _log = logging.getLogger(__name__)
 
 
 def register_dataset(name: str, loader: Callable[..., BiasedDataset], version: int = 1) -> None:
-    """Give a data set of one's own a name, which then works wherever the library's names do.
+    """Give your own data set a name, which then works wherever the library's names do.
 
-    loader: a function that returns a `BiasedDataset`. Its arguments, rho, seed and n_train if it
-    has them, are the data set's options: numbers, names or lists of these. A run's name holds them,
-    a digest of what the loader returns (of images on disk: their names and sizes), and the version,
-    a whole number >= 1: raise it when the code changes. Other processes import the loader, so that
-    it must stand in a module where they are to train; the import path, package.module:function,
-    needs no registration and does the same (with VERSION of the module, 1 where it has none).
-    Registering a name again replaces it. Raises ValueError for a name of the library's.
+    loader: a function that returns a `BiasedDataset`. Its arguments, including rho, seed and
+    n_train if it has them, are the data set's options: numbers, names or lists of these. They enter
+    a run's name, with a digest of what the loader returns (for images on disk, of their names and
+    sizes) and the version, a whole number >= 1: raise it when the code changes. Other processes
+    import the loader, so it must be in a module if they are to train. An import path,
+    package.module:function, does the same without registration (its version is the module's
+    VERSION, or 1 if it has none). Registering a name again replaces it. Raises ValueError for a
+    library name.
     """
     imports.check_new("data set", name, loader, _OURS)
     MODULES[name] = Own(name, loader, imports.check_version(version))
@@ -75,7 +76,7 @@ def is_ours(name: str) -> bool:
 
 
 def is_own(name: object) -> bool:
-    """Whether a name is one that was registered in this process, or an import path."""
+    """Whether a name was registered in this process or is an import path."""
     return isinstance(name, str) and name not in _OURS and (":" in name or name in MODULES)
 
 
@@ -87,7 +88,7 @@ def names() -> list[str]:
 def options(name: str) -> dict:
     """Options of `load` for this data set beyond root and source, with their defaults.
 
-    Of one of your own, those without a default have `inspect.Parameter.empty`.
+    For your own data sets, options without a default have `inspect.Parameter.empty`.
     """
     check_name(name)
     if isinstance(own := MODULES[name], Own):
@@ -115,8 +116,8 @@ def load(
 
     rho: share of bias-conflicting training samples, in [0, 1]; None is the data set's default.
     seed: data seed (allocation, colours, order). root: data root, else $LRSC_DATA, else the
-    user's data folder. source: 'real', 'embedded' or 'auto' (real if present). n_train: a subset
-    of the training samples, classes in proportion. other: `datasets.options(name)`.
+    user's data folder. source: 'real', 'embedded' or 'auto' (real if present). n_train: size of a
+    subset of the training samples, with classes in proportion. other: `datasets.options(name)`.
     Raises ValueError for an unknown name or option or a value out of range, DataMissing if real
     data are asked for and absent, ValueError if a file is damaged.
     """
@@ -131,9 +132,9 @@ def load(
 
 
 def check_options(name: str, given: Mapping) -> None:
-    """Raise ValueError for options that `load` does not have for this data set, or of other types.
+    """Raise ValueError for options that `load` lacks for this data set, or of the wrong type.
 
-    Ranges that only one data set knows are checked when it is loaded.
+    Ranges that only one data set has are checked when it is loaded.
     """
     known = options(name)
     check_names(f"option of data set {name!r}", given, known)
@@ -166,9 +167,9 @@ def resolve(
     name: str, root: str | Path | None = None, source: str = "auto",
     options: Mapping | None = None,
 ) -> Source:  # fmt: skip
-    """Which raw data `load` would use: its source_id, the checksum of its content, the content.
+    """The raw data that `load` would use: source_id, checksum of the content, and the content.
 
-    options: of a data set of one's own, whose content they are part of.
+    options: those of your own data set, whose content depends on them.
     """
     check_name(name)
     check_names("source", [source], SOURCES)

@@ -24,14 +24,14 @@ class Split:
     """Samples of one split, with the constants that standardise them.
 
     x: N x C x H x W, or N x d: uint8, uint16, floats or other real numbers; a tensor, an array, a
-    nested list, or `Images` that are read when asked for. y, bias: one whole number >= 0 a sample,
-    of any type, kept as int64 (bias None if unknown). bias_unknown: the value of bias, -1 or NaN
-    say, that means that a sample's is unknown; such samples are in no group. core_mask,
+    nested list, or `Images` that are read on demand. y, bias: one whole number >= 0 per sample, of
+    any type, kept as int64 (bias None if unknown). bias_unknown: the value of bias, such as -1 or
+    NaN, that marks a sample whose bias is unknown; such samples are in no group. core_mask,
     spurious_mask: bool, broadcastable to x, or None where the regions are not separate pixels.
-    mean, std: one value a channel in units of 0..1, where 1 is the largest value of uint8 and
-    uint16 and floats are as they are; or None: floats and other integers are used as they are.
+    mean, std: one value per channel in units of 0..1, where 1 is the largest value of uint8 and
+    uint16, and floats are not scaled. None: floats and other integers are used as they are.
     augment: (raw samples, generator) -> raw samples, for training only, or None. Raises ValueError
-    for what is none of these, for NaN and infinity, and for a std of 0.
+    for anything else, for NaN and infinity, and for a std of 0.
     """
 
     x: Tensor | Images  # what is given may be an array or a list as well
@@ -65,24 +65,24 @@ class Split:
 
     @property
     def conflicting(self) -> Tensor:
-        """Bool, one a sample: its bias label is known and differs from the class label."""
+        """One bool per sample: its bias label is known and differs from the class label."""
         return (self.bias != self.y) & self.known
 
     @property
     def aligned(self) -> Tensor:
-        """Bool, one a sample: its bias label is known and equals the class label."""
+        """One bool per sample: its bias label is known and equals the class label."""
         return (self.bias == self.y) & self.known
 
     @property
     def known(self) -> Tensor:
-        """Bool, one a sample: its bias label is known. ValueError without bias."""
+        """One bool per sample: its bias label is known. ValueError without bias."""
         if self.bias is None:
             raise ValueError("bias labels are missing in this split: give Split(..., bias=...)")
         return self.bias >= 0
 
     @property
     def regions(self) -> dict[str, Tensor]:
-        """Masks of the regions that are known, core and spurious, and of the rest, `noise`."""
+        """Masks of the known regions, core and spurious, and of the rest, `noise`."""
         masks = {"core": self.core_mask, "spurious": self.spurious_mask}
         known = {name: mask for name, mask in masks.items() if mask is not None}
         if known:
@@ -115,7 +115,7 @@ class Split:
         return self._map(chosen, lambda t: t)
 
     def loaded(self, most: int = 2**29) -> "Split":
-        """With its images in memory, where they lie on disk and take so many bytes at most.
+        """The split with its images in memory, if they are on disk and take at most `most` bytes.
 
         For samples that are looked at many times: they are decoded once.
         """
@@ -152,7 +152,7 @@ class Split:
 class BiasedDataset:
     """Training split (spurious), test split (unbiased), and where the raw data came from.
 
-    class_names, bias_names: what the labels k mean, where that is known; else empty.
+    class_names, bias_names: what each label k means, if known; else empty.
     """
 
     name: str

@@ -31,15 +31,15 @@ def from_arrays(
     class_names: Sequence[str] = (), bias_unknown: float | None = None, mean: Any = None,
     std: Any = None, augment: Callable | None = None,
 ) -> BiasedDataset:  # fmt: skip
-    """A data set from (x, y) or (x, y, bias) of each split; bias None or absent is unknown.
+    """A data set from (x, y) or (x, y, bias) of each split; without bias, or None, it is unknown.
 
     x: N x d vectors, or images N x C x H x W, N x H x W x C, or N x H x W grey (uint8): arrays,
-    tensors or lists. y: whole numbers 0 ... K - 1. bias: whole numbers, k being the value that goes
-    with class k; or names, which are numbered so: each gets the class among whose training samples
-    it is most frequent, if it is no class's name. bias_unknown: the value of a sample whose bias
-    is not known. mean, std: one value a channel, in units of 0..1, default those of the training
-    set for uint8 images, whereas other inputs are used as they are; give those that a network was
-    trained with. augment: (raw samples, generator) -> raw samples, of the training split.
+    tensors or lists. y: whole numbers 0 ... K - 1. bias: whole numbers, where value k goes with
+    class k; or names, of which each gets the number of the class of that name or, if there is none,
+    of the class in whose training samples it is most frequent. bias_unknown: the value that marks
+    an unknown bias. mean, std: one value per channel, in units of 0..1; give those that a network
+    was trained with. By default uint8 images use the training set's, and other inputs are used as
+    they are. augment: (raw samples, generator) -> raw samples, for the training split.
 
     Measures that need bias labels are left out where there are none. Raises ValueError for a split
     without class labels, and for what `Split` and `BiasedDataset` refuse.
@@ -70,15 +70,15 @@ def from_folder(
 ) -> BiasedDataset:  # fmt: skip
     """A data set from image files: train/<class>/..., test/<class>/... and perhaps val/<class>/...
 
-    Classes are numbered in the order of their folders' names. size: pixels a side; the shorter side
-    of each image is resized to it and the centre cropped; None where all are square and of one
-    size. channels: 3, or 1 for grey; files of either kind become that. Images stay on disk where
+    Classes are numbered in the order of their folders' names. size: pixels per side: the shorter
+    side of each image is resized to it and the centre is cropped; None if all are square and of one
+    size. channels: 3, or 1 for grey; files of either kind are converted. Images stay on disk if
     they take more than 512 MB.
 
     metadata: a CSV file, default <path>/metadata.csv if there is one, with a column of files
     (file_name, as in train/cat/1.png) and `column`, the value of the spurious feature: a number or
     a name, as in `from_arrays`, empty if unknown. An image that is not listed is of unknown bias.
-    mean, std, augment: as in `from_arrays`; those of images on disk are taken from 2000 of them.
+    mean, std, augment: as in `from_arrays`; those of images on disk use 2000 of them.
 
     Raises ValueError for class folders that differ between splits, images without class folders,
     sizes that differ, and a metadata file that lacks a column or names an absent image; DataMissing
@@ -117,13 +117,13 @@ def from_torch(
 ) -> BiasedDataset:  # fmt: skip
     """A data set from map-style torch Datasets, whose samples are (x, y) or (x, y, metadata).
 
-    Each sample is read once and kept in memory; a transform that draws at random draws once: give
+    Each sample is read once and kept in memory; a random transform would be drawn only once: give
     it as `augment`. x: tensors, arrays or PIL images, as in `from_arrays`, all of one shape. bias,
-    where it is known: a column of the metadata, by number or by name (of `metadata_fields`, as
-    WILDS has them, or of a mapping); a function metadata -> value; or {"train": values, "test":
-    values}. None: the metadata where they are a single number, else unknown. Other arguments and
-    errors: as in `from_arrays`; ValueError also for samples that differ in shape, and for a test
-    set whose samples are no pairs, as one without labels.
+    if known: a column of the metadata, by number or by name (from `metadata_fields`, as in WILDS,
+    or from a mapping); a function metadata -> value; or {"train": values, "test": values}. None:
+    the metadata if they are a single number, else unknown. Other arguments and errors: as in
+    `from_arrays`; ValueError also for samples that differ in shape, and for a test set whose
+    samples are not pairs, such as one without labels.
     """
     parts = {"train": train, "test": test} | ({} if val is None else {"val": val})
     if isinstance(bias, Mapping):
@@ -138,18 +138,18 @@ def from_torch(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Own:
-    """A data set that a user has registered, in the form of the modules beside this one."""
+    """A data set that a user has registered, with the interface of the library's own."""
 
     name: str
     loader: Callable[..., BiasedDataset]
     VERSION: int
 
     def find(self, options: Mapping) -> Source:
-        """Its source: a digest of what the loader gives for these options."""
+        """Its source: a digest of what the loader returns for these options."""
         return Source("own", _checksum(self, self._pairs(options)), None)
 
     def build(self, options: Mapping) -> BiasedDataset:
-        """What the loader gives, with the digest of its content; the last one is kept."""
+        """What the loader returns, with the digest of its content; the last result is kept."""
         return _loaded(self, self._pairs(options))
 
     @functools.cached_property

@@ -44,10 +44,10 @@ _IMPLIED = ("rho", "profile")  # which are named only where nothing else tells g
 def alike(ds: xr.Dataset) -> list[xr.Dataset]:
     """Runs in long form -> groups that may be averaged, correlated or drawn together.
 
-    The runs of a group share data set, model and all SETTINGS; seed, LR and other values that are
-    swept differ. A run that stands there twice, from two files, comes once. The attribute `apart`
-    of a group says how it differs from others of its data set and model, as in "60,000 training
-    samples", and is empty where there is no other; `settings` says all that is not the usual.
+    The runs of a group share data set, model and all SETTINGS; seed, LR and other swept values
+    differ. A run found in two files is kept once. A group's attribute `apart` says how it differs
+    from others of its data set and model, as in "60,000 training samples", and is empty if there is
+    no other; `settings` lists everything that is not the usual.
     """
     n = ds.sizes.get("run", 0)
     told = {n: tell for n, tell in SETTINGS.items() if n in ds.coords and ds[n].dims == ("run",)}

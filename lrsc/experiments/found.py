@@ -19,9 +19,9 @@ _log = logging.getLogger(__name__)
 
 
 def sources(name: str, root: str | Path | None = None, curves: bool = True) -> list[xr.Dataset]:
-    """Where runs may stand: the experiment's own file, this machine, other experiments' files.
+    """Where runs may be found: the experiment's own file, this machine, other experiments' files.
 
-    curves False: this machine's runs without curves along training, which take long to read.
+    curves=False: this machine's runs without curves along training, which take long to read.
     """
     wanted = [c for profile in PROFILES for c in planned_runs(name, profile)] if curves else []
     local = local_runs(root, recorded(name), wanted)
@@ -36,7 +36,7 @@ def shipped(name: str) -> xr.Dataset | None:
 
 
 def unusable(*names: str) -> dict[str, str]:
-    """Experiments whose shipped file is there but cannot be used, and why; of all if none given."""
+    """Experiments whose shipped file exists but cannot be used, and why; no names: of all."""
     found = {name: _read(name) for name in names or EXPERIMENTS}
     return {name: why for name, why in found.items() if isinstance(why, str)}
 

@@ -44,18 +44,18 @@ def open_experiment(
 ) -> xr.Dataset:
     """Results of an experiment, shipped and local, in long form (dimension `run`).
 
-    Coordinates `hyperparameter` and `value` say of which row a run is, and where in it; a run that
-    stands in several rows is in each of them. profile None: for each row the largest profile of
-    which anything is measured (with curves, where the row records some); several profiles: all of
-    them that have such curves too; `alike` tells their runs apart. Runs that are not done yet are
-    absent; `collapsed` is decided here, by comparison with the row's other values. read:
-    what `sources` gave, to open many rows at the cost of one.
+    Coordinates `hyperparameter` and `value` say to which row a run belongs, and where in it; a run
+    of several rows appears in each of them. profile None: for each row the largest profile of which
+    anything is measured (with curves, if the row records some). Several profiles: all of them that
+    have such curves; `alike` separates their runs. Runs that are not done yet are absent;
+    `collapsed` is decided here, by comparison with the row's other values. read:
+    what `sources` returned, to open many rows at the cost of one.
 
-    statistics: of batch normalisation, in which networks were evaluated: 'running', 'batch' or
-    'recalibrated', without the runs that were not measured so; None: for each row as the paper's
-    numbers are read (PAPER_STATISTICS) where all its runs were measured so, else 'running'. The
-    coordinate `statistics` says which, and is empty for networks without batch normalisation.
-    Raises ValueError if nothing is measured.
+    statistics: those of batch normalisation in which networks were evaluated: 'running', 'batch' or
+    'recalibrated'; runs that were not measured so are left out. None: for each row those in which
+    the paper's numbers are read (PAPER_STATISTICS) if all its runs were measured so, else
+    'running'. The coordinate `statistics` says which, and is empty for networks without batch
+    normalisation. Raises ValueError if nothing is measured.
     """
     check_names("experiment", [name], EXPERIMENTS)
     if statistics is not None:
@@ -117,7 +117,7 @@ def open_runs(
 ) -> xr.Dataset:
     """Results of these runs, local or shipped, in long form, as far as they are done.
 
-    name: an experiment; each run then stands under every row of it that it is of, as in
+    name: an experiment; each run then appears under every row to which it belongs, as in
     `open_experiment`. Raises ValueError if none is done.
     """
     runs = list(runs)
@@ -179,10 +179,10 @@ def export(
     output: str | Path | None = None,
     ship: bool = False,
 ) -> Path:
-    """Write measures (not raw material) of all local and shipped runs, quick ones never, to a file.
+    """Write measures (not raw material) of all local and shipped runs except quick ones to a file.
 
-    It goes to the results folder, or where `results.write_derived` says. Raises ValueError where
-    nothing is done, and where the file that ships cannot be used, since its runs would be lost.
+    It goes to the results folder, or where `results.write_derived` says. Raises ValueError if no
+    run is done, and if the file that ships cannot be used, since its runs would be lost.
     """
     check_names("experiment", [name], EXPERIMENTS)
     if why := unusable(name).get(name):

@@ -33,14 +33,14 @@ def configs(
     seeds: Iterable[int] | None = None,
     hyperparameter: str | None = None,
 ) -> list[RunConfig]:
-    """The runs of an experiment in a profile, restricted to a data set or model where given.
+    """The runs of an experiment in a profile, restricted to a data set or model if given.
 
-    lrs: replace the plan's own; rows that sweep something else are then left out, which a warning
-    says. A data set or model of a user's own is swept over the LRs of a row of the experiment, the
-    same model's or data set's where there is one. seeds: replace the plan's own. hyperparameter:
-    only the row of this name ('lr', 'l2', 'adam', ...). Each run comes once, also where it stands
-    in several rows. Raises ValueError for unknown names, for a data set, model and hyperparameter
-    that are no row of the experiment, and for an empty list.
+    lrs: replace the plan's own; rows that sweep something else are then left out, with a warning.
+    Your own data set or model is swept over a row's LRs, those of the same model's or data set's if
+    there is one. seeds: replace the plan's own. hyperparameter: only the row of this name ('lr',
+    'l2', 'adam', ...). Each run comes once, even if it belongs to several rows. Raises ValueError
+    for unknown names, for a data set, model and hyperparameter that form no row of the experiment,
+    and for an empty list.
     """
     check_names("experiment", [name], EXPERIMENTS)
     check_names("profile", [profile], PROFILES)
@@ -113,8 +113,8 @@ def knob(name: str, dataset: str, model: str, hyperparameter: str) -> str:
 def recording(config: RunConfig) -> dict[str, int]:
     """Probes that a sweep records of a run, and the iterations between two calls.
 
-    All that any experiment with a row of this data set, model and settings asks for in the run's
-    profile: one run serves several figures.
+    They are all that any experiment with a row of this data set, model and settings asks for in the
+    run's profile, since one run serves several figures.
     """
     return dict(_recording(dataclasses.replace(config, seed=0)))
 
@@ -158,8 +158,8 @@ def run_config(
     """One run in a profile: its data source, batch size and number of training samples.
 
     data: further options of the data set; those that repeat a default are dropped, and n_train
-    stands in place of the profile's. train: further fields of TrainConfig; model_options: options
-    of the model.
+    replaces the profile's. train: further fields of TrainConfig; model_options: options of the
+    model.
     """
     models.check_name(model)
     check_names("profile", [profile], PROFILES)
@@ -184,9 +184,9 @@ def _usual(dataset: str, lr: float, max_epochs: int) -> dict:
 
 
 def usual_row(dataset: str, model: str, profile: str) -> tuple[str, Row] | None:
-    """The first experiment and its row of a data set and model that vary the LR alone.
+    """The first experiment, and its row, that vary the LR alone for a data set and model.
 
-    One with a plan for the profile comes before others; None where there is no such row.
+    One with a plan for the profile comes before others; None if there is no such row.
     """
     rows = [
         (name, row) for name, rows in EXPERIMENTS.items() for row in rows
@@ -196,7 +196,7 @@ def usual_row(dataset: str, model: str, profile: str) -> tuple[str, Row] | None:
 
 
 def usual_data(dataset: str, model: str, profile: str) -> Mapping:
-    """Options of a data set in this model's row of the LR alone: rho, where it has its own."""
+    """Options of a data set in this model's row that varies the LR alone, such as its own rho."""
     found = usual_row(dataset, model, profile)
     return {} if found is None else data_of(found[1], profile)
 
@@ -216,9 +216,9 @@ def usual_run(
     train: Mapping | None = None,
     model_options: Mapping | None = None,
 ) -> tuple[RunConfig, str]:
-    """One run as the row of `usual_row` trains it but for what is given, and a line that says so.
+    """One run as the row of `usual_row` trains it, except for what is given, and a line on that.
 
-    Where there is none, by the defaults of data set, model and TrainConfig, up to 1000 epochs.
+    Without such a row: the defaults of data set, model and TrainConfig, up to 1000 epochs.
     """
     datasets.check_name(dataset)
     models.check_name(model)
@@ -273,7 +273,7 @@ def rows_of(name: str, key: tuple[str, ...]) -> list[Row]:
 
 
 def planned_runs(name: str, profile: str, *key: str) -> list[RunConfig]:
-    """The runs of rows of one key, or of all, none where the profile has no plan for them."""
+    """The runs of the rows of one key, or of all; none if the profile has no plan for them."""
     rows = rows_of(name, key) if key else EXPERIMENTS[name]
     found = (c for row in rows if profile in row.plans for c in runs_of_row(row, profile))
     return list(dict.fromkeys(found))

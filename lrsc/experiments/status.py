@@ -29,10 +29,10 @@ def known_runs(root: str | Path | None = None) -> xr.Dataset | None:
 
 
 def estimate_epochs(config: RunConfig, known: xr.Dataset | None) -> float:
-    """Epochs a run is likely to need, by the done runs of the two nearest LRs; else its cap.
+    """Epochs a run is likely to need, from finished runs of the two nearest LRs; else its cap.
 
-    On a line through their means, in logarithms of both. Of runs on as much and the same data, and
-    of the same hyperparameter, where there are some.
+    Taken from a line through their means, with both axes logarithmic. Runs with the same data
+    options and the same hyperparameter are used if there are any.
     """
     if known is not None:
         chosen = _alike(config, known)
@@ -64,10 +64,10 @@ def _alike(config: RunConfig, known: xr.Dataset) -> xr.Dataset:
 
 
 def expected_seconds(config: RunConfig, known: xr.Dataset | None) -> float:
-    """Seconds that a run is likely to train, by done runs of its data set and model.
+    """Seconds that a run is likely to train, from finished runs of its data set and model.
 
-    Of them, the seconds a sample and epoch, shared by the runs that were trained side by side;
-    times the samples and epochs of this one. Infinity where there are none: nobody knows.
+    Their seconds per sample and epoch, divided among runs trained side by side, times the samples
+    and epochs of this one. Infinity if there are no such runs.
     """
     if known is None:
         return math.inf
@@ -98,11 +98,11 @@ def _samples(config: RunConfig, known: xr.Dataset) -> float:
 
 
 def status(profile: str | None = None, root: str | Path | None = None) -> list[dict]:
-    """What is done of every experiment: one row for each profile and row of its table.
+    """Progress of every experiment: one row for each profile and row of its table.
 
-    missing: neither done nor running now; of those, failed ones have been tried. seconds: that one
-    process needs for what is not done, by the done runs of the same data set and model; None where
-    there are none.
+    missing: neither done nor running now; of those, failed ones have been tried. seconds: what one
+    process needs for the rest, from finished runs of the same data set and model; None if there are
+    none.
     """
     if profile is not None:
         check_names("profile", [profile], PROFILES)

@@ -31,23 +31,23 @@ def measure(
 ) -> xr.Dataset:
     """All measures of a trained model on a data set's unbiased test split.
 
-    model: a network, or what `fit` returned; of a run that diverged all is NaN. methods: pruning
-    methods; an empty list skips pruning. prune_samples: prune on this many fixed random test
-    samples, None on all. samples: fixed random test samples for the representation. device: where
-    to compute, default where the model is; the model is moved there, not changed otherwise. layer:
-    dotted module name of the linear layer whose input is the representation, and which pruning
-    leaves alone, default the one that returns the logits. statistics: of batch normalisation:
-    'running' (eval mode), 'batch' (those of fixed batches of 100 test samples), 'recalibrated'
-    (running ones, estimated anew from 2000 training samples, after pruning too), or several of
-    these, which are then a dimension of the result; a network without batch normalisation is
-    measured once.
+    model: a network, or what `fit` returned; for a run that diverged all is NaN. methods: pruning
+    methods; an empty list skips pruning. prune_samples: pruning is measured on this many fixed
+    random test samples, None: on all. samples: fixed random test samples for the representation.
+    device: where to compute, default where the model is; the model is moved there, not changed
+    otherwise. layer: dotted module name of the linear layer whose input is the representation, and
+    which pruning leaves alone; by default the one that returns the logits. statistics: of batch
+    normalisation: 'running' (eval mode), 'batch' (those of fixed batches of 100 test samples),
+    'recalibrated' (running ones, re-estimated from 2000 training samples, also after pruning), or
+    several of these, which are then a dimension of the result; a network without batch
+    normalisation is measured once.
     Accuracies are fractions; bias measures are left out where the data set has no bias labels, and
-    samples of unknown bias are left out of them. What is not defined, as the selectivity of test
-    samples of one class, is NaN with an attribute `note`. Weights of which pruning knows nothing
-    are named in the attributes `pruned_share` and `left_alone` of prunability. Attributes of the
-    whole say of which data and by which versions it was made; `lrsc.results.save` writes it. Raises
-    ValueError if the model does not take the data set's inputs or has no such layer, and for
-    'running' and 'recalibrated' where a layer keeps no running statistics.
+    samples of unknown bias are left out of them. Undefined measures, such as the selectivity of
+    test samples of one class, are NaN with an attribute `note`. Weights that pruning does not
+    handle are named in the attributes `pruned_share` and `left_alone` of prunability. The result's
+    own attributes say from which data and by which versions it was made; `lrsc.results.save` writes
+    it. Raises ValueError if the model does not take the data set's inputs or has no such layer, and
+    for 'running' and 'recalibrated' where a layer keeps no running statistics.
     """
     training.arguments.check_dataset(dataset)
     if not len(dataset.test):
@@ -99,11 +99,10 @@ def measure_each(
 ) -> list[xr.Dataset]:
     """`measure` of networks of one architecture, whose pruning curves are computed together.
 
-    statistics: a dimension of the results; None: all, and no dimension where they make no
-    difference. seen: what `observe` gave for the networks with the first of them, where it was
-    called already. train: what pruned networks are recalibrated from, default the data set's.
-    Nothing is copied to the host before all is computed. Other arguments and errors: as in
-    `measure`.
+    statistics: a dimension of the results; None: all, without the dimension if they make no
+    difference. seen: what `observe` returned for the networks with the first of them, if already
+    called. train: samples to recalibrate pruned networks with, by default the data set's. Nothing
+    is copied to the host before all is computed. Other arguments and errors: as in `measure`.
     """
     if not networks:
         return []
@@ -169,8 +168,8 @@ def _note(found: xr.Dataset, chosen: Split, net: nn.Module, layer: str | None) -
 def by_statistics(measures: Mapping[str, dict], names: Sequence[str] | None) -> xr.Dataset:
     """Measures of one network in some statistics -> Dataset with the dimension `statistics`.
 
-    names: what the dimension holds; of a network that was measured in one of several, all hold it.
-    None: those measured, and no dimension where it is one.
+    names: entries of the dimension; those in which the network was not measured repeat the first
+    measurement. None: those measured, without the dimension if there is only one.
     """
     parts = {name: as_dataset(each) for name, each in measures.items()}
     first = next(iter(parts.values()))
@@ -205,7 +204,7 @@ def observe(
 ) -> Observed:
     """Run a network (moved to `device` if given) once over the test split.
 
-    layer, statistics: see `measure`; one of the latter.
+    layer, statistics: as in `measure`, but a single one of the statistics.
     """
     own = next(model.parameters(), torch.empty(0)).device  # `check` refuses one without any
     device = torch.device(device or own)
@@ -253,7 +252,7 @@ def accuracy_measures(logits: Tensor, test: Split, train: Split) -> dict[str, Te
 def representation_measures(z: Tensor, y: Tensor, bias: Tensor | None) -> dict[str, Tensor]:
     """Measures of representations z (N x d) with class and bias labels; NaN where not defined.
 
-    Samples of a bias label below 0, unknown, are left out of bias selectivity.
+    Samples of unknown bias (a label below 0) are left out of bias selectivity.
     """
     z = z.float()
     active = metrics.active_neurons(z)
@@ -307,11 +306,11 @@ def pruning_measures(
 def attribution_measures(
     model: nn.Module, split: Split, statistics: str = "running"
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Integrated Gradients and DeepLIFT of the true labels of a split, and what they say.
+    """Integrated Gradients and DeepLIFT of the true labels of a split, and measures of them.
 
-    statistics: 'running', or 'batch', those of this split, which paths and references share.
+    statistics: 'running', or 'batch': those of this split, which paths and references share.
     Returns the measures, means over samples, and each method's maps (N x H x W, or N x d): signed,
-    each divided by its largest absolute value. Shares of regions only where the split has masks.
+    each divided by its largest absolute value. Shares of regions need masks.
     """
     x = split.inputs(split.x[:])
     if statistics == "batch" and models.batch_norms(model):
@@ -348,7 +347,7 @@ def as_dataset(measures: dict) -> xr.Dataset:
 
 
 def nothing() -> xr.Dataset:
-    """The measures of a network that diverged: all NaN, so that its run keeps its place."""
+    """The measures of a diverged network: all NaN, so that its run keeps its place."""
     curve = torch.full((len(pruning.KAPPAS),), torch.nan)
     names = (name for name in OF_NETWORK if name != "group_accuracy")
     return as_dataset({n: curve if VARIABLES[n].dims else torch.nan for n in names})

@@ -1,4 +1,4 @@
-"""The paper's metrics: pure functions of tensors, on the device where these are."""
+"""The paper's metrics: pure functions of tensors, computed on the tensors' device."""
 
 from lrsc.metrics.compressibility import compressibility, pq_index, sparsity
 from lrsc.metrics.dominance import dominance_persistence, update_response

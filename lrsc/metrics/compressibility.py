@@ -19,11 +19,11 @@ def sparsity(z: Tensor) -> Tensor:
 
 
 def compressibility(z: Tensor, q: float = 2.0, kappa: float = 0.1) -> Tensor:
-    """(q, kappa)-compressibility: 1 - ||rest||_q / ||z||_q, where rest is z without its largest.
+    """(q, kappa)-compressibility, 1 - ||rest||_q / ||z||_q; rest is z without its largest entries.
 
-    The ceil(kappa * d) entries of largest absolute value are kept, the rest is the error of the
-    best approximation with so many non-zeros; 1 for a zero vector. Raises ValueError unless q > 0
-    and kappa is in [0, 1]. Gribonval et al. 2012, as used in the paper.
+    The ceil(kappa * d) entries of largest absolute value form the best approximation with that many
+    non-zeros, and the rest is its error; 1 for a zero vector. Raises ValueError unless q > 0 and
+    kappa is in [0, 1]. Gribonval et al. 2012, as used in the paper.
     """
     z = values("z", z, "n x d, d")
     if not q > 0:

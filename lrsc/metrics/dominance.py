@@ -10,11 +10,11 @@ from lrsc.metrics.checks import tensor
 
 
 def dominance_persistence(csi: Tensor, bsi: Tensor) -> dict[str, Tensor]:
-    """Which share of the class-dominant (bias-dominant) neurons of each moment end as such.
+    """At each call, the share of class-dominant (bias-dominant) neurons that are so at the end.
 
     csi, bsi: class and bias selectivity, calls x neurons. Class-dominant: CSI > BSI; all others are
-    bias-dominant, as in the paper. Returns `class_dominant`, the share of class-dominant neurons,
-    `class_kept` and `bias_kept`, one value a call; NaN where no neuron is of that kind. Raises
+    bias-dominant, as in the paper. Returns `class_dominant` (the share of class-dominant neurons),
+    `class_kept` and `bias_kept`, one value per call; NaN where no neuron is of that kind. Raises
     ValueError for NaN, empty tables and shapes that differ. Fig. 18 (top).
     """
     csi, bsi = _tables("csi", csi, "bsi", bsi)
@@ -30,14 +30,14 @@ def dominance_persistence(csi: Tensor, bsi: Tensor) -> dict[str, Tensor]:
 def update_response(
     gradient_norm: Tensor, share: Tensor, lags: int = 10, at_least: float = 0.99
 ) -> dict[str, Tensor]:
-    """Spurious use of neurons around their largest updates, relative to what it is before them.
+    """Neurons' spurious share around their largest updates, relative to its value before them.
 
     gradient_norm, share: calls x neurons; share may hold NaN where a neuron is inactive. Events:
-    the calls at which a neuron's gradient norm is in its own top share 1 - at_least, no nearer to
-    the ends than `lags` calls. Returns `lag` (-lags .. lags), `large`: mean over events of the
-    share at each lag minus that at lag 0 (the gradient is that of the step taken then), and
-    `other`: the same around all other calls, the control; and `events`, their number. Raises
-    ValueError for tables that are too short. Fig. 18 (bottom).
+    calls at which a neuron's gradient norm is in the top share 1 - at_least of its own values, at
+    least `lags` calls from either end. Returns `lag` (-lags .. lags); `large`, the mean over events
+    of the share at each lag minus that at lag 0 (the gradient is that of the step taken then);
+    `other`, the same around all other calls as a control; and `events`, the number of events.
+    Raises ValueError for tables that are too short. Fig. 18 (bottom).
     """
     norms, share = _tables("gradient_norm", gradient_norm, "share", share, nan=True)
     calls = len(norms)

@@ -20,7 +20,7 @@ def loss_ratio(losses: Tensor, conflicting: Tensor) -> Tensor:
 
 
 def loss_entropy(losses: Tensor) -> Tensor:
-    """Entropy in nats of the losses of a row divided by their sum: 0 to log(batch).
+    """Entropy in nats of each row of losses divided by its sum: 0 to log(batch).
 
     Low where few samples carry the loss; it needs no bias labels. NaN for a row of zeros. The
     label-free counterpart of `loss_ratio` (fig. 13).

@@ -9,7 +9,7 @@ from lrsc.metrics.checks import tensor
 def rank_correlation(x: Tensor, y: Tensor) -> Tensor:
     """Spearman's rank correlation of each row of x with that of y, in [-1, 1]; ties share ranks.
 
-    x, y: (..., n), the same shape; shape (...) comes back, float64. NaN where a row is constant or
+    x, y: the same shape (..., n); returns float64 of shape (...). NaN where a row is constant or
     holds NaN. Raises ValueError for shapes that differ or fewer than two values. Spearman 1904.
     """
     if tensor("x", x).shape != tensor("y", y).shape or x.dim() == 0 or x.shape[-1] < 2:

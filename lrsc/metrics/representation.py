@@ -15,10 +15,10 @@ from lrsc.metrics.checks import labels, values
 def class_separation(z: Tensor, y: Tensor) -> Tensor:
     """R2 = 1 - (mean distance within classes) / (mean distance overall), cosine distances.
 
-    Every pair of classes weighs the same, pairs of a sample with itself included. O(n d): the mean
-    similarity of two classes is the inner product of the means of their normalised rows. A zero
-    row has similarity 0 to everything, also itself. 0 where all samples point the same way.
-    0 for a single class too. Raises ValueError where each class has one sample.
+    Every pair of classes has the same weight; pairs of a sample with itself are included. O(n d):
+    the mean similarity of two classes is the inner product of the means of their normalised rows. A
+    zero row has similarity 0 to everything, including itself. 0 where all samples point the same
+    way, and for a single class. Raises ValueError where each class has one sample.
     Computed in float64, returned 0-dimensional in z's precision (at least float32). Kornblith et
     al. 2021.
     """
@@ -40,7 +40,7 @@ def class_selectivity(z: Tensor, y: Tensor) -> Tensor:
     """Class-selectivity index of each neuron (d values in [0, 1]), with its coverage.
 
     (mu_max - mu_rest) / (mu_max + mu_rest + 1e-6) * coverage, on |z|: mu_max is the largest class
-    mean (of the lowest label at a tie), mu_rest the mean of the other class means, coverage the
+    mean (of the lowest label in a tie), mu_rest the mean of the other class means, coverage the
     share of that class's samples on which the neuron is active (|z| > 0). Raises ValueError for
     labels of a single class.
     """

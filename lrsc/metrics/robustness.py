@@ -29,9 +29,9 @@ def chance(y: Tensor) -> Tensor:
 def chance_corrected(after: Tensor, before: Tensor, level: Tensor | float) -> Tensor:
     """(after - chance) / (before - chance) of accuracies; NaN where before is hardly above chance.
 
-    A network that has forgotten everything has 0; the plain ratio has chance / before. NaN, of runs
-    that diverged, stays NaN. Shapes that can be broadcast; level: the `chance` of the test labels.
-    Within LEAST_MARGIN of chance there is nothing to lose, and the ratio is of noise.
+    A network that has forgotten everything scores 0 here, and chance / before in the plain ratio.
+    NaN, from diverged runs, stays NaN. Shapes are broadcast; level: the `chance` of the test
+    labels. Within LEAST_MARGIN of chance there is nothing to lose, and the ratio would be noise.
     """
     margin = before - level
     return torch.where(margin >= LEAST_MARGIN, (after - level) / margin, torch.nan)
@@ -40,14 +40,14 @@ def chance_corrected(after: Tensor, before: Tensor, level: Tensor | float) -> Te
 def group_accuracies(pred: Tensor, y: Tensor, bias: Tensor) -> Tensor:
     """Accuracy of each group, classes x biases: entry [k, b] is that of samples y = k, bias = b.
 
-    The sizes are the largest label and bias value plus 1; a group without samples is NaN.
+    The table's sizes are the largest label and bias value plus 1; a group without samples is NaN.
     """
     y, pred, bias = _same_samples(y=y, pred=pred, bias=bias)
     return _by_group(pred, y, bias, _grid(y, bias))
 
 
 def worst_group_accuracy(pred: Tensor, y: Tensor, bias: Tensor) -> Tensor:
-    """Lowest accuracy of a group that has samples, 0-dimensional."""
+    """Lowest accuracy over all groups that have samples, 0-dimensional."""
     found = group_accuracies(pred, y, bias)
     return torch.where(found.isnan(), torch.inf, found).min()
 

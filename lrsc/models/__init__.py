@@ -69,17 +69,17 @@ _FCN_HIDDEN = {  # where it is not the default
 
 
 def register_model(name: str, factory: Callable[..., nn.Module], version: int = 1) -> None:
-    """Give a model of one's own a name, which then works wherever the library's names do.
+    """Give your own model a name, which then works wherever the library's names do.
 
-    factory: a function of input_shape ((C, H, W) or (d,)), n_classes and options, which have
-    defaults, that returns a new nn.Module; it may leave out what it does not need, and call
-    n_classes num_classes, as one that takes any **options gets it. Weights are to come from
-    torch's current generator, as those of torch's layers do. version: a whole number >= 1, part
-    of every run's name: raise it when the code changes. Other processes import the
-    factory, so that it must stand in a module where they are to train; the import path,
-    package.module:function, needs no registration and does the same (with VERSION of the module,
-    1 where it has none). Registering a name again replaces it. Raises ValueError for a name of the
-    library's, and for a factory with further arguments that have no default.
+    factory: a function of input_shape ((C, H, W) or (d,)), n_classes and options with defaults that
+    returns a new nn.Module. It may leave out what it does not need and may call n_classes
+    num_classes, the name by which a factory that takes any **options receives it. Weights must come
+    from torch's current generator, as those of torch's layers do. version: a whole number >= 1,
+    part of every run's name: raise it when the code changes. Other processes import the factory, so
+    it must be in a module if they are to train. An import path, package.module:function, does the
+    same without registration (its version is the module's VERSION, or 1 if it has none).
+    Registering a name again replaces it. Raises ValueError for a library name, and for a factory
+    with further arguments without default.
     """
     imports.check_new("model", name, factory, _OURS)
     _register(name, factory, imports.check_version(version))
@@ -106,7 +106,7 @@ def is_ours(name: str) -> bool:
 
 
 def is_own(name: object) -> bool:
-    """Whether a name is one that was registered in this process, or an import path."""
+    """Whether a name was registered in this process or is an import path."""
     return isinstance(name, str) and name not in _OURS and (":" in name or name in BUILDERS)
 
 
@@ -115,13 +115,13 @@ def build(name: str, input_shape: tuple[int, ...], n_classes: int, **options) ->
 
     fcn: ReLU, no biases, torch's default initialisation; option hidden=(1024, 1024).
     cnn: VGG11's convolutions, global average pool, one linear layer; no biases, no batch norm;
-    images from 16 pixels a side on, without the first pool below 32.
+    images of at least 16 pixels per side, without the first pool below 32.
     resnet18, resnet50, wide_resnet101_2, swin_t: torchvision's, with a first convolution for C
-    channels and a head for n_classes; swin_t from 4 pixels a side on. Option weights: None is
-    random; 'imagenet' torchvision's IMAGENET1K_V1, for 3 channels, read from torch.hub's folder or
-    `weights` in the data root and never downloaded; or the path of a state_dict file, which names
-    the run too. A head of another number of classes than the file's is random. The ResNets' option
-    init: 'torchvision' or 'torch', how their convolutions start.
+    channels and a head for n_classes; swin_t takes at least 4 pixels per side. Option weights: None
+    is random; 'imagenet' torchvision's IMAGENET1K_V1, for 3 channels, read from torch.hub's folder
+    or `weights` in the data root and never downloaded; or the path of a state_dict file, which then
+    enters the run's name. A head whose number of classes is not the file's is random. The ResNets'
+    option init, 'torchvision' or 'torch', is how their convolutions are initialised.
 
     Random weights come from torch's current generator. Raises ValueError for an unknown name or
     option, an empty, non-positive or too small shape, fewer than two classes, and weights that are
@@ -184,13 +184,13 @@ def penultimate(
     """Representation (N x d, input of the classifier) and logits (N x K), in eval mode.
 
     x are network inputs, already standardised. layer: dotted module name of the layer whose input
-    is the representation, where it is not the one that returns the logits (lrsc.models.parts);
-    more than two dimensions are flattened to N x d. One forward pass, and before it one of 8
-    samples where the classifier is not known; the model is left in the mode it was in. gradients:
-    whether gradients can be taken of what comes back, where they are enabled. statistics: of batch
-    normalisation, 'running', or 'batch', those of fixed batches of 100. Raises ValueError for a
-    layer that is absent, without weights or not used, where no layer returns the logits, for one
-    sample with batch statistics, and for running statistics that a layer does not keep.
+    is the representation, if that is not the one that returns the logits (lrsc.models.parts);
+    more than two dimensions are flattened to N x d. Takes one forward pass, preceded by one of 8
+    samples if the classifier is not yet known; the model stays in its mode. gradients: whether the
+    result can be differentiated, where gradients are enabled. statistics: of batch normalisation,
+    'running', or 'batch', those of fixed batches of 100. Raises ValueError for a layer that is
+    absent, without weights or not used, where no layer returns the logits, for one sample with
+    batch statistics, and for running statistics that a layer does not keep.
     """
     net = getattr(net, "_orig_mod", net)  # of torch.compile, whose layers are not called
     with alone(net):
@@ -238,15 +238,15 @@ def _penultimate(
 
 
 def pass_size(input_shape: Iterable[int], most: int = BATCH) -> int:
-    """Samples a forward pass without gradient: at most `most`, fewer where images are large.
+    """Samples per forward pass without gradient: at most `most`, fewer if images are large.
 
-    2^24 input values a pass: 111 images of 224 x 224, whose maps take some hundred MB.
+    2^24 input values per pass: 111 images of 224 x 224, whose feature maps take some hundred MB.
     """
     return max(1, min(most, 2**24 // math.prod(input_shape)))
 
 
 def predict(net: nn.Module, split: Split, statistics: str = "running") -> Tensor:
-    """Logits (N x K) of all samples of a split, in eval mode; both on one device.
+    """Logits (N x K) of all samples of a split, in eval mode; model and split are on one device.
 
     statistics: of batch normalisation, 'running', or 'batch', those of fixed batches of 100.
     Raises ValueError for inputs that the model does not take.
@@ -259,9 +259,9 @@ def predict(net: nn.Module, split: Split, statistics: str = "running") -> Tensor
 
 
 def check(net: nn.Module, dataset: BiasedDataset, batch: int | None = None) -> None:
-    """One forward pass of two samples: a model that does not fit the data is a ValueError.
+    """Run a forward pass of two samples; ValueError if the model does not fit the data.
 
-    batch: of so many samples, and another pass in training mode; for a network that nobody needs
+    batch: use this many samples, and add a pass in training mode; for a network that is not needed
     afterwards.
     """
     if not isinstance(net, nn.Module):

@@ -9,15 +9,15 @@ from torch import Tensor, nn
 
 
 def logits(net: nn.Module, x: Tensor) -> Tensor:
-    """What the network returns for network inputs x, in the mode that it is in."""
+    """The logits that the network returns for network inputs x, in its current mode."""
     return logits_of(net(as_taken(net, x)))
 
 
 def logits_of(returned: object) -> Tensor:
-    """The logits among what a network returns: a tensor; or named `logits`; or the first of some.
+    """The logits in a network's output: the tensor itself, or `logits`, or the first of several.
 
-    As image classifiers of other libraries return them: objects and mappings with `logits`, tuples
-    of logits and more. Raises ValueError for anything else.
+    Image classifiers of other libraries return objects and mappings with `logits`, or tuples of
+    logits and more. Raises ValueError for anything else.
     """
     found = returned
     if isinstance(found, Mapping) and "logits" in found:
@@ -48,10 +48,10 @@ def as_taken(net: nn.Module, x: Tensor) -> Tensor:
 
 
 def check_training(net: nn.Module, x: Tensor) -> None:
-    """Raise ValueError for a network that trains on more than it is evaluated by, or not at all.
+    """Raise ValueError if a network has further outputs in training only, or cannot be trained.
 
-    Auxiliary heads, as GoogLeNet has them in training only, would get no gradient. The network is
-    left in training mode, its running statistics changed.
+    Auxiliary heads that exist only in training, as in GoogLeNet, would get no gradient. The network
+    is left in training mode, its running statistics changed.
     """
     weights = {p.dtype for p in net.parameters() if p.is_floating_point()}
     if not weights <= {torch.float32}:
@@ -71,7 +71,7 @@ def check_training(net: nn.Module, x: Tensor) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether it says that memory does not suffice: torch has several ways to."""
+    """Whether an error says that memory ran out, which torch words in several ways."""
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
         said in str(error) for said in ("t allocate", "ALLOC_FAILED", "out of memory")
     )
@@ -79,7 +79,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def input_errors(x: Tensor) -> Iterator[None]:
-    """Inside, what torch says of inputs that a model does not take is a ValueError."""
+    """Context in which torch's errors about inputs that a model does not take are ValueErrors."""
     try:
         yield
     except RuntimeError as error:
@@ -91,11 +91,11 @@ def input_errors(x: Tensor) -> Iterator[None]:
 
 
 def copied(net: nn.Module) -> nn.Module:
-    """A deep copy, also of a network that holds weights computed in its last pass.
+    """A deep copy, even of a network that holds weights computed in its last pass.
 
-    Torch copies leaves of a graph only; the old weight_norm, spectral_norm and torch's prune leave
-    others behind, which the next pass replaces. Raises ValueError for one that holds what cannot be
-    copied, as a lock or an open file.
+    Torch copies only leaves of a graph; the old weight_norm, spectral_norm and torch's prune leave
+    other tensors behind, which the next pass replaces. Raises ValueError for a network that holds
+    something that cannot be copied, such as a lock or an open file.
     """
     computed = (v for m in net.modules() for v in vars(m).values() if isinstance(v, Tensor))
     try:
@@ -108,10 +108,10 @@ def copied(net: nn.Module) -> nn.Module:
 
 
 def same_with_channels_last(net: nn.Module, x: Tensor) -> bool:
-    """Whether a network computes the same, up to roundoff, with its channels last.
+    """Whether a network computes the same, up to roundoff, in channels-last format.
 
-    One that calls `view` on a map does not take them, and one that looks at strides may compute
-    something else.
+    A network that calls `view` on a map rejects this format, and one that looks at strides may
+    compute something else.
     """
     if any(t.dim() > 4 for t in (*net.parameters(), *net.buffers())):
         return False
@@ -126,7 +126,7 @@ def same_with_channels_last(net: nn.Module, x: Tensor) -> bool:
 
 
 def not_nan(given: Tensor) -> Tensor:
-    """Logits; ValueError where there is NaN among them, of which every measure says something."""
+    """The given logits; ValueError if any is NaN, since measures would still return numbers."""
     if given.isnan().any():
         raise ValueError(
             "the network returns NaN: has it diverged, or is its file damaged? Leave it out"

@@ -8,11 +8,11 @@ ROWS = 200  # samples from which on `product` is a convolution
 
 
 class SmallMapConv2d(nn.Conv2d):
-    """nn.Conv2d that multiplies on the CPU only with the weights that meet its input.
+    """nn.Conv2d that, on the CPU, multiplies only by the weights that meet its input.
 
-    On maps that the kernel covers from every output place (2 x 2 and 1 x 1 in ResNet18's last
-    stages, for inputs of 28 x 28) most taps of a 3 x 3 kernel see padding only: what is left is
-    one matrix product. Equal to nn.Conv2d up to roundoff; benchmarks/train_step.py has the gain.
+    On maps that the kernel covers from every output position (2 x 2 and 1 x 1 in ResNet18's last
+    stages, for inputs of 28 x 28) most taps of a 3 x 3 kernel see only padding; what is left is one
+    matrix product. Equal to nn.Conv2d up to roundoff; benchmarks/train_step.py measures the gain.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -27,7 +27,7 @@ class SmallMapConv2d(nn.Conv2d):
         return y if self.bias is None else y + self.bias[:, None, None]
 
     def matrix(self, rows: list[int], columns: list[int], size: tuple[int, int]) -> Tensor:
-        """Of a map's values to the outputs, whose parts of the kernel start at rows and columns."""
+        """Matrix from a map to its outputs, whose kernel parts start at these rows and columns."""
         h, w = size
         seen = [self.weight[:, :, i : i + h, j : j + w] for i in rows for j in columns]
         return torch.stack(seen, 1).flatten(2).flatten(0, 1)

@@ -32,7 +32,7 @@ SAMPLES = 2000  # training samples from which statistics are estimated anew
 def batch_norms(net: nn.Module) -> list[_BatchNorm]:
     """Layers that normalise by the batch when the network trains.
 
-    A layer that stays in eval mode when `train` is called (frozen) is none of them.
+    A layer that stays in eval mode when `train` is called (frozen) is not among them.
     """
     with modes_kept(net):
         return [m for m in net.train().modules() if isinstance(m, _BatchNorm) and m.training]
@@ -40,7 +40,7 @@ def batch_norms(net: nn.Module) -> list[_BatchNorm]:
 
 @contextlib.contextmanager
 def alone(net: nn.Module) -> Iterator[None]:
-    """Inside, other threads wait that look at this network: hooks and modes are one for all."""
+    """Context in which other threads that use this network wait: they share its hooks and modes."""
     with _making:
         lock = _locks.setdefault(net, threading.RLock())
     with lock:
@@ -53,7 +53,7 @@ _making = threading.Lock()
 
 @contextlib.contextmanager
 def modes_kept(net: nn.Module) -> Iterator[None]:
-    """Afterwards each module is in the mode, training or eval, that it was in before."""
+    """Context after which each module is back in its earlier mode, training or eval."""
     with alone(net):
         modes = [(module, module.training) for module in net.modules()]
         try:
@@ -65,7 +65,7 @@ def modes_kept(net: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def evaluating(net: nn.Module, statistics: str = "running") -> Iterator[bool]:
-    """Inside, the network is in eval mode with these statistics; afterwards it is as it was.
+    """Context in which the network is in eval mode with these statistics; it is then restored.
 
     Yields whether outputs depend on which samples are in a batch. Raises ValueError for unknown
     names, for 'recalibrated', and for 'running' where a layer keeps no running statistics.
@@ -94,10 +94,10 @@ def evaluating(net: nn.Module, statistics: str = "running") -> Iterator[bool]:
 
 
 def batches(n: int) -> tuple[Tensor, ...]:
-    """Fixed random batches of about BATCH of n samples: their indices.
+    """Indices of n samples, in fixed random batches of about BATCH.
 
-    A rest of less than half a batch joins the one before. Raises ValueError for fewer than two
-    samples: one has no statistics.
+    A remainder of less than half a batch joins the previous one. Raises ValueError for fewer than
+    two samples, since a single one has no statistics.
     """
     if n < 2:
         raise ValueError(
@@ -110,7 +110,7 @@ def batches(n: int) -> tuple[Tensor, ...]:
 
 
 def in_batches(outputs: Callable[[Sequence[Tensor]], list[Tensor]], n: int) -> Tensor:
-    """Outputs of n samples in their order; outputs gives those of each of the `batches`."""
+    """Outputs of n samples in their order; `outputs` gives those of each of the `batches`."""
     parts = batches(n)
     found = torch.cat(outputs(parts))
     return found[torch.cat(parts).argsort().to(found.device)]
@@ -119,14 +119,14 @@ def in_batches(outputs: Callable[[Sequence[Tensor]], list[Tensor]], n: int) -> T
 def recalibrate(
     net: nn.Module, split: Split, samples: int = SAMPLES, batch: int = BATCH
 ) -> nn.Module:
-    """Estimate the running statistics of a network's batch normalisation anew, in place.
+    """Re-estimate the running statistics of a network's batch normalisation, in place.
 
-    They become the mean of those of fixed random batches, of equal size to one sample and at most
-    `batch`, of `samples` of the split's (all where it has fewer), without labels: one forward pass,
-    1 to 2 s for ResNet18 and 2000 images of 28 x 28 on two cores. Weights, modes and layers that
-    are frozen in eval mode stay as they are; so does a network without batch normalisation. Returns
-    the network. Raises ValueError for fewer than two samples, inputs that the network does not
-    take, and where a layer keeps no running statistics.
+    They become the mean over fixed random batches of `samples` of the split's samples (all if it
+    has fewer), without labels; batch sizes are at most `batch` and differ by at most one. One
+    forward pass, 1 to 2 s for ResNet18 and 2000 images of 28 x 28 on two cores. Weights, modes and
+    layers frozen in eval mode stay as they are, as does a network without batch normalisation.
+    Returns the network. Raises ValueError for fewer than two samples, inputs that the network does
+    not take, and where a layer keeps no running statistics.
     """
     return recalibration(net, split, samples, batch)(net)
 
@@ -134,7 +134,7 @@ def recalibrate(
 def recalibration(
     net: nn.Module, split: Split, samples: int = SAMPLES, batch: int = BATCH
 ) -> Callable[[nn.Module], nn.Module]:
-    """What `recalibrate` does to a network of this architecture, its samples read once for many."""
+    """`recalibrate` as a function of networks of this architecture; its samples are read once."""
     if not is_whole(samples, 2):
         raise ValueError(f"samples must be a whole number >= 2, found {shown(samples)}")
     own = batch_norms(net)
@@ -186,7 +186,7 @@ def check_statistics(statistics: str, train: Split | None) -> None:
 def settled(net: nn.Module, statistics: str, train: Split | None) -> tuple[nn.Module, str]:
     """The network to evaluate, and the statistics to evaluate it with: 'running' or 'batch'.
 
-    A recalibrated copy for 'recalibrated', which needs training samples (ValueError); else itself.
+    For 'recalibrated', a recalibrated copy (ValueError without training samples); else itself.
     """
     check_statistics(statistics, train)
     if statistics != "recalibrated" or train is None:
@@ -197,8 +197,8 @@ def settled(net: nn.Module, statistics: str, train: Split | None) -> tuple[nn.Mo
 def with_statistics_of(net: nn.Module, x: Tensor) -> nn.Module:
     """A copy in eval mode whose running statistics are those of the batch of network inputs x.
 
-    Its outputs of x are those with batch statistics, and of each sample alone. What attributions
-    of batch statistics are taken of.
+    Its outputs for x are those with batch statistics, yet each depends on its sample alone.
+    Attributions in batch statistics are taken of this copy.
     """
     batches(len(x))
     made = copied(net)

@@ -41,7 +41,7 @@ _seen: weakref.WeakKeyDictionary[nn.Module, _Seen] = weakref.WeakKeyDictionary()
 
 
 def find(net: nn.Module, x: Tensor) -> str:
-    """Name of the classifier, by one pass of a few network inputs x; remembered.
+    """Find the classifier's name by one pass of a few network inputs x, and remember it.
 
     Raises ValueError where no module, or more than one, returns the logits, and for outputs that
     are not finite.
@@ -111,17 +111,17 @@ def _idle(net: nn.Module, ran: Container[str], x: Tensor) -> frozenset[str]:
 
 
 def look_again(net: nn.Module, x: Callable[[], Tensor]) -> None:
-    """`find` anew, on x(), for a network that a pass was seen of and that has changed since."""
+    """Repeat `find`, on x(), for a network that has changed since its remembered pass."""
     if _seen.pop(net, None):
         with contextlib.suppress(ValueError):
             find(net, x())
 
 
 def classifier_name(net: nn.Module, layer: str | None = None, x: Tensor | None = None) -> str:
-    """Dotted name of the classifier: layer, where it is given, else that which a pass has shown.
+    """Dotted name of the classifier: `layer` if given, else the one that a pass has shown.
 
-    x: network inputs for that pass, where there are some. Without one, only networks whose order is
-    certain have a classifier: their last linear layer. Raises ValueError for a layer that does
+    x: network inputs for that pass, if available. Without a pass, the classifier is known only if
+    the order of layers is certain: the last linear layer. Raises ValueError for a layer that does
     not exist or has no input of its own, and where the classifier is not known.
     """
     if layer is not None:
@@ -166,10 +166,10 @@ def feeding(net: nn.Module) -> Layer:
 
 
 def layers(net: nn.Module) -> dict[str, Layer]:
-    """Linear layers and convolutions, in the order in which they ran where a pass has shown it.
+    """Linear layers and convolutions, in the order in which they ran if a pass has shown it.
 
-    Those that were not called come last, where others use their weights, as attention does; those
-    that nothing uses, as a head of pretraining, are left out.
+    Layers that were not called but whose weights others use, as in attention, come last; those that
+    nothing uses, such as a pretraining head, are left out.
     """
     seen = _known(net)
     idle = seen.idle if seen else ()
@@ -179,9 +179,9 @@ def layers(net: nn.Module) -> dict[str, Layer]:
 
 
 def are_logits(out: Tensor, logits: Tensor) -> bool:
-    """Whether they differ by a factor > 0 and by what all classes of a sample share.
+    """Whether `out` is `logits` up to a factor > 0 and an offset that a sample's classes share.
 
-    Of probabilities, rows >= 0 of sum 1, their logarithms are the logits.
+    If `logits` are probabilities (rows >= 0 of sum 1), their logarithms count as the logits.
     """
     same = logits.dim() == 2 and out.dim() > 0 and len(out) == len(logits) > 0
     if not same or out[0].numel() != logits[0].numel():
@@ -225,7 +225,7 @@ def _may_classify(module: nn.Module) -> bool:
 
 
 def hand_on(net: nn.Module, copy: nn.Module) -> None:
-    """What is known of a network is so of its copy."""
+    """Pass on to a copy what is known about a network."""
     if seen := _known(net):
         _seen[copy] = dataclasses.replace(
             seen, classifier=weakref.ref(copy.get_submodule(seen.name))

@@ -9,9 +9,9 @@ import torch
 
 @contextlib.contextmanager
 def matmul_precision(precision: str, device: torch.device) -> Iterator[None]:
-    """Products in single precision, on a GPU in TF32 as the config says; as it was afterwards.
+    """Context of products in single precision, or in TF32 on a GPU if the config says so.
 
-    Whatever the caller has set: torch.autocast, torch.set_float32_matmul_precision.
+    Overrides torch.autocast and torch.set_float32_matmul_precision, and restores them.
     """
     kind = "cuda" if device.type == "cuda" else "cpu"
     backends: Any = torch.backends
@@ -37,7 +37,7 @@ def matmul_precision(precision: str, device: torch.device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def with_gradients() -> Iterator[None]:
-    """Inside, gradients are recorded, whatever the caller has switched off in this thread.
+    """Context in which gradients are recorded, even if the caller switched them off in this thread.
 
     Raises ValueError for a default type other than float32, which all threads share.
     """

@@ -11,9 +11,9 @@ from torch.nn.modules import module as every
 def linear_layers(net: nn.Module) -> list[nn.Linear] | None:
     """The layers of a network that is a chain of linear layers with ReLUs between, else None.
 
-    A chain is an nn.Sequential, nested or not, of at most one Flatten at its start, nn.Linear and
-    nn.ReLU in turn, and nn.Linear at its end; without hooks, forward functions of an instance's
-    own, computed or frozen or half-precision weights, of which nothing is known here.
+    A chain is an nn.Sequential, nested or not, of at most one Flatten at its start, then nn.Linear
+    and nn.ReLU in turn, with nn.Linear at its end. It must have no hooks, no forward functions set
+    on an instance, and no computed, frozen or half-precision weights.
     """
     modules = _flat(net)
     if modules and type(modules[0]) is nn.Flatten and modules[0].start_dim == 1:
@@ -54,7 +54,7 @@ class Stack:
         ]
 
     def bind(self) -> None:
-        """Make the networks' parameters views of the stack: what happens to it happens to them."""
+        """Make the networks' parameters views of the stack: a change to it changes them."""
         for row, weight, bias in zip(self.layers, self.weights, self.biases, strict=True):
             for k, layer in enumerate(row):
                 layer.weight.data = weight[k]
@@ -85,7 +85,7 @@ class Stack:
 
 
 def unbind(net: nn.Module) -> None:
-    """Give a network weights of its own again."""
+    """Give a network its own weights again."""
     for p in net.parameters():
         p.data = p.data.clone()
 

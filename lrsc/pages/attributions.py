@@ -22,7 +22,7 @@ METHODS = {"integrated_gradients": "Integrated Gradients", "deeplift": "DeepLIFT
 def contrasted(dataset: str, model: str) -> xr.Dataset:
     """The comparison of low- and high-LR networks; without samples if there is none.
 
-    Displays then how one is made, and of a file that cannot be used why.
+    In that case, displays how to make one and, for a file that cannot be used, why.
     """
     command = f"lrsc results contrast --dataset {dataset} --model {model} --lrs LOW,HIGH"
     found = display.usable(command, contrast.stored, dataset, model)
@@ -38,10 +38,10 @@ def contrasted(dataset: str, model: str) -> xr.Dataset:
 def compared(
     dataset: str, model: str, live: xr.Dataset, profile: str, **options: Any
 ) -> xr.Dataset:
-    """The networks of the lowest and the highest LR of local runs, compared; without diverged ones.
+    """Compare the networks of local runs at the lowest and the highest LR, without diverged ones.
 
-    live: the runs; options: of `contrast.compare`. Without samples, which is displayed, where fewer
-    than two LRs have a run that did not diverge.
+    live: the runs; options: of `contrast.compare`. If fewer than two LRs have a run that did not
+    diverge, displays this and returns no samples.
     """
     lrs = np.unique(live["lr"].values[live["status"].values != "diverged"])
     if len(lrs) < 2:
@@ -54,7 +54,7 @@ def compared(
 
 
 def show_gallery(found: xr.Dataset, methods: Sequence[str] = ("integrated_gradients",)) -> None:
-    """Display images that only the high LR gets right, with the maps of either LR's networks."""
+    """Display images that only the high LR gets right, with the maps of both LRs' networks."""
     if not found.sizes.get("sample"):
         return display.say_unmeasured()
     share = (
@@ -106,7 +106,7 @@ def show_paired(found: xr.Dataset, method: str = "integrated_gradients") -> None
 
 
 def show_methods(ds: xr.Dataset, command: str | None = None) -> None:
-    """Display how far both methods agree, and each one's error of completeness, by row and LR."""
+    """Display how far the two methods agree, and each one's completeness error, by row and LR."""
     names = ("attribution_agreement", "completeness_error", "completeness_error_deeplift")
     if not ds.sizes.get("run") or any(name not in ds for name in names):
         return display.say_unmeasured()
@@ -125,7 +125,7 @@ def show_methods(ds: xr.Dataset, command: str | None = None) -> None:
 
 
 def show_contrasts(besides: Sequence[tuple[str, str]] = ()) -> None:
-    """Display the gallery of every comparison, local or shipped, but those in `besides`."""
+    """Display the gallery of every comparison, local or shipped, except those in `besides`."""
     shown = 0
     for name in results.derived_names("contrast"):
         command = "lrsc results contrast"

@@ -21,7 +21,7 @@ def show_rows(what: str, *names: str) -> None:
 
     what: 'pruning' (the curves of both methods), 'compressibility' (three measures of activations
     against LR), 'orders' (activation compressibility at other q and kappa) or 'filters' (measures
-    of the filters' norms). Without any row, the commands that measure them.
+    of the filters' norms). Without any row, displays the commands that measure them.
     """
     errors.check_names("what", [what], KINDS)
     of_raw_material, lead, draw, reading = KINDS[what]

@@ -45,7 +45,7 @@ def computing() -> dict[tuple[str, str], tuple[int, float]]:
 
 
 def show_engines() -> None:
-    """Display whether what trains runs changes what is measured: equal seeds by two engines."""
+    """Display whether the engine changes what is measured: equal seeds trained by two engines."""
     show_trial("engines", lambda found, _: say(_of_engines(found)))
 
 
@@ -65,7 +65,7 @@ def _of_engines(found: dict) -> str:
 def show_cost(experiment: str) -> None:
     """Display what an experiment's paper profile takes at most, from the step times measured here.
 
-    Steps are those of all epochs of the cap; arithmetic is counted, time and memory are measured
+    Steps are those of all epochs up to the cap; arithmetic is counted, time and memory are measured
     (benchmarks/step_times).
     """
     if (measured := benchmark("step_times", input="3 x 224 x 224")) is None:

@@ -17,7 +17,7 @@ def show_examples(dataset, n: int = 10) -> None:
 
 
 def show_card(dataset) -> None:
-    """Display where a data set is from: source as loaded, shapes, licence, citation, how to get."""
+    """Display a data set's origin: source as loaded, shapes, licence, citation, how to get it."""
     names = published.TABLE[dataset.name].needs or [dataset.name]
     origin = {name: published.TABLE[name] for name in names}
     splits = {"training": dataset.train, "validation": dataset.val, "test": dataset.test}

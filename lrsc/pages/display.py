@@ -24,7 +24,7 @@ def show(*figures, caption: str, under: Sequence[str] = ()) -> None:
     """Display figures as wide as the text, one below the other, and a Markdown caption under them.
 
     under: HTML between them. A figure's label becomes its alternative text. One without pictures
-    is of the class `drawn`, which a dark page inverts.
+    has the class `drawn`, which a dark page inverts.
     """
     show_html(f"<div>{''.join([*map(_image, figures), *under])}</div>", caption)
 

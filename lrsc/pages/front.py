@@ -13,9 +13,9 @@ from lrsc.pages.display import html_table, say, say_unread, show, show_html
 
 
 def finding(root: str | Path | None = None) -> list[xr.Dataset]:
-    """The rows of claims C1 to C3 that show what the LR does, each size of the training set apart.
+    """The rows of claims C1 to C3 that show what the LR does, one per training set size.
 
-    A row counts with at least two LRs that have a value of every main measure; quick runs never.
+    A row counts if at least two LRs have a value of every main measure; quick runs never count.
     """
     opened = evidence.Open(root)
     return [
@@ -28,7 +28,7 @@ def finding(root: str | Path | None = None) -> list[xr.Dataset]:
 def show_answers(rows: Sequence[xr.Dataset]) -> None:
     """Display a verdict, and what reproduces, what does not, why, what is open, at what scale.
 
-    rows: of `finding`; without any, what makes some is displayed instead.
+    rows: from `finding`; without any, displays how to make some.
     """
     say_unread()
     if not rows:
@@ -54,7 +54,7 @@ def show_finding(rows: Sequence[xr.Dataset]) -> None:
 
 
 def show_install() -> None:
-    """Display how to install, with the source's address where `_config.yml` has one."""
+    """Display how to install, with the source's address if `_config.yml` has one."""
     import yaml
 
     config = results.shipped_path("").parents[2] / "_config.yml"

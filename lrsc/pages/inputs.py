@@ -30,7 +30,7 @@ def parameters(
     one; they come back as tuples. ``results``: the results folder that this process reads and
     writes from then on. ``shares``: names of further parameters of this section, numbers
     in [0, 1]. ``command`` is the line that runs the notebook with them. ``section``: the
-    notebook's name, where it is not that of the live part's experiment. Raises
+    notebook's name, if it is not that of the live part's experiment. Raises
     ValueError for an unknown parameter (papermill only logs it), for a bad value, and for runs that
     the experiment does not have or whose data are not here, before any of them starts.
     """

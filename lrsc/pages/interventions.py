@@ -19,7 +19,7 @@ _S2 = {"unbiased_accuracy": "test_accuracy", "prunability": "prunability", "csi"
 
 @each_alike
 def show_tradeoffs(ds: xr.Dataset, command: str | None = None) -> None:
-    """Display accuracy against prunability, compressibility and CSI, a line an intervention."""
+    """Display accuracy against prunability, compressibility and CSI, one line per intervention."""
     if not ds.sizes.get("run"):
         return display.say_unmeasured()
     lead = "Means over seeds; bars: one standard deviation; numbers: the intervention's value."

@@ -27,7 +27,7 @@ ALPHAS = np.geomspace(0.1, 300, 24)
 
 
 def show_loss_ratios(sections: Sequence[str] = ("synthetic", "semi_synthetic")) -> None:
-    """Display accuracy against the largest loss ratio of all measured rows, with correlations."""
+    """Display accuracy against the largest loss ratio for all measured rows, with correlations."""
     measured = measured_rows(*sections, statistics="running").values()
     every = [group for row in measured for group in experiments.alike(row)]
     rows = sorted(filter(_complete, every), key=_size, reverse=True)
@@ -85,7 +85,7 @@ def show_dynamics(ds: xr.Dataset, command: str | None = None) -> None:
 
 @each_alike
 def show_dominance(ds: xr.Dataset, command: str | None = None) -> None:
-    """Display which neurons keep their dominance, as a figure, and each run's as a table."""
+    """Display which neurons keep their dominance, as a figure, and as a table by run."""
     every, ds = ds, _recorded_runs(ds, "dynamics")
     if not ds.sizes.get("run") or "curve_dynamics_bsi" not in ds:
         return display.say_absent(every)
@@ -143,7 +143,7 @@ def show_updates(ds: xr.Dataset, command: str | None = None) -> None:
 def show_crossfit(ds: xr.Dataset) -> None:
     """Display CIFAR-10's curves along training by groups that other networks defined.
 
-    ds: the runs on all training samples; the groups: `lrsc results crossfit`.
+    ds: the runs on all training samples; the groups come from `lrsc results crossfit`.
     """
     ds = _recorded_runs(ds, "dynamics")
     if not ds.sizes.get("run"):
@@ -187,7 +187,7 @@ def by_groups(ds: xr.Dataset, conflicting: np.ndarray) -> xr.Dataset:
 
 
 def show_propositions(seed: int = 0) -> None:
-    """Compute propositions 1 and 2 now, and display rates beside those that are proved."""
+    """Compute propositions 1 and 2 now, and display the rates beside the proved ones."""
     generator = torch.Generator().manual_seed(seed)
     margins = 0.5 + torch.rand(100, generator=generator, dtype=torch.float64)
     conflicting = torch.arange(100) < 10

@@ -50,7 +50,7 @@ figure { margin: 1rem 0 } svg { width: 40rem; max-width: 100%; height: auto }
 
 
 def show_finders() -> None:
-    """Display which LRs `largest_lr` and other rules name on stored grids, and what these give."""
+    """Display which LRs `largest_lr` and other rules choose on stored grids, and their results."""
     show_trial("lr_finders", _finders)
 
 
@@ -101,7 +101,7 @@ def _above(row: dict) -> str:
 
 
 def show_audit(*audits: Any) -> None:
-    """Display the page of audits, as of `lrsc.audit`, in a frame of its own."""
+    """Display the page of one or more audits (`lrsc.audit`) in a frame of its own."""
     made = html.escape(page([one.dataset for one in audits]))
     show_html(
         f'<div><iframe srcdoc="{made}" title="Audit" style="width:100%;height:42rem;border:1px '

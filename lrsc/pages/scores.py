@@ -58,7 +58,7 @@ def show_claim_tests(verdicts: Sequence[dict]) -> None:
 
 
 def show_variants(verdicts: Sequence[dict]) -> None:
-    """Display the verdicts of claims that are tested in several ways, each way in a line."""
+    """Display the verdicts of claims that are tested in several ways, one line for each way."""
     heads = ["Claim", "With", "Verdict", _EFFECT, _P, "Rows"]
     lines = []
     for claim in verdicts:

@@ -38,11 +38,11 @@ def evidence(
 ) -> xr.Dataset:
     """The measured results of a section's row; no runs if there are none.
 
-    Of each profile but quick: `lrsc.experiments.alike` tells their runs apart, as all figures and
-    tables do. A profile with runs at one LR alone is displayed in words only, where another has
+    It holds every profile but quick; `lrsc.experiments.alike` separates their runs, as all figures
+    and tables do. A profile with runs at a single LR is described in words only if another has
     more.
-    hyperparameter: of the rows of this data set and model the one of that name; its figures are
-    then drawn against its values. Displays what is measured, or what is missing and how to get it.
+    hyperparameter: selects the row of that name for this data set and model; figures are then drawn
+    against its values. Displays what is measured, or what is missing and how to get it.
     """
     row: dict[str, Any] = {"dataset": dataset, "model": model}
     row |= {"hyperparameter": hyperparameter} if hyperparameter else {}
@@ -93,8 +93,8 @@ def _how_to_measure(experiment: str, row: dict[str, Any], options: str) -> str:
 def measured_rows(*names: str, **options: Any) -> dict[tuple[str, str], xr.Dataset]:
     """(data set, model) -> its results, for all rows of these experiments that have evidence.
 
-    Of each row all profiles but quick, which `lrsc.experiments.alike` tells apart. Files that
-    cannot be read are displayed as such. options: as those of `measured_row`.
+    A row holds all profiles but quick, which `lrsc.experiments.alike` separates. Files that cannot
+    be read are displayed as such. options: as those of `measured_row`.
     """
     display.say_unread(*names)
     rows: dict[tuple[str, str], xr.Dataset] = {}
@@ -136,8 +136,8 @@ def shipped_runs(variable: str) -> Iterator[xr.Dataset]:
 def measured(experiment: str, *datasets: str) -> xr.Dataset:
     """What is measured of an experiment on some data sets, or all, for figures and tables.
 
-    Of every row all profiles but quick, which figures and tables tell apart. Without interventions
-    measured at a single value, which is where they do nothing.
+    Every row holds all profiles but quick, which figures and tables separate. Interventions
+    measured at a single value, at which they do nothing, are left out.
     """
     rows = [
         _swept(row) for (dataset, _), row in measured_rows(experiment).items()
@@ -192,11 +192,11 @@ def summary(ds: xr.Dataset, planned: int) -> str:
 def show_curves(
     ds: xr.Dataset, variables: Sequence[str] = plots.MAIN, command: str | None = None
 ) -> None:
-    """Display the curves of ``variables`` over the LR, a panel a row and measure, with a caption.
+    """Display the curves of ``variables`` over the LR, a panel per row and measure, with a caption.
 
-    The numbers stand in a folded table a row, open for a row with one LR, which has no curve.
-    Displays "not measured" where there is no run. ``command`` reproduces the results (default: the
-    sweep).
+    The numbers are in a folded table per row, which is open for a row with one LR, as it has no
+    curve. Displays "not measured" if there is no run. ``command`` reproduces the results (default:
+    the sweep).
     """
     if not ds.sizes.get("run"):
         return display.say_unmeasured()
@@ -234,7 +234,7 @@ def show_pruning(ds: xr.Dataset, command: str | None = None) -> None:
 
 @each_alike
 def show_attribution_shares(ds: xr.Dataset, command: str | None = None) -> None:
-    """Display where attribution lies along training, where the runs have such curves."""
+    """Display where attribution lies along training, if the runs have such curves."""
     name = "curve_attribution_core"
     if not ds.sizes.get("run") or name not in ds:
         return display.say_unmeasured()

@@ -19,12 +19,12 @@ _THROUGHPUT = {"dataset", "model", "engine", "replicas", "steps_per_second", "fl
 
 
 def show_choices(ds: xr.Dataset, variables: Sequence[str] = plots.MAIN, by: str = "data") -> None:
-    """Display what a choice changes: a row an option of `by`, a column a measure and LR.
+    """Display what a choice changes: one row per option of `by`, one column per measure and LR.
 
     by: the coordinate that holds the choice ('data': options of the data set; 'precision').
 
     Means over seeds; the last row is table S1 at the ends of its own LR range. Displays "not
-    measured" where there is no run.
+    measured" if there is no run.
     """
     if not ds.sizes.get("run"):
         return display.say_unmeasured()
@@ -191,7 +191,7 @@ def show_pruning_criteria() -> None:
 
 
 def show_norm_spread(model: str = "resnet18") -> None:
-    """Display prunability against the spread of the filter norms, of all shipped runs."""
+    """Display prunability against the spread of the filter norms, for all shipped runs."""
     runs = _shipped_runs(model)
     if runs is None:
         return display.say_unmeasured()
@@ -241,8 +241,8 @@ def _shipped_runs(model: str) -> xr.Dataset | None:
 def show_benchmark(name: str, columns: Mapping[str | tuple[str, ...], str], **where: Any) -> None:
     """Display what a script in benchmarks/ measured (book/results/<name>.json) as a table.
 
-    columns: field of a row, or several to be joined -> heading; a heading that ends with (%) has a
-    share in percent. where: fields that the rows shown must have. What is not measured is a dash.
+    columns: field of a row, or several to be joined -> heading; a heading that ends in (%) shows a
+    share in percent. where: fields that the rows shown must have. A dash: not measured.
     """
     if (found := benchmark(name, **where)) is None:
         return None
@@ -267,7 +267,7 @@ def show_benchmark(name: str, columns: Mapping[str | tuple[str, ...], str], **wh
 
 
 def show_throughput(name: str, **where: Any) -> None:
-    """Display how steps a second grow with the runs side by side; where: as `show_benchmark`."""
+    """Display how steps per second grow with runs side by side; where: as in `show_benchmark`."""
     if (found := benchmark(name, **where)) is None:
         return
     rows, machine = found["rows"], found["machine"]

@@ -1,7 +1,7 @@
-"""Figures, one function a kind: each takes results or data and returns a matplotlib Figure.
+"""Figures, one function per kind: each takes results or data and returns a matplotlib Figure.
 
 A Figure made here is not known to pyplot, so it is freed with its last reference and many of them
-raise no warning. Its label holds a sentence for those who cannot see it: ``figure.get_label()``.
+raise no warning. Its label holds a description for those who cannot see it: ``figure.get_label()``.
 All figures are as wide as a page's text, with text of 10 points or more: legible on a phone.
 """
 

@@ -24,10 +24,9 @@ COLUMNS = 8  # samples side by side
 def gallery(found: xr.Dataset, methods: Sequence[str] = ("integrated_gradients",)):
     """Samples that only the high LR gets right, and where the networks of each LR look.
 
-    found: what `contrast.compare` returns. Under each image the mean over networks of the size of
-    their maps, each network's divided by its largest value: first low, then high LR, for each
-    method. The outline of the foreground is drawn where it was estimated. Source: figures 8, 14
-    and 31 to 36.
+    found: what `contrast.compare` returns. Under each image, for each method, first low, then high
+    LR: the mean over networks of absolute maps, each divided by its largest value. The foreground's
+    outline is drawn if it was estimated. Source: figures 8, 14 and 31 to 36.
     """
     from matplotlib.figure import Figure
 
@@ -75,7 +74,7 @@ def gallery(found: xr.Dataset, methods: Sequence[str] = ("integrated_gradients",
 
 
 def paired(found: xr.Dataset, panels: Mapping[str, str]):
-    """A measure of the maps at the high LR against the low LR, a dot a sample.
+    """A measure of the maps at the high LR against the low LR, one dot per sample.
 
     found: what `contrast.compare` returns; panels: variable -> title with its unit. Dots are means
     over the networks of an LR; below the diagonal the high LR has the smaller value. Source: figure

@@ -33,14 +33,14 @@ def curves(ds: Runs, variables: Sequence[str] = words.MAIN):
     """Mean over seeds of each variable against LR, with its spread and every single run.
 
     ``ds``: an experiment in long form, or several. Rows of one data set, network and size are drawn
-    apart: up to three side by side, a panel a variable below each other; more of them one below the
-    other, a panel a variable beside each other, on one axis of LRs. Bands are one standard
-    deviation over seeds; a run without a value, such as a diverged one, is a cross on the lower
-    edge; a collapsed one is a ring; a hatched range is table S1's. Up to three rows with three LRs
-    or more each have a panel of normalised curves too, of the main variables if there are any: each
-    is scaled to span 0 to 1; one that changes by less than seeds do is dashed, in the middle.
-    Accuracies are in percent. Raises ValueError if ``ds`` holds no run or lacks a variable. Source:
-    the manner of figures 3, 4, 5, 15 and 16.
+    apart: up to three side by side, with their panels below one another; more below one another,
+    with panels side by side and one LR axis. Bands are one standard deviation over seeds; a run
+    without a value, such as a diverged one, is a cross on the lower edge; a collapsed one is a
+    ring; a hatched range is table S1's. Up to three rows, if all have three LRs or more, also get a
+    panel each of normalised curves, of the main variables if there are any: each curve is scaled to
+    span 0 to 1; one that changes by less than seeds do is dashed, in the middle. Accuracies are in
+    percent. Raises ValueError if ``ds`` holds no run or lacks a variable. Source: in the manner of
+    figures 3, 4, 5, 15 and 16.
     """
     rows = words.rows_of(ds)
     for row in rows:
@@ -217,11 +217,11 @@ def _mark_failed(axes, ds: xr.Dataset, variables: Sequence[str]) -> None:
 
 
 def pruning_curves(ds: Runs):
-    """Unbiased accuracy (%) against the share of pruned parameters kappa, one line an LR.
+    """Unbiased accuracy (%) against the share of pruned parameters kappa, one line per LR.
 
-    A row of panels for each row of ``ds``, see `curves`; beside each other pruning by columns and
-    by magnitude. Lines are means over seeds, bands one standard deviation; kappa = 0 is the
-    unpruned network. Source: figures 21 and 22.
+    There is a row of panels for each row of ``ds`` (see `curves`), with pruning by columns and by
+    magnitude side by side. Lines are means over seeds, bands one standard deviation; kappa = 0 is
+    the unpruned network. Source: figures 21 and 22.
     """
     rows = words.rows_of(ds)
     methods = [m for m in ("column", "magnitude") if any(f"accuracy_pruned_{m}" in r for r in rows)]
@@ -279,11 +279,11 @@ def _draw_pruning(axes, row: xr.Dataset, method: str) -> str:
 
 
 def orders(ds: Runs, name: str):
-    """A (q, kappa)-compressibility against LR: a panel an order q, a line a share kept kappa.
+    """(q, kappa)-compressibility against LR: one panel per order q, one line per kept share kappa.
 
-    ``ds``: as in `curves`, a row of panels each; ``name``: a variable with the dimensions run, q
-    and kept. Lines are means over seeds, bands one standard deviation. Raises ValueError as
-    `curves`. Source: figure 26.
+    ``ds``: as in `curves`, with a row of panels for each row; ``name``: a variable with the
+    dimensions run, q and kept. Lines are means over seeds, bands one standard deviation. Raises
+    ValueError as `curves` does. Source: figure 26.
     """
     from matplotlib import colormaps
 

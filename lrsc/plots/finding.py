@@ -26,12 +26,12 @@ _TITLES = {"activation_compressibility": "Activation\ncompressibility"}  # as na
 
 
 def finding(rows: Sequence[xr.Dataset], variables: Sequence[str] = MAIN):
-    """Means at the smallest and the largest LR, joined by a line: a panel a measure, a line a row.
+    """Means at the smallest and largest LR, joined by a line: a panel per measure, a line per row.
 
     rows: long-form results, each of one data set, model and number of training samples. Small dots
-    are runs at these two LRs, ticks means at the LRs between; a line without a second end has
-    one LR with a value; grey bars are the paper's ranges (table S1). Accuracies are in percent.
-    Raises ValueError for no rows, and as ``curves``.
+    are runs at these two LRs, ticks means at the LRs between; a line without a second end has a
+    value at one LR only; grey bars are the paper's ranges (table S1). Accuracies are in percent.
+    Raises ValueError for no rows, and as ``curves`` does.
     """
     if not rows:
         raise ValueError("rows is empty: give the results of at least one data set and model")

@@ -31,7 +31,7 @@ GROUPS = {"ba": ("bias-aligned", "--"), "bc": ("bias-conflicting", "-")}
 
 
 def against_loss_ratio(rows: Iterable[xr.Dataset], variable: str = "max_loss_ratio_fixed"):
-    """Unbiased accuracy (%) against the largest loss ratio of training, a dot a run.
+    """Unbiased accuracy (%) against the largest loss ratio of training, one dot per run.
 
     rows: long-form results; each data set, network and size has a panel of its own. The lighter a
     dot, the larger the LR. Source: figures 12 and 17.
@@ -57,7 +57,7 @@ def against_loss_ratio(rows: Iterable[xr.Dataset], variable: str = "max_loss_rat
 
 
 def along_training(ds: xr.Dataset, lrs: Sequence[float], panels: Mapping[str, Sequence[str]]):
-    """What happens along training at a low and a high LR: a panel a quantity, mean over seeds.
+    """Training at a low and a high LR over time: one panel per quantity, means over seeds.
 
     ds: one data set and model with curves of the `dynamics` probe. panels: title of a panel ->
     curves in it, as in {"loss (nat)": ("ba_loss", "bc_loss")}; bias-aligned curves are dashed.
@@ -137,7 +137,7 @@ def attribution_shares(ds: xr.Dataset):
     ``ds``: long form of one data set and model with the curves of the probe `attribution`, NaN
     after a run's end. Lines are means over seeds, bands one standard deviation. A run that ended
     before the others of its LR keeps its last value: its network no longer changes. Diverged runs
-    are left out. Raises ValueError as `curves`, and if no run has such curves. Source:
+    are left out. Raises ValueError as `curves` does, and if no run has such curves. Source:
     figure 3 (right).
     """
     names = {region: f"curve_attribution_{region}" for region in REGIONS}
@@ -212,7 +212,7 @@ def dominance(ds: xr.Dataset, lrs: Sequence[float]):
 def update_response(responses: Mapping[str, Sequence[Mapping[str, Any]]], every: int):
     """Neurons' spurious share around their largest updates, beside all other moments.
 
-    responses: title -> what `metrics.update_response` returns, one a seed; every: iterations
+    responses: title -> what `metrics.update_response` returns, one per seed; every: iterations
     between two calls. Lines are means over events and seeds, bands one standard deviation over
     seeds. Source: figure 18 (bottom).
     """
@@ -245,7 +245,7 @@ def update_response(responses: Mapping[str, Sequence[Mapping[str, Any]]], every:
 
 
 def propositions(alphas, losses: Mapping[str, Any], gradients: Mapping[str, Any]):
-    """Propositions 1 and 2 computed: losses and their ratio, gradient norms and theirs.
+    """Propositions 1 and 2, computed: losses and their ratio, gradient norms and their ratio.
 
     losses, gradients: what `theory.loss_rates` and `theory.gradient_ratios` return.
     """

@@ -23,7 +23,7 @@ from lrsc.plots.words import names_of
 def largest_lr(ds: xr.Dataset):
     """Training accuracy and score of the short runs of `lrsc.largest_lr` against the LR.
 
-    Those that compared LRs are filled; of others the score is left out, since they are shorter.
+    Runs that compared LRs are filled; the scores of the others, which are shorter, are left out.
     Lines: the largest stable LR, the largest useful one and the usual one.
     """
     figure, panels = new_figure(2, 2.3)
@@ -74,7 +74,7 @@ def _marks(ds: xr.Dataset) -> xr.Dataset:
 
 
 def audited_pruning(audits: Sequence[xr.Dataset], names: Sequence[str]):
-    """Pruning curves of audited networks, with bands of 95 % and the chance level."""
+    """Pruning curves of audited networks, with 95 % bands and the chance level."""
     figure, (axes,) = new_figure(1, 3.0)
     for number, (found, name) in enumerate(zip(audits, names, strict=True)):
         if "accuracy_pruned" not in found:

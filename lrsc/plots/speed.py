@@ -8,7 +8,7 @@ from lrsc.plots.words import name_of
 
 
 def throughput(rows: Sequence[Mapping[str, Any]]):
-    """Training steps a second against the number of runs side by side, a panel a model.
+    """Training steps per second against the number of runs side by side, one panel per model.
 
     ``rows``: as benchmarks/replicas.py prints them; those of engine 'sequential' are the loop that
     trains one run after the other, drawn as a line across. ``floor_arithmetic`` and

@@ -14,10 +14,10 @@ from lrsc.pruning import Cost
 
 
 def norm_spread(ds: xr.Dataset, initial: float):
-    """Column prunability against the spread of the filter norms, a dot a run, sizes by LR.
+    """Column prunability against the spread of the filter norms, one dot per run, sized by LR.
 
-    ds: long form of one model with `prunability` and `filter_norm_spread`; colour and marker tell
-    the groups of runs that compare. initial: the spread of an untrained network, a vertical line.
+    ds: long form of one model with `prunability` and `filter_norm_spread`; colour and marker show
+    which runs compare. initial: the spread of an untrained network, a vertical line.
     """
     figure, (axes,) = new_figure(1, 3.2)
     names = ("filter_norm_spread", "prunability", "lr")
@@ -62,8 +62,8 @@ def pruning_criteria(ratio: xr.DataArray, paper: tuple[float, float]):
     """What pruning leaves of the accuracy, by criterion (rows) and statistics (columns).
 
     ratio: accuracy after / before, with dimensions criterion, statistics, init, lr and kappa; NaN
-    for what was not tried. paper: table S1's range of the mean over kappa, a grey band. In every
-    panel a line for each initialisation and LR.
+    for what was not tried. paper: table S1's range of the mean over kappa, a grey band. Every panel
+    has a line for each initialisation and LR.
     """
     criteria, modes = (ratio[n].values.tolist() for n in ("criterion", "statistics"))
     figure, panels = new_figure(len(criteria), 1.25, len(modes))
@@ -101,7 +101,7 @@ def pruning_criteria(ratio: xr.DataArray, paper: tuple[float, float]):
 
 
 def accuracy_against_cost(rows: Sequence[tuple[str, float, float, Cost]]):
-    """Accuracy of shrunk networks against their size and their time, a line a label.
+    """Accuracy of shrunk networks against their size and their time, one line per label.
 
     rows: label, share pruned, accuracy (a fraction) and `pruning.Cost` of each network.
     """

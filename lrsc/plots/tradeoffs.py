@@ -13,12 +13,12 @@ AGAINST = ("prunability", "activation_compressibility", "csi")
 
 
 def tradeoff(ds: xr.Dataset, against: Sequence[str] = AGAINST, y: str = "unbiased_accuracy"):
-    """A measure against others, a panel each, a line an intervention, ends labelled by its values.
+    """A measure against others: a panel each, one line per intervention, its end values labelled.
 
     ``ds``: long form of one data set and model with the coordinates `hyperparameter` and `value`.
     Points are means over seeds, bars one standard deviation; values without a run that has both
-    measures are left out. Accuracies are in percent. Raises ValueError as `curves`. Source: figures
-    6 and 20.
+    measures are left out. Accuracies are in percent. Raises ValueError as `curves` does. Source:
+    figures 6 and 20.
     """
     words.check(ds, (*against, y), one_row=False)
     figure, panels = new_figure(1, 2.0, len(against))

@@ -69,12 +69,12 @@ HYPERPARAMETERS = {
 
 
 def hyperparameter(name: str) -> tuple[str, str, str, str]:
-    """Label, what the values are, colour and marker of an intervention."""
+    """Label, meaning of the values, colour and marker of an intervention."""
     return HYPERPARAMETERS.get(name, (name, name.replace("_", " "), "#000000", "o"))
 
 
 def interventions_of(ds: xr.Dataset) -> list[str]:
-    """The interventions that runs are of, in the order of the paper's tables."""
+    """The interventions that occur among the runs, in the order of the paper's tables."""
     order = list(HYPERPARAMETERS)
     names = dict.fromkeys(ds["hyperparameter"].values.tolist())
     return sorted(names, key=lambda n: order.index(n) if n in order else len(order))
@@ -88,9 +88,9 @@ def against_value(ds: xr.Dataset) -> xr.Dataset:
 
 
 def rows_of(ds: xr.Dataset | Iterable[xr.Dataset]) -> list[xr.Dataset]:
-    """The runs that may share a panel, as `lrsc.experiments.alike` has them, of one knob each.
+    """Groups of runs that may share a panel (`lrsc.experiments.alike`), of one knob each.
 
-    Runs of an intervention are given against its value. Raises ValueError where there is no run.
+    An intervention's runs are given against its value. Raises ValueError if there is no run.
     """
     if not isinstance(ds, xr.Dataset):
         return [row for each in ds for row in rows_of(each)]
@@ -107,7 +107,7 @@ def rows_of(ds: xr.Dataset | Iterable[xr.Dataset]) -> list[xr.Dataset]:
 def row_name(ds: xr.Dataset, besides: str = "") -> str:
     """What sets a row apart, for a title: data set, network, intervention, size, statistics.
 
-    besides: the data set, where it is said elsewhere.
+    besides: a data set that is named elsewhere and so left out here.
     """
     dataset, model = names_of(ds)
     knob, statistics = (
@@ -124,7 +124,7 @@ def row_name(ds: xr.Dataset, besides: str = "") -> str:
 
 
 def paper_range(ds: xr.Dataset) -> dict[str, tuple[float, float]]:
-    """Table S1's ranges, where the results are of the paper's own data and plain SGD; else none."""
+    """Table S1's ranges, if the results are on the paper's own data with plain SGD; else none."""
     knobs = set(ds["hyperparameter"].values.tolist()) if "hyperparameter" in ds.coords else {"lr"}
     if knobs != {"lr"} or (ds["profile"].values == "quick").all():
         return {}
@@ -147,8 +147,8 @@ def axis_name(ds: xr.Dataset) -> str:
 def caption(ds: xr.Dataset, command: str | None = None, up: str | None = None) -> str:
     """Markdown caption of a figure made from ``ds``, from the results' own attributes.
 
-    ``command`` makes the results again; ``up`` leads from the page to the folder that paths of
-    result files start from (default: these are not linked).
+    ``command`` reproduces the results; ``up`` leads from the page to the folder in which the paths
+    of result files start (default: these are not linked).
     """
     check(ds, (), one_pair=False)
     coordinate = {name: np.unique(ds[name].values) for name in ("seed", "n_train", "source_id")}
@@ -177,7 +177,7 @@ def caption(ds: xr.Dataset, command: str | None = None, up: str | None = None) -
 
 
 def source(source_id: str) -> str:
-    """A source_id for readers: a stand-in is called one."""
+    """A source_id as shown to readers: a stand-in is called one."""
     stand_in = " (embedded stand-in, not the paper's data)"
     return f"`{source_id}`" + (stand_in if datasets.is_stand_in(source_id) else "")
 
@@ -193,7 +193,7 @@ def names_of(ds: xr.Dataset) -> tuple[str, str]:
 
 
 def samples_of(ds: xr.Dataset) -> str:
-    """The numbers of training samples of runs, as they are written in text."""
+    """The runs' numbers of training samples, as they are written in text."""
     return ", ".join(f"{n:,}" for n in np.unique(ds["n_train"].values))
 
 
@@ -218,7 +218,7 @@ def by_lr(ds: xr.Dataset, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray
     """LRs, and at each the mean and standard deviation over the runs that have a value.
 
     Without a value the mean is NaN; with fewer than two the deviation is 0. Raises ValueError for
-    runs that do not compare, as `lrsc.experiments.alike` has it.
+    runs that may not be compared (`lrsc.experiments.alike`).
     """
     _check_alike(ds)
     values, lr = ds[name].values, ds["lr"].values
@@ -228,7 +228,7 @@ def by_lr(ds: xr.Dataset, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 def mean_and_sd(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation over the first axis, the seeds; of one value 0, of none NaN."""
+    """Mean and standard deviation over the first axis, the seeds: 0 of one value, NaN of none."""
     if not len(values):
         return np.full(values.shape[1:], np.nan), np.zeros(values.shape[1:])
     sd = values.std(axis=0, ddof=1) if len(values) > 1 else np.zeros(values.shape[1:])
@@ -236,7 +236,7 @@ def mean_and_sd(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def ends(ds: xr.Dataset, name: str) -> tuple[tuple[float, float], tuple[float, float]] | None:
-    """(LR, mean of a variable) at the lowest and at the highest LR that has one; None for none."""
+    """(LR, mean of a variable) at the lowest and at the highest LR that has one, or None."""
     lrs, mean, _ = by_lr(ds, name)
     known = np.flatnonzero(np.isfinite(mean))
     if not len(known):

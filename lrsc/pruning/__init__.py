@@ -1,4 +1,4 @@
-"""Pruning: setting weights to zero, what accuracy is left, and removing what is zero for good."""
+"""Pruning: setting weights to zero, the accuracy that is left, and removing what is zero."""
 
 from lrsc.pruning.cost import Cost
 from lrsc.pruning.curves import group_curves, prunability, pruning_curve, pruning_curves

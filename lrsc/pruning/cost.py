@@ -14,9 +14,9 @@ from torch import Tensor, nn
 class Cost:
     """Size and speed of one network.
 
-    parameters: numbers that are trained. macs: multiply-accumulates of matrix products and
+    parameters: how many numbers are trained. macs: multiply-accumulates of matrix products and
     convolutions for one sample, as executed. bytes: the file that torch.save makes of the state
-    dict. seconds: median wall time of a forward pass of the batch that was given.
+    dict. seconds: median wall time of a forward pass of the given batch.
     """
 
     parameters: int

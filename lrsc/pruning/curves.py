@@ -39,7 +39,7 @@ def prunability(
     recalibrate: Split | None = None,
     layer: str | None = None,
 ) -> float:
-    """Mean over kappas of the accuracy after pruning / the accuracy before; NaN if that is 0.
+    """Mean over kappas of accuracy after pruning / accuracy before; NaN if the latter is 0.
 
     Arguments and errors: as in `pruning_curve`.
     """
@@ -64,9 +64,9 @@ def pruning_curve(
 
     Computed in eval mode on the model's device; the model is not changed. statistics: of batch
     normalisation, 'running', 'batch' (of fixed batches of 100 of the split) or 'recalibrated'
-    (running ones, of each pruned network anew from 2000 training samples: `recalibrate`). layer:
-    the classifier's name, where it is not the layer whose output is the logits. Raises ValueError
-    as `prune`, for an empty split or list of kappas, for inputs that the model does not
+    (running ones of each pruned network, from 2000 training samples: `recalibrate`). layer: the
+    classifier's name, if it is not the layer whose output is the logits. Raises ValueError as
+    `prune` does, for an empty split or list of kappas, for inputs that the model does not
     take, and for 'recalibrated' without samples.
     """
     return pruning_curves([model], split, kappas, method, scope, statistics, recalibrate, layer)[0]
@@ -85,7 +85,7 @@ def pruning_curves(
     """`pruning_curve` of several networks of one architecture: networks x kappas, float64.
 
     Small fully connected networks are computed together, over networks and kappas, in batched
-    products. Nothing is copied to the host. Errors: as `pruning_curve`.
+    products. Nothing is copied to the host. Errors: as in `pruning_curve`.
     """
     y = split.y.to(next(networks[0].parameters()).device)
     curves = pruned_labels(networks, split, kappas, method, scope, statistics, recalibrate, layer)
@@ -103,13 +103,13 @@ def group_curves(
     recalibrate: Split | None = None,
     layer: str | None = None,
 ) -> xr.Dataset:
-    """What pruning costs each group of a split with bias labels: accuracies, fractions.
+    """What pruning costs each group of a split with bias labels: accuracies, as fractions.
 
     group_accuracy (kappa x class x bias): of each (class, bias) group, NaN where it has no samples;
     worst_group_accuracy, aligned_accuracy and conflicting_accuracy (kappa): the lowest of the
     groups, and of samples whose bias label equals, or differs from, the class label; `samples`
     (class x bias): how many each group has. Samples of unknown bias are left out. A kappa of 0 is
-    the network as it is. Arguments and errors: as in `pruning_curve`; ValueError too where no bias
+    the network as it is. Arguments and errors: as in `pruning_curve`; also ValueError if no bias
     label is known.
     """
     kappas, known = check(kappas, method, scope), split.known

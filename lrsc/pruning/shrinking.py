@@ -34,10 +34,10 @@ class Shrunk:
     """A network without its pruned filters, and what that saved.
 
     model: in eval mode; save its state_dict and load it with `rebuild`. before, after: costs of
-    the network as it was and of `model`. zeroed, removed: shares of the filters and neurons that
-    pruning may choose from (`prunable`) that are all zero, and that are gone. carriers: constant
-    channels that were kept because a padded convolution needs one. Other zero filters are left
-    where they are coupled with filters that are not zero, or feed what cannot be followed.
+    the network as it was and of `model`. zeroed, removed: of the filters and neurons that pruning
+    may choose from (`prunable`), the shares that are all zero and that were removed. carriers:
+    constant channels that were kept because a padded convolution needs one. Other zero filters stay
+    if they are coupled with filters that are not zero, or feed operations that cannot be followed.
     """
 
     model: nn.Module
@@ -59,13 +59,13 @@ def shrink(
 ) -> Shrunk:
     """Prune a copy of the model and remove the filters and neurons that are then constant.
 
-    example_inputs: network inputs, N x ..., that times are measured on; or the shape of one sample,
-    for 8 random ones; None takes it from the first layer, images as 32 x 32. kappa, method: as in
-    `prune`, to whose result in eval mode the outputs are equal up to roundoff (checked on the
-    inputs). recalibrate: training samples for new running statistics, as in `prune`. runs: forward
-    passes timed; the median counts. layer: as in `prunable`. Every layer keeps at least one output.
-    A network of any module that torch.fx can trace; what feeds operations that are not understood
-    (lrsc.pruning.channels) stays.
+    example_inputs: network inputs, N x ..., on which times are measured; or the shape of one
+    sample, for 8 random ones; None takes the shape from the first layer, with images of 32 x 32.
+    kappa, method: as in `prune`, whose result has the same outputs in eval mode up to roundoff
+    (checked on the inputs). recalibrate: training samples for new running statistics, as in
+    `prune`. runs: forward passes timed; the median counts. layer: as in `prunable`. Every layer
+    keeps at least one output. Any network that torch.fx can trace will do; filters that feed
+    operations unknown to lrsc.pruning.channels stay.
     Raises ValueError as `prune` does, for weights that are not finite, and for models that
     cannot be traced or whose outputs change.
     """
@@ -92,7 +92,7 @@ def shrink(
 def rebuild(model: nn.Module, state_dict: Mapping[str, Tensor]) -> nn.Module:
     """A copy of a model with the sizes and values of a shrunk one's state dict, in eval mode.
 
-    model: a fresh one of the architecture that was shrunk. So no module is ever pickled:
+    model: a fresh one of the architecture that was shrunk. No module is ever pickled this way:
     torch.save(shrunk.model.state_dict(), path), then rebuild(model, torch.load(path)). Raises
     ValueError for a state dict of another architecture.
     """

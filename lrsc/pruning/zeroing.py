@@ -39,7 +39,7 @@ SCOPES = ("global", "layer")
 def prunable(model: nn.Module, layer: str | None = None) -> dict[str, Tensor]:
     """Weights that pruning may set to zero, by parameter name: the same for all methods.
 
-    layer: name of the classifier, where it is not the one that a pass has shown. Raises ValueError
+    layer: name of the classifier, if it is not the one that a pass has shown. Raises ValueError
     where there is no such weight, where one is computed from other parameters, and where the
     classifier is not known.
     """
@@ -56,13 +56,13 @@ def prune(
 ) -> nn.Module:
     """A copy of the model with round(kappa * n) of its n outputs or weights set to zero.
 
-    kappa: share in [0, 1]; n counts outputs of each layer (column) or weights (magnitude). With an
-    output goes its bias. Python's round: halves go to the even number. method: 'column',
+    kappa: share in [0, 1]; n counts outputs of each layer (column) or weights (magnitude). An
+    output's bias goes with it. Python's round: halves go to the even number. method: 'column',
     'magnitude', 'random', or a function(layer) -> scores of its outputs (n) or of its weights
     (layer.weight's shape), smallest first. recalibrate: training samples, of which 2000 give batch
-    normalisation new running statistics in place of those of a network that is gone
-    (`lrsc.models.recalibrate`: 1 to 2 s for ResNet18 on two cores); None leaves them. layer: as in
-    `prunable`, whose errors it has; ValueError for unknown names, kappa out of range, and scores of
+    normalisation new running statistics in place of those from before pruning
+    (`lrsc.models.recalibrate`: 1 to 2 s for ResNet18 on two cores); None keeps those. layer and
+    errors: as in `prunable`; also ValueError for unknown names, kappa out of range, and scores of
     another shape or with NaN.
     """
     (kappa,) = check([kappa], method, scope)
@@ -74,10 +74,10 @@ def prune(
 
 
 def left_alone(model: nn.Module, layer: str | None = None) -> dict[str, Tensor]:
-    """Weights of two or more dimensions that are in no layer of which pruning knows, by name.
+    """Weights of two or more dimensions outside the layers that pruning knows, by name.
 
-    As the joint weights of query, key and value in nn.MultiheadAttention, and embeddings. Those
-    of the first convolution and of the classifier are not among them.
+    Examples: joint weights of query, key and value in nn.MultiheadAttention, and embeddings. Those
+    of the first convolution and the classifier are not included.
     """
     known = {p for m in (*layers(model).values(), classifier(model, layer)) for p in m.parameters()}
     return {n: p for n, p in model.named_parameters() if p.dim() > 1 and p not in known}

@@ -59,7 +59,7 @@ class LargestLR:
         return plots.largest_lr(self.dataset)
 
     def score(self, lr: float) -> float:
-        """Mean over seeds in the last group that compared LRs; NaN where this one was not there."""
+        """Mean over seeds in the last group that compared LRs; NaN if this one was not there."""
         found = self.dataset
         last = (found["stage"] == "compare") & (found["group"] == found["group"].max())
         return float(found["score"].where(last & (found["lr"] == lr)).mean())
@@ -113,7 +113,7 @@ def largest_lr(
     conflicting samples), otherwise the accuracy. Test samples are never used.
 
     Raises ValueError if no LR in the range is stable, saying what was seen; if the budget does not
-    suffice for runs of 10 updates; if the store is of another call; and as `fit` does.
+    suffice for runs of 10 updates; if the store belongs to another call; and as `fit` does.
     """
     if isinstance(model, nn.Module):
         raise ValueError("many networks are trained: give a factory, as in lambda: MyModel()")

@@ -1,4 +1,4 @@
-"""Results: one netCDF file a run, long-form experiments and dense grids; who trains what now."""
+"""Results: one netCDF file per run, long-form experiments, dense grids, and who trains what now."""
 
 from lrsc.results.derived import (
     check_output,

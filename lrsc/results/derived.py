@@ -20,18 +20,18 @@ _log = logging.getLogger(__name__)
 
 
 def derived_path(name: str, profile: str = "", root: str | Path | None = None) -> Path:
-    """Where a result of several runs stands in a results folder; profile: empty for several."""
+    """Path of a result of several runs in a results folder; profile: empty for several profiles."""
     return places.results_root(root) / "derived" / f"{name}{profile and f'_{profile}'}.nc"
 
 
 def derived(
     name: str, needs: Iterable[str] = (), root: str | Path | None = None
 ) -> xr.Dataset | None:
-    """A result of several runs, local or shipped: of the larger profile, then of more runs.
+    """A result of several runs, local or shipped: that of the largest profile, then of most runs.
 
-    Of equal ones the one that ships. Quick ones and those of stand-ins are no evidence and are left
-    out. None where there is none; needs: as of `results.shipped`. Raises ValueError where all that
-    there is cannot be used.
+    Among equals, the one that ships. Results of quick runs or on stand-ins are no evidence and are
+    left out. None if there is none; needs: as in `results.shipped`. Raises ValueError if there are
+    results but none can be used.
     """
     needs, found, wrong = tuple(needs), [], []
     for profile in (None, *EVIDENCE):
@@ -54,13 +54,13 @@ def derived(
 def local_derived(
     name: str, needs: Iterable[str] = (), root: str | Path | None = None, profile: str = ""
 ) -> xr.Dataset | None:
-    """One in the results folder, as `results.shipped` has those that ship."""
+    """A result of several runs from the results folder, read as `results.shipped` does."""
     path = derived_path(name, profile, root)
     return with_needs(path, f"derived/{path.name}", needs)
 
 
 def derived_names(kind: str, root: str | Path | None = None) -> list[str]:
-    """Names of the results of one kind ('contrast', 'soup'), local or shipped, in their order."""
+    """Names of the results of one kind ('contrast', 'soup'), local or shipped, sorted."""
     local = places.results_root(root) / "derived"
     names = {path.stem for path in places.shipped_folder().glob(f"{kind}_*.nc")}
     names |= {path.stem.rpartition("_")[0] for path in local.glob(f"{kind}_*.nc")}
@@ -78,8 +78,8 @@ def write_derived(
 ) -> Path:
     """Write a result of several runs to the results folder, to `output`, or to where it ships.
 
-    Raises ValueError where it may not ship: see `check_ship`; and where the file that ships holds
-    more, with what would be lost.
+    Raises ValueError if it may not ship (see `check_ship`), and if the file that ships holds more,
+    naming what would be lost.
     """
     if ship:
         check_ship(profile, output)
@@ -98,7 +98,7 @@ def write_derived(
 
 
 def check_output(output: str | Path) -> Path:
-    """A file to write; ValueError for a folder, and where results ship, which `ship` guards."""
+    """The path of a file to write; ValueError for a folder, and where results ship (use `ship`)."""
     path = errors.path("output", output)
     if path.is_dir():
         raise ValueError(f"output must be a file, found the folder {path}")
@@ -108,7 +108,7 @@ def check_output(output: str | Path) -> Path:
 
 
 def check_ship(profile: str = "", output: str | Path | None = None) -> None:
-    """Raise ValueError where nothing can ship: outside a checkout, of quick runs, with `output`."""
+    """Raise ValueError if nothing can ship: outside a checkout, for quick runs, with `output`."""
     if output is not None:
         raise ValueError(f"ship writes to {places.shipped_folder()}: give either output or ship")
     if not places.in_checkout():

@@ -54,8 +54,8 @@ def _chunks(variable: xr.DataArray) -> tuple[int, ...]:
 def load(path: str | Path) -> xr.Dataset:
     """Read a result file into memory; ValueError naming the file if it is damaged or foreign.
 
-    It is compared with its digests, where it has some. A file that cannot be opened now (too many
-    are open, no permission) is errors.Unreadable, a ValueError too.
+    It is compared with its digests, if it has any. A file that cannot be opened now (too many open
+    files, no permission) raises errors.Unreadable, also a ValueError.
     """
     path = errors.path("path", path)
     if not path.is_file():
@@ -71,10 +71,10 @@ def load(path: str | Path) -> xr.Dataset:
 
 
 def shipped(name: str, needs: Iterable[str] = ()) -> xr.Dataset | None:
-    """A result file that ships with the book, by its name; None where there is none.
+    """A result file that ships with the book, by its name; None if there is none.
 
-    needs: variables and attributes that such a file has. Raises ValueError that names the file, as
-    readers of the book know it, where it is damaged or lacks one of them.
+    needs: variables and attributes that the file must have. Raises ValueError, naming the file as
+    readers of the book know it, if it is damaged or lacks one of them.
     """
     found = with_needs(shipped_path(name), f"book/results/{name}.nc", needs)
     return None if found is None else found.assign_attrs(file=f"book/results/{name}.nc")
@@ -100,8 +100,8 @@ def with_needs(path: Path, shown: str, needs: Iterable[str] = ()) -> xr.Dataset 
 def load_run(path: Path) -> xr.Dataset | None:
     """A run's result, or None if there is none; a damaged file is set aside with a warning.
 
-    A run whose configuration is of another version is left where it is, and none. Raises
-    errors.Unreadable for a file that cannot be opened now: it may well be whole.
+    A run whose configuration is from another version stays in place and counts as none. Raises
+    errors.Unreadable for a file that cannot be opened now: it may well be intact.
     """
     if not path.is_file():
         return None
@@ -147,7 +147,7 @@ def check_run(attrs: Mapping, path: Path) -> None:
 
 @functools.lru_cache(maxsize=100_000)
 def parsed(config: str) -> RunConfig:
-    """`RunConfig.from_json`, once for each text: long forms hold thousands."""
+    """`RunConfig.from_json`, computed once for each text: long forms hold thousands."""
     return RunConfig.from_json(config)
 
 

@@ -22,7 +22,7 @@ _chosen: list[Path] = []  # the folder of `choose`, at most one
 
 
 def choose(root: str | Path | None) -> None:
-    """The results folder of this process from now on; None: the usual one again."""
+    """Set this process's results folder from now on; None restores the usual one."""
     _chosen[:] = [] if root is None else [errors.path("results", root).resolve()]
 
 
@@ -44,12 +44,12 @@ def default_root() -> Path:
 
 
 def run_path(run_id: str, root: str | Path | None = None) -> Path:
-    """Where the result of a run stands: the file is the only sign that the run is done."""
+    """Path of a run's result; that file is the only sign that the run is done."""
     return results_root(root) / "runs" / f"{run_id}.nc"
 
 
 def weights_path(run_id: str, root: str | Path | None = None) -> Path:
-    """Where the weights of a run stand; an aid, not evidence."""
+    """Path of a run's weights; an aid, not evidence."""
     return results_root(root) / "weights" / f"{run_id}.pt"
 
 
@@ -64,5 +64,5 @@ def shipped_folder() -> Path:
 
 
 def shipped_path(name: str) -> Path:
-    """The measured results of an experiment that ship with the book."""
+    """Path of the measured results of an experiment that ship with the book."""
     return shipped_folder() / f"{name}.nc"

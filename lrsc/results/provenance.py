@@ -14,9 +14,9 @@ from lrsc.results.path import project_root
 
 
 def provenance(device, precision: str = "fp32") -> dict:
-    """Attributes that say by what a result was made: versions, commit, device, threads.
+    """Attributes that say what a result was made with: versions, commit, device, threads.
 
-    packages: versions of those that compute, Python first; lock: digest of the checkout's
+    packages: versions of the packages that compute, Python first; lock: digest of the checkout's
     requirements.lock; cpu_capability: the vector instructions that torch uses.
     """
     import torch
@@ -60,7 +60,7 @@ def _lock() -> str:
 def commit() -> str:
     """Commit of the checkout that runs, '-dirty' if its library was changed since; else empty.
 
-    Asked once in a process: what is committed while it runs is not what it runs.
+    Looked up once per process: what is committed later is not what the process runs.
     """
     root = project_root()
     if not (root / ".git").exists():

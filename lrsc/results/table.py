@@ -27,14 +27,14 @@ _RAW = {"sample", "unit", "test_sample", "logit", "filter", "attributed", "row",
 
 
 def without_raw(found: xr.Dataset) -> xr.Dataset:
-    """A run's measures and curves, without what a changed metric would be computed from."""
+    """A run's measures and curves, without the raw material for changed metrics."""
     return found.drop_vars([n for n, v in found.variables.items() if _RAW & set(v.dims)])
 
 
 def combine(runs: Iterable[xr.Dataset]) -> xr.Dataset:
-    """Runs' results -> long form: dimension `run`, what identifies a run as coordinates.
+    """Runs' results -> long form: dimension `run`, with what identifies a run as coordinates.
 
-    Variables keep the dimensions kappa, class and bias, filled up with NaN; raw material and curves
+    Variables keep the dimensions kappa, class and bias, padded with NaN; raw material and curves
     (other dimensions) are left out. Raises ValueError for no runs.
     """
     runs = list(runs)
@@ -57,7 +57,7 @@ Record = Mapping[str, tuple[tuple, np.ndarray]]  # of one run: name -> (dimensio
 def long_form(
     attrs: Sequence[Mapping], records: Sequence[Record], about: Mapping[str, Mapping]
 ) -> xr.Dataset:
-    """Runs' attributes and variables, these with attributes of their own, along `run`."""
+    """Runs' attributes and variables along `run`; about: the variables' own attributes."""
     found = xr.Dataset(
         {n: (*value, about[n]) for n, value in stacked(records).items()}, coordinates(attrs)
     )
@@ -68,9 +68,9 @@ def long_form(
 
 
 def stacked(records: Sequence[Record]) -> dict[str, tuple[tuple, np.ndarray]]:
-    """Variables of runs -> one array for each name, dimension `run` first, filled up with NaN.
+    """Variables of runs -> one array for each name, dimension `run` first, padded with NaN.
 
-    A measure of an older version, without the dimension `statistics`, is that of running ones.
+    A measure from an older version, without the dimension `statistics`, counts as a running one.
     """
     sizes: dict = {}
     for record in records:
@@ -95,18 +95,18 @@ def stacked(records: Sequence[Record]) -> dict[str, tuple[tuple, np.ndarray]]:
 
 
 def once(found: xr.Dataset) -> xr.Dataset:
-    """Long form with the first row alone of each run."""
+    """Long form with only the first row of each run."""
     return found.isel(run=~pd.Index(found["run_id"].values).duplicated())
 
 
 def all_with(found: xr.Dataset, **values: object) -> xr.Dataset:
-    """Long form with coordinates that are the same for all runs."""
+    """Long form with further coordinates, which have the same value for all runs."""
     n = found.sizes["run"]
     return found.assign_coords({name: ("run", _column([v] * n)) for name, v in values.items()})
 
 
 def running(run: xr.Dataset) -> xr.Dataset:
-    """One run's result with its measures in running statistics of batch normalisation alone."""
+    """One run's result with measures in running statistics of batch normalisation only."""
     return run.sel(statistics="running", drop=True) if "statistics" in run.dims else run
 
 
@@ -150,7 +150,7 @@ def _with_statistics(part: xr.Dataset, names: Collection[str]) -> xr.Dataset:
 
 
 def intervention(config: RunConfig) -> str:
-    """The hyperparameter that a run differs in from plain SGD, 'lr' for none.
+    """The hyperparameter in which a run differs from plain SGD; 'lr' if there is none.
 
     'high_lr_l2': L2 at another LR than the low one, at which the other hyperparameters are swept
     (table S2).
@@ -166,7 +166,7 @@ def intervention(config: RunConfig) -> str:
 
 
 def value_of(config: RunConfig, hyperparameter: str) -> float:
-    """A run's value of a hyperparameter; of the batch size it is 1 / B."""
+    """A run's value of a hyperparameter; for batch size B it is 1 / B."""
     name = "l2" if hyperparameter == "high_lr_l2" else hyperparameter
     value = getattr(config.train, name)
     return 1 / value if name == "batch_size" else float("nan" if value is None else value)
@@ -181,13 +181,13 @@ def coordinates(attrs: Sequence[Mapping]) -> dict[str, tuple[str, np.ndarray]]:
 
 
 def described(texts: Iterable[str]) -> dict[str, tuple[str, np.ndarray]]:
-    """The coordinates that runs' configurations tell."""
+    """The coordinates that follow from runs' configurations."""
     configs = [parsed(text) for text in texts]
     return {name: ("run", _column([tell(c) for c in configs])) for name, tell in _TOLD.items()}
 
 
 def options_text(options: Iterable[tuple[str, object]]) -> str:
-    """Options of a data set or model, as a coordinate has them."""
+    """Options of a data set or model, as a coordinate holds them."""
     return ", ".join(f"{name} = {value}" for name, value in options)
 
 
@@ -210,11 +210,11 @@ def _column(values: list) -> np.ndarray:
 
 
 def to_grid(dataset: xr.Dataset, *dims: str) -> xr.Dataset:
-    """Long form -> dense view with one dimension for each coordinate named, as a figure wants.
+    """Long form -> dense view with one dimension for each coordinate named, as figures need it.
 
-    Where runs would share a place, what tells rows of an experiment apart becomes a dimension too:
+    If runs would share a cell, what distinguishes an experiment's rows becomes a dimension too:
     data set, model, ... (_ROW). Missing combinations are NaN. Raises ValueError if a coordinate
-    does not exist or if two runs fall on one place of the grid.
+    does not exist or if two runs fall into one cell of the grid.
     """
     if not dims:
         raise ValueError("name at least one coordinate of the grid, as in to_grid(ds, 'lr')")

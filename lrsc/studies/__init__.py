@@ -1,4 +1,4 @@
-"""Our own studies on results that are done: contrasts, soups, cross-fitting, theory, repetition."""
+"""Our own studies of finished results: contrasts, soups, cross-fitting, theory, repetition."""
 
 import importlib
 

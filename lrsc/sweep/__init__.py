@@ -1,4 +1,4 @@
-"""Sweeps: a list of runs -> results on disk, with resume; estimates, campaigns, care of results."""
+"""Sweeps: a list of runs -> results on disk, resumable; estimates, campaigns, care of results."""
 
 from lrsc.sweep.again import measure_again
 from lrsc.sweep.estimate import estimate, step_seconds

@@ -15,9 +15,9 @@ from lrsc.runs import check_file, load, load_checkpoint
 def measure_again(
     *, root: str | Path | None = None, data_root: str | Path | None = None
 ) -> Iterable[str]:
-    """Recompute the measures of all stored local runs; yields one line a run.
+    """Recompute the measures of all stored local runs; yields one line per run.
 
-    From the weights where they are kept; else all but pruning, from the raw material.
+    Uses the weights if they are kept; else recomputes all but pruning from the raw material.
     """
     for old in results.local_runs(root):
         if old.attrs["status"] == "diverged":

@@ -55,8 +55,8 @@ def estimate(
 ) -> list[dict]:
     """Time a sweep will take, before it starts: one row for each data set and model.
 
-    Step times are measured here; the number of epochs is told by done runs of the nearest LRs,
-    and where there is none, the cap (`seconds` is then an upper bound: `bounded` is False).
+    Step times are measured here; epochs are estimated from finished runs of the nearest LRs, or are
+    the cap if there are none. `at_most_seconds` counts the cap for every run.
     """
     known_runs = experiments.known_runs(root)
     shipped = shipped_ids()
@@ -84,10 +84,10 @@ def estimate(
 def step_seconds(
     config: RunConfig, dataset: datasets.BiasedDataset, device: str | None, runs: int = 1
 ) -> float:
-    """Seconds of a step of one lane's runs, `runs` in all: median of three times half an epoch.
+    """Seconds per step of one lane's runs, `runs` in all: median of three timings of half an epoch.
 
-    Of more runs than are tried, PROBED, the time is that of these for each so many. Probes add what
-    a call of each takes, over the iterations between two calls.
+    At most PROBED runs are timed; for more, the time is scaled up with their number. Probes add the
+    time of a call, divided by the iterations between two calls.
     """
     few = dataclasses.replace(dataset, train=measures.fixed_samples(dataset.train, 2000))
     usual, ends = TrainConfig(), ("max_steps", "stop_at_accuracy", "stop_at_loss")

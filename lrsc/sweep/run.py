@@ -65,27 +65,27 @@ def run(
 ) -> Report:
     """Train and measure every run that is not done yet, runs of one model side by side.
 
-    what: an experiment's name (in `profile`, default 'quick') or a list of RunConfigs, each of
-    which has its own and takes none here. root: results folder.
+    what: an experiment's name (in `profile`, default 'quick') or a list of RunConfigs, which have
+    their own profile and take none here. root: results folder.
     engine, replicas: as in `fit`, for the runs that can be trained together. raw: train runs that
     ship with the book too if their raw material is not here. on_result is called with (number, of,
     result) after each run, one at a time. All runs are checked before the first starts; a run that
-    another process is at is left to it. A run that was stopped goes on from its last checkpoint.
-    wanted: asked before each run starts, which else is left. progress: a display that calls share.
-    Of several processes (torchrun) all train each run, and the first measures and writes.
+    another process is training is left to it. A stopped run resumes from its last checkpoint.
+    wanted: asked before each run; if False, it is skipped. progress: a display that several calls
+    share. Under torchrun all processes train each run, and the first measures and writes.
 
     executor 'dask' sends the runs to the workers of a Dask cluster, the longest first: scheduler is
     its address, a cluster object or a client; None starts workers on this machine. write: 'worker'
-    where all machines see the results folder under the same path, 'client' where the results come
-    back to this process, which writes them. A run that fails with another error than a ValueError,
-    or whose worker dies, is tried `retries` times more (a cluster of your own tries the latter as
+    if all machines see the results folder under the same path, 'client' if results are to come back
+    to this process, which writes them. A run that fails with an error other than ValueError, or
+    whose worker dies, is retried `retries` times (after a worker's death on your own cluster, as
     often as its setting allowed-failures says); after `time_limit` seconds it fails, and keeps its
-    checkpoint. Failed runs are in the report, and do not stop the others; with executor 'serial' an
+    checkpoint. Failed runs are in the report and do not stop the others; with executor 'serial' an
     error stops the sweep.
 
     Raises ValueError before any work for names or options that do not exist, DataMissing where
-    real data are asked for and absent, ConnectionError where the scheduler is gone: all finished
-    runs are kept, and the same call goes on.
+    real data are asked for and absent, ConnectionError if the scheduler is lost: all finished runs
+    are kept, and the same call resumes.
     """
     check_names("executor", [executor], EXECUTORS)
     check_names("write", [write], WRITERS)

@@ -28,13 +28,13 @@ class Trained:
     """A trained model and how it got there.
 
     status: 'converged', 'cap' or 'diverged'. curves: `loss` and `loss_ratio` (bias-conflicting /
-    total loss; absent without bias labels) of every step's mini-batch before its update, cross-
-    entropies whatever the loss trained with; `accuracy` of every epoch's mini-batches;
+    total loss; absent without bias labels) of every step's mini-batch before its update, always
+    cross-entropies, whatever the training loss; `accuracy` of every epoch's mini-batches;
     `validation_accuracy` of every epoch where there is a validation split; for each probe its
-    values, and `<probe>_step`, the iterations they are of; CPU tensors. train_accuracy: a
+    values, and `<probe>_step`, their iterations; CPU tensors. train_accuracy: a
     fraction, eval mode, all training samples; NaN where diverged. selected_epoch: the epoch whose
-    weights these are, where config.select_by chose it. engine, replicas: what trained it, and how
-    many runs side by side; seconds is the time of them together.
+    weights these are, if config.select_by chose it. engine, replicas: what trained it, and how many
+    runs side by side; seconds is their joint time.
     """
 
     model: nn.Module
@@ -81,35 +81,37 @@ def fit(
     TrainConfig(); lrs to [config.lr], seeds to [0]. device: a GPU where there is one, else the CPU.
     Only full batches are used: the remainder of an epoch's permutation is left out.
 
-    engine: 'auto' trains several runs side by side, as is fastest for the model and device; every
-    run is that of 'reference', the plain loop, up to roundoff. Others: 'threads' (a run a core),
-    'stacked' (fully connected networks in batched products), 'graphs' (CUDA graphs). replicas:
-    runs side by side, default as many as are useful and fit into memory; when memory runs out,
-    they are halved. A factory and the probes may be called from several threads, one at a time;
-    what a factory draws from other generators than torch's, as NumPy's, no seed repeats.
+    engine: 'auto' trains several runs side by side, in the way that is fastest for the model and
+    device; every run equals that of 'reference', the plain loop, up to roundoff. Others: 'threads'
+    (one run per core), 'stacked' (fully connected networks in batched products), 'graphs' (CUDA
+    graphs). replicas: runs side by side, by default as many as are useful and fit into memory;
+    halved when memory runs out. A factory and the probes may be called from several threads, one at
+    a time; no seed repeats what a factory draws from generators other than torch's, such as
+    NumPy's.
 
-    probes: name -> function(net) -> tensor or mapping of tensors, called in eval mode at every
-    `probe_every` iterations (one number, or one a probe), before the update, when each parameter's
-    .grad is that of the mini-batch; and once more at the end, without gradients.
+    probes: name -> function(net) -> tensor or mapping of tensors, called in eval mode every
+    `probe_every` iterations (one number, or one per probe), before the update, when each
+    parameter's .grad is that of the mini-batch; and once more at the end, without gradients.
 
     callbacks: a function, or several, called at the end of every epoch of every run, one at a time,
-    with a dict of numbers: `lr` and `seed` of the run, `epoch` (1, 2, ...) and `step`, both done,
-    `loss` (nat) and `accuracy`, means over the epoch's mini-batches, and `loss_ratio` where there
-    are bias labels, `validation_accuracy` where there is a validation split. What they raise ends
-    the call. An epoch that was done before a checkpoint is not told again.
+    with a dict of numbers: `lr` and `seed` of the run, `epoch` (1, 2, ...) and `step`, as completed
+    so far, `loss` (nat) and `accuracy`, means over the epoch's mini-batches, and `loss_ratio` where
+    there are bias labels, `validation_accuracy` where there is a validation split. An exception in
+    one ends the call. Epochs before a checkpoint are not reported again.
 
-    checkpoints: a folder for one file a run, written every so many seconds or steps, at the end,
-    and when SIGTERM or Ctrl-C stops the process (exit status 143, KeyboardInterrupt). The same
-    call goes on from there, bit for bit on a CPU for a run that is trained alone; a finished run
-    is read, not trained. Data, settings, initial weights and the network's code must be those of
-    the file, probes may have changed. What a network keeps outside its parameters and buffers is
-    not in the file.
+    checkpoints: a folder with one file per run, written every checkpoint_seconds or
+    checkpoint_steps, at the end, and when SIGTERM or Ctrl-C stops the process (exit status 143,
+    KeyboardInterrupt). The same call resumes from there, bit for bit on a CPU for a run that is
+    trained alone; a finished run is only read. Data, settings, initial weights and the network's
+    code must match the file; probes may differ. What a network keeps outside its parameters and
+    buffers is not saved.
 
-    keep_zeros: weights that are 0 at the start stay 0, and biases beside rows of such, so that a
-    pruned network (`lrsc.pruning.prune`) is trained as what it is; not with 'stacked' or psgd_kron.
+    keep_zeros: weights that are 0 at the start stay 0, as do zero biases of all-zero rows, so that
+    a pruned network (`lrsc.pruning.prune`) stays pruned in training; not with 'stacked' or
+    psgd_kron.
 
-    Under torchrun (`distributed.start()`) every process computes its slice of each batch, which
-    their number must divide; the first alone writes.
+    Under torchrun (`distributed.start()`) every process computes its slice of each batch, whose
+    size their number must divide; only the first writes.
 
     Raises ValueError before any work for unknown names, LRs that are empty, not finite or <= 0,
     settings that contradict one another or the data, engines that cannot train these runs, and
@@ -161,15 +163,16 @@ def fit_each(
     time_limit: float | None = None,
     keep_zeros: bool = False,
 ) -> None:
-    """Train runs as places for them become free; `fit` and sweeps are made of it.
+    """Train runs as places for them become free; `fit` and sweeps are built on this.
 
-    configs: those of all runs, by which the engine is chosen; they agree in batch_size,
+    configs: those of all runs, by which the engine is chosen; they must agree in batch_size,
     validation_share and precision. requests: the runs, an iterator that is asked for the next one
     when there is a place. finish: called with runs that have ended together, in the thread that
-    trained them; what it raises ends the call. progress: whether to show one, or one that several
-    calls share. refused: called for a checkpoint of another run, which then starts over; None
-    raises. keep: whether the requests name checkpoints, so that SIGTERM and Ctrl-C wait until they
-    are written. time_limit: seconds after which checkpoints are written and TimeLimit is raised.
+    trained them; an exception raised in it ends the call. progress: whether to show it, or a
+    display that several calls share. refused: called for a checkpoint of another run, which then
+    starts over; None raises. keep: whether the requests name checkpoints, so that SIGTERM and
+    Ctrl-C wait until they are written. time_limit: seconds after which checkpoints are written and
+    TimeLimit is raised.
     """
     job = make_job(
         model, dataset, configs, {} if model_options is None else model_options,

@@ -47,11 +47,11 @@ def dynamics(dataset: BiasedDataset, n: int = 500) -> Callable[[nn.Module], dict
     and bias-selectivity of the penultimate layer's neurons, d values each. `parameter_norm`,
     `gradient_norm`: L2 norm of each parameter and of its .grad, the gradient on the iteration's
     mini-batch (NaN where there is none), in the order of net.named_parameters(). `sample_loss`
-    (nat), `sample_margin` (logit of the label minus the largest other; right where > 0): of each
-    fixed sample; `loss_entropy` (nat): of these losses. For a data set without bias labels all but
-    the `ba_`, `bc_`, `loss_ratio` and `bsi`.
+    (nat), `sample_margin` (logit of the label minus the largest other; correct where > 0): of each
+    fixed sample; `loss_entropy` (nat): of these losses. Without bias labels the `ba_` and `bc_`
+    curves, `loss_ratio` and `bsi` are left out.
 
-    Raises ValueError where the samples show one class, or one bias value, only.
+    Raises ValueError if the samples have only one class or only one bias value.
     """
     split = _fixed(dataset.train, n)
     groups = {"csi": _groups("class", split.y, dataset)}
@@ -79,7 +79,7 @@ def dynamics(dataset: BiasedDataset, n: int = 500) -> Callable[[nn.Module], dict
 def attribution_shares(
     dataset: BiasedDataset, n: int = 16, steps: int = 50
 ) -> Callable[[nn.Module], dict[str, Tensor]]:
-    """Probe: shares of the attribution on input regions, mean over n fixed training samples.
+    """Probe: shares of attribution in the input's regions, mean over n fixed training samples.
 
     Integrated Gradients of the true label with `steps` points. `core`, `spurious`: inside
     core_mask and spurious_mask, where the training split has them; `noise`: outside both. Samples
@@ -101,11 +101,11 @@ def attribution_shares(
 
 
 def neurons(dataset: BiasedDataset, n: int = 8) -> Callable[[nn.Module], dict[str, Tensor]]:
-    """Probe: how each penultimate neuron is updated, and how far it looks at the spurious region.
+    """Probe: how each penultimate neuron is updated, and how much it uses the spurious region.
 
     `gradient_norm`: L2 norm of the gradient of each neuron's incoming weights on the iteration's
     mini-batch (d values; NaN where there is none). `spurious_share`: share inside spurious_mask of
-    |gradient of the neuron x input|, mean over those of n fixed training samples on which it is
+    |gradient of the neuron x input|, mean over those of the n fixed training samples on which it is
     active (d values; NaN for none); in a ReLU network without biases, which is linear along the
     ray to the sample, this is Integrated Gradients of the neuron. Raises ValueError for a data set
     without spurious_mask. Fig. 18 (bottom).

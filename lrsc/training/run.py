@@ -71,7 +71,7 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """A run that is asked for; checkpoint: its file; name: what the caller knows it by."""
+    """A requested run; checkpoint: its file; name: what the caller calls it."""
 
     config: TrainConfig
     seed: int

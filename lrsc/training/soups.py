@@ -15,12 +15,12 @@ from lrsc.training.fit import Trained
 
 
 def uniform_soup(models: Iterable[nn.Module | Trained], split: Split) -> nn.Module:
-    """A new network with the mean weights of networks of one architecture; of one, a copy.
+    """A new network with the mean weights of networks of one architecture; for one, a copy.
 
-    split: the training samples (raw), on which BatchNorm's statistics are measured; not looked at
-    where there is none. Means make sense of networks that share their initial weights. The first
-    model gives device and mode; no model is changed. Raises ValueError for no models, for NaN, and
-    for weights and buffers that differ in name or shape or, holding whole numbers, in value.
+    split: the training samples (raw), on which BatchNorm's statistics are measured; unused without
+    BatchNorm. Means make sense for networks that share their initial weights. The first model gives
+    device and mode; no model is changed. Raises ValueError for no models, for NaN, and for weights
+    and buffers that differ in name or shape or, if they hold whole numbers, in value.
     """
     networks = _networks(models)
     soup = _mean(networks)

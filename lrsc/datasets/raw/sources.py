@@ -24,7 +24,7 @@ class Source:
 
     @property
     def key(self) -> str:
-        """What a run's name holds of the data: 'source_id:checksum'."""
+        """How the data enter a run's name: 'source_id:checksum'."""
         return f"{self.source_id}:{self.checksum}"
 
 
