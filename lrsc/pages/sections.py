@@ -137,7 +137,7 @@ def measured(experiment: str, *datasets: str) -> xr.Dataset:
     """What is measured of an experiment on some data sets, or all, for figures and tables.
 
     Every row holds all profiles but quick, which figures and tables separate. Interventions
-    measured at a single value, at which they do nothing, are left out.
+    measured only where they do nothing, which are runs of the LR, are left out.
     """
     rows = [
         _swept(row) for (dataset, _), row in measured_rows(experiment).items()
@@ -147,8 +147,9 @@ def measured(experiment: str, *datasets: str) -> xr.Dataset:
 
 
 def _swept(row: xr.Dataset) -> xr.Dataset:
-    names, values = row["hyperparameter"].values, row["value"].values
-    kept = [n == "lr" or len(set(values[names == n])) > 1 for n in names]
+    names, runs = row["hyperparameter"].values, row["run_id"].values
+    usual = set(runs[names == "lr"])
+    kept = [n == "lr" or not usual.issuperset(runs[names == n]) for n in names]
     return row.isel(run=np.flatnonzero(kept))
 
 

@@ -519,3 +519,15 @@ def test_lr_finders_are_compared_by_what_is_stored(monkeypatch, tmp_path, displa
     (tmp_path / "lr_finders.json").write_text("{]")
     pages.show_finders()
     assert "lr_finders.json" in displayed_texts[-1]
+
+
+def test_an_intervention_at_one_value_counts_unless_its_runs_are_those_of_the_lr(monkeypatch):
+    named = experiment()
+    names = np.array([f"run {i}" for i in range(named.sizes["run"])], object)
+    lr = results.all_with(named.assign_coords(run_id=("run", names)), hyperparameter="lr")
+    usual = results.all_with(lr.isel(run=slice(0, 1)), hyperparameter="batch_size")
+    other = results.all_with(lr.isel(run=slice(1, 2)), hyperparameter="switch", run_id="another")
+    both = results.concat([lr, usual, other])
+    monkeypatch.setattr("lrsc.pages.sections.measured_rows", lambda name: {("parity", "fcn"): both})
+    kept = pages.measured("synthetic")["hyperparameter"].values.tolist()
+    assert set(kept) == {"lr", "switch"} and kept.count("switch") == 1
