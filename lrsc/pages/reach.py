@@ -63,14 +63,15 @@ def _finders(found: dict, command: str) -> None:
 
 def _of_grid(key: str, found: dict) -> list[list[str]]:
     """The grid's best LR, then a row a rule."""
-    best, names = f"{found['best']:g}", [plots.name_of(name) for name in key.split("/")]
-    head = f"{', '.join(names)}, {found['n_train']:,}"
+    best, head = f"{found['best']:g}", f"{_named(key)}, {found['n_train']:,}"
     rows = [[head, "best of the grid", best, best, f"{100 * found['grid'][best]:.1f}", "", ""]]
     accuracies = ("unbiased_accuracy", "worst_group_accuracy")
     measures = (*((name, 100, 1) for name in accuracies), ("prunability", 1, 2))
     for rule, gives in found["named"].items():
         shown = [
-            f"{many * gives[name]:.{digits}f}" if gives.get(name) is not None else "-"
+            f"{many * gives[name]:.{digits}f}"
+            if np.isfinite(np.array(gives.get(name), float))
+            else "–"
             for name, many, digits in measures
         ]
         at = f"{gives['of_lr']:.3g}" if "of_lr" in gives else "none near"
@@ -78,11 +79,16 @@ def _of_grid(key: str, found: dict) -> list[list[str]]:
     return rows
 
 
+def _named(key: str) -> str:
+    return ", ".join(plots.name_of(name) for name in key.split("/"))
+
+
 def _summary(found: dict, command: str) -> str:
     factors = {key: row["factor"] for key, row in found.items()}
     far = ", ".join(
-        f"{key} ({by:.2g} times{_above(found[key])})" for key, by in factors.items() if by > NEAR
-    )
+        f"{_named(key)} ({by:.2g} times{_above(found[key])})"
+        for key, by in factors.items() if by > NEAR
+    )  # fmt: skip
     return (
         f"`largest_lr` names an LR within a factor of {NEAR:g} of the grid's best in "
         f"{sum(by <= NEAR for by in factors.values())} of {len(factors)} grids, without test data "

@@ -33,7 +33,7 @@ def new_panels(count: int, height: float, most: int = 2):
 def lr_axis(axes, ds: xr.Dataset, ticked: bool = True, room: float = 0.13) -> None:
     """Log axis with a tick at each LR, labels only as dense as they are legible.
 
-    room: what a label takes of the width of the panel.
+    room: what a label of five characters takes of the width of the panel.
     """
     lrs = np.unique(ds["lr"].values)
     axes.set_xscale("log")
@@ -42,8 +42,8 @@ def lr_axis(axes, ds: xr.Dataset, ticked: bool = True, room: float = 0.13) -> No
     axes.set_xlim(centre * np.exp(-0.54 * span), centre * np.exp(0.54 * span))
     shown = [lrs[-1]]
     for lr in lrs[-2::-1]:  # from the top, where the effects are
-        far = np.log(shown[-1] / lr) > room * span
-        if far:
+        length = (len(f"{shown[-1]:.3g}") + len(f"{lr:.3g}")) / 2
+        if np.log(shown[-1] / lr) > room * span * max(1.0, length / 5):
             shown.append(lr)
     axes.set_xticks(lrs, [f"{lr:.3g}" if lr in shown else "" for lr in lrs])
     axes.set_xticks([], minor=True)

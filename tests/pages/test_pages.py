@@ -505,17 +505,20 @@ def test_lr_finders_are_compared_by_what_is_stored(monkeypatch, tmp_path, displa
     pages.show_finders()
     assert "Not measured" in displayed_texts.pop()
     gives = {"of_lr": 0.5, "unbiased_accuracy": 0.8, "worst_group_accuracy": 0.6}
+    without = {"lr": 0.1, "worst_group_accuracy": float("nan"), "prunability": 0.0}
     found = {
         "n_train": 10_000, "grid": {"0.1": 0.7, "0.5": 0.8125}, "best": 0.5, "factor": 2.0,
         "named": {"largest_lr, useful": {"lr": 1.0, "prunability": 0.9} | gives,
-                  "fastai, valley": {"lr": 0.001}},
+                  "fastai, valley": {"lr": 0.001}, "another": without},
     }  # fmt: skip
     (tmp_path / "lr_finders.json").write_text(json.dumps({"parity/fcn": found}))
     pages.show_finders()
     table, caption = displayed_texts[-2:]
     for part in ("81.2", "80.0", "60.0", "0.90", "none near", "Parity"):
         assert part in table, part
-    assert "0 of 1 grids" in caption and "(2 times, above the grid's largest)" in caption
+    assert "nan" not in table and "–" in table and "0.00" in table
+    assert "0 of 1 grids" in caption
+    assert "Missed: Parity, FCN (2 times, above the grid's largest)" in caption
     (tmp_path / "lr_finders.json").write_text("{]")
     pages.show_finders()
     assert "lr_finders.json" in displayed_texts[-1]

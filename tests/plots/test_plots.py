@@ -1,6 +1,7 @@
 """Figures: what they draw, on a long-form experiment made here, and that no label is clipped."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -381,3 +382,12 @@ def test_spread_of_no_runs_says_so():
     ds = spreads()
     ds["prunability"][:] = np.nan
     assert "No value." in plots.norm_spread(ds, 0.03).get_label()
+
+
+@pytest.mark.parametrize("lrs", [(0.01, 0.0237, 0.0562, 0.133, 0.316, 0.75), (0.02, 0.0224, 0.5)])
+def test_labels_of_learning_rates_do_not_touch_in_narrow_panels(lrs):
+    figure = plots.curves(experiment(lrs=lrs), ["csi", "class_separation"])
+    renderer = draw(figure)
+    for axes in figure.axes:
+        boxes = [t.get_window_extent(renderer) for t in axes.get_xticklabels() if t.get_text()]
+        assert all(a.x1 < b.x0 for a, b in itertools.pairwise(sorted(boxes, key=lambda b: b.x0)))
