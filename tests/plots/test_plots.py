@@ -390,4 +390,6 @@ def test_labels_of_learning_rates_do_not_touch_in_narrow_panels(lrs):
     renderer = draw(figure)
     for axes in figure.axes:
         boxes = [t.get_window_extent(renderer) for t in axes.get_xticklabels() if t.get_text()]
-        assert all(a.x1 < b.x0 for a, b in itertools.pairwise(sorted(boxes, key=lambda b: b.x0)))
+        assert all(
+            a.x1 + 4 < b.x0 for a, b in itertools.pairwise(sorted(boxes, key=lambda b: b.x0))
+        )
