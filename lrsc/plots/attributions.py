@@ -58,7 +58,7 @@ def gallery(found: xr.Dataset, methods: Sequence[str] = ("integrated_gradients",
                 axes.imshow(picture(found["image"].values[i]))
                 _outline(axes, found, i)
                 text = names[labels[i]] if names else str(labels[i])
-                turned = {"rotation": 30, "ha": "left"} if names else {}
+                turned = {"rotation": 90, "va": "bottom"} if names else {}
                 axes.set_title(str(text), fontsize=SMALL, pad=3, **turned)
             else:
                 axes.imshow(found[f"map_{kind}"].sel(group=group).values[i], cmap="magma", vmin=0)

@@ -393,3 +393,11 @@ def test_labels_of_learning_rates_do_not_touch_in_narrow_panels(lrs):
         assert all(
             a.x1 + 4 < b.x0 for a, b in itertools.pairwise(sorted(boxes, key=lambda b: b.x0))
         )
+
+
+def test_names_of_classes_over_a_gallery_are_whole():
+    from lrsc.studies import contrast
+
+    found = contrast.stored("mnist_cifar", "fcn")
+    assert "automobile" in found.attrs["class_names"]
+    assert_nothing_clipped(plots.gallery(found))
