@@ -40,12 +40,13 @@ def lr_axis(axes, ds: xr.Dataset, ticked: bool = True, room: float = 0.13) -> No
     span = max(np.log(lrs[-1] / lrs[0]), np.log(4.0))
     centre = np.sqrt(lrs[0] * lrs[-1])
     axes.set_xlim(centre * np.exp(-0.54 * span), centre * np.exp(0.54 * span))
+    labels = {lr: f"{lr:.3g}" if lr < 1000 else f"{lr:,.0f}" for lr in lrs.tolist()}
     shown = [lrs[-1]]
     for lr in lrs[-2::-1]:  # from the top, where the effects are
-        length = (len(f"{shown[-1]:.3g}") + len(f"{lr:.3g}")) / 2
+        length = (len(labels[shown[-1]]) + len(labels[lr])) / 2
         if np.log(shown[-1] / lr) > room * span * max(1.0, length / 5):
             shown.append(lr)
-    axes.set_xticks(lrs, [f"{lr:.3g}" if lr in shown else "" for lr in lrs])
+    axes.set_xticks(lrs, [labels[lr] if lr in shown else "" for lr in lrs])
     axes.set_xticks([], minor=True)
     axes.tick_params(labelbottom=ticked)
 

@@ -384,6 +384,11 @@ def test_spread_of_no_runs_says_so():
     assert "No value." in plots.norm_spread(ds, 0.03).get_label()
 
 
+def test_steps_are_written_out():
+    axes = plots.curves(experiment(lrs=(30, 1000, 5000)), ["csi"]).axes[-1]
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["30", "1,000", "5,000"]
+
+
 @pytest.mark.parametrize("lrs", [(0.01, 0.0237, 0.0562, 0.133, 0.316, 0.75), (0.02, 0.0224, 0.5)])
 def test_labels_of_learning_rates_do_not_touch_in_narrow_panels(lrs):
     figure = plots.curves(experiment(lrs=lrs), ["csi", "class_separation"])
