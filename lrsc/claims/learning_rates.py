@@ -48,8 +48,9 @@ def trend(
         }
         swapped = [_CORRECTED.get(v, v) for v in variables]
         if swapped != list(variables) and all(v in found for v in swapped):
-            both = ends(_mean([grid(found, v) for v in swapped]))
-            row["corrected"] = significance.summed(both).effect
+            both = _mean([grid(found, v) for v in swapped])
+            if both.shape[1] > 1:
+                row["corrected"] = significance.summed(ends(both)).effect
         return row
 
     return decide(rows(opened, names, look, variables, hyperparameters))

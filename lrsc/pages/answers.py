@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from lrsc import claims, experiments, plots
-from lrsc.claims import scorecard
+from lrsc.claims import evidence, scorecard
 from lrsc.config import STATISTICS
 from lrsc.pages import by_figure
 from lrsc.pages.display import span
@@ -89,11 +89,12 @@ def prunability(verdicts: Sequence[dict], table: Sequence[dict]) -> str:
     text = f"Prunability (C2): {said}. It changes by {_effect(claim)} in networks without batch "
     text += f"normalisation ({without} of these rows) and with its means estimated anew"
     other = claim.get("by_statistics", {}).get("running")
-    text += f". With running means it changes by {_effect(other)}." if other else "."
     corrected = [row["corrected"] for row in claim["rows"] if row.get("corrected") is not None]
     if corrected:
-        mean = f"{float(np.mean(corrected)):+.3f}".replace("-", "\u2212")
-        text += f" Corrected for chance it changes by {mean} ({len(corrected)} rows)."
+        of = f"{sum(v > 0 for v in corrected)} of {len(corrected)} rows rise"
+        text += f"; corrected for chance, by {float(np.mean(corrected)):+.3f} ({of})"
+    text = text.replace("-", "\u2212")
+    text += f". With running means it changes by {_effect(other)}." if other else "."
     named = [
         f"{plots.name_of(row['model'])} on {plots.name_of(row['dataset'])} ({row['effect']:+.3f})"
         for row in claim["rows"] if row.get("high") is not None and row["high"] < 0
@@ -188,7 +189,7 @@ def scale(table: Sequence[dict]) -> str:
         f"{len(measured)} of the {len(table)} rows of the paper's tables S1 and S2 are measured, "
         f"{len(measured) - len(rest)} of them at the paper's size and over its whole range of LRs. "
         + f"The others, over a part of the range or smaller: {of} training images. " * bool(of)
-        + f"{least} to {most} seeds of each value that counts, where the paper has at least 3."
+        + f"{least} to {most} seeds of each value that counts there (paper: at least 3)."
     )
 
 
@@ -204,9 +205,15 @@ def drawn(rows: Sequence[xr.Dataset], table: Sequence[dict]) -> str:
         text += f"{' and '.join(twice)} at several sizes of the training set"
     few = [
         f"{model} on {data} with {plots.samples_of(row)} images"
-        for (data, model), row in zip(names, rows, strict=True) if len(set(row["seed"].values)) == 1
+        for (data, model), row in zip(names, rows, strict=True) if _fewest_seeds(row) == 1
     ]  # fmt: skip
-    return f"{text}{f'; {few[0]} has one seed' if len(few) == 1 else ''}."
+    return f"{text}{'; of one seed at an end: ' * bool(few)}{' and '.join(few)}."
+
+
+def _fewest_seeds(row: xr.Dataset) -> int:
+    """Of the smallest and the largest LR of a line."""
+    ends = evidence.ends(evidence.grid(row, "unbiased_accuracy"))
+    return min(int(np.isfinite(values).sum()) for values in ends)
 
 
 def absent(figures: Sequence[dict]) -> str:

@@ -59,7 +59,9 @@ def _figure(line: dict[str, str], opened: evidence.Open, claims: dict[str, dict]
     of_keys = [sizes(opened, *key) for key in keys]
     rows = [ds for of_key in of_keys for ds in of_key]
     made = list(_derived(line["rows"]))
-    parts = [p for name in line["measures"].split() if (p := _of_measure(of_keys, name))]
+    of_measures = [_of_measure(of_keys, name) for name in line["measures"].split()]
+    parts = [part for part in of_measures if part]
+    silent = [None] * of_measures.count(None)
     parts += [p for name in line["claims"].split() if (p := _of_claim(claims.get(name)))]
     status = "measured"
     if not rows + made:
@@ -70,7 +72,7 @@ def _figure(line: dict[str, str], opened: evidence.Open, claims: dict[str, dict]
     return {
         **{name: line[name] for name in ("figure", "content", "page")}, "status": status,
         "sources": _each(rows + made, "source_id"), "sizes": _each(rows + made, "n_train"),
-        "agrees": _word([agrees for _, of in parts for agrees in of]),
+        "agrees": _word([*(agrees for _, of in parts for agrees in of), *silent]),
         "why": f"{why and f'{why[0].upper()}{why[1:]}. '}{line['note']}".strip(),
     }  # fmt: skip
 
@@ -98,7 +100,9 @@ def _derived(patterns: str) -> Iterator[xr.Dataset]:
 def _of_measure(
     rows: Sequence[Sequence[xr.Dataset]], name: str
 ) -> tuple[str, list[bool | None]] | None:
-    """What rows say of a measure; whether it rises where that is clear, None for other falls.
+    """What rows say of a measure; whether it rises where that is clear, None for what is unclear.
+
+    Beside a clear rise an unclear one says nothing against it, and has no None.
 
     A row that is measured at several sizes counts at the first with evidence.LRS, else two, and
     with several seeds where there is one.
@@ -114,7 +118,7 @@ def _of_measure(
     known = [significance.summed(evidence.ends(table)) for table in tables]
     clear = [of.effect > 0 for of in known if abs(of.effect) > of.smallest]
     falls = sum(of.effect < 0 for of in known) - clear.count(False)
-    agrees = [*clear, *[None] * (falls or not clear)]
+    agrees = [*clear, *[None] * (falls if True in clear else len(known) - len(clear))]
     if len(known) > 1:
         up, clearly = sum(of.effect > 0 for of in known), clear.count(True)
         return f"{label} rises in {up} of {len(known)} rows, in {clearly} clearly", agrees

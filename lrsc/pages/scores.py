@@ -33,7 +33,7 @@ def show_score_rows(rows: Sequence[dict]) -> None:
     """
     heads = [
         "Row", "Status", *(label[0].upper() + label[1:] for label in _HEADS.values()),
-        "Sets it apart", "Table", "At the paper's size", "Training samples", "Seeds",
+        "Sets it apart", "Table", "Paper's size and range", "Training samples", "Seeds",
         "Statistics of batch normalisation", "Measure it with",
     ]  # fmt: skip
     _show_sortable("Rows of tables S1 and S2", "Status", heads, [_row_cells(row) for row in rows])

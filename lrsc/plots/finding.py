@@ -51,7 +51,7 @@ def finding(rows: Sequence[xr.Dataset], variables: Sequence[str] = MAIN):
     panels[0].set_yticks(-np.arange(len(rows)), labels, fontsize=SMALL)
     _legend(figure)
     figure.set_label(
-        f"{len(variables)} panels side by side, with a line for each of {len(rows)} rows from its "
+        f"{len(variables)} panels side by side, with {len(rows)} lines, each from its "
         "mean at the smallest learning rate to that at the largest. "
         + " ".join(_said(row, variables) for row in rows)
     )

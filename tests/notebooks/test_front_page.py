@@ -70,11 +70,10 @@ def test_prunability_and_the_mechanism_have_a_sentence_each():
     assert "(C2): undecided." in said and "+0.030 (\u22120.060 to +0.100, 1 rows)" in said
     assert "in networks without batch normalisation (1 of these rows)" in said
     assert "With running means it changes by \u22120.010" in said and "falls" not in said
-    assert "Corrected" not in said
+    assert "corrected" not in said
     one["rows"][0]["corrected"] = -0.02
-    assert "Corrected for chance it changes by \u22120.020 (1 rows)." in answers.prunability(
-        [one], []
-    )
+    said = answers.prunability([one], [])
+    assert "; corrected for chance, by \u22120.020 (0 of 1 rows rise)." in said
     none = claim("C2", "no effect seen", 0.1) | numbers
     assert "no effect seen" in answers.prunability([none], [])
     assert answers.prunability([claim("C2", "supported", 0.1) | numbers], []) == ""
@@ -107,7 +106,7 @@ def test_a_row_that_is_drawn_at_two_sizes_is_said_to_be():
     said = answers.drawn([small, large, row("double_mnist")], [table_row(), table_row(table="S2")])
     assert said.startswith("1 of the measured rows are S1's") and "the figure has 3 lines" in said
     assert "draws FCN on Parity at several sizes" in said
-    assert said.endswith("; FCN on Parity with 60,000 images has one seed.")
+    assert said.endswith("; of one seed at an end: FCN on Parity with 60,000 images.")
 
 
 def test_why_is_read_from_the_stored_choices(monkeypatch, tmp_path):
@@ -213,7 +212,7 @@ def test_a_fall_points_left():
 def test_prunability_above_one_is_explained_where_there_is_any():
     above = row()
     above["prunability"] = above["prunability"] + 1
-    assert "Prunability above 1: the pruned networks" in front._caption([row(), above])
+    assert "Prunability above 1: pruned networks" in front._caption([row(), above])
     assert "Prunability above 1" not in front._caption([row()])
 
 

@@ -110,6 +110,13 @@ def test_a_row_at_several_sizes_counts_once_and_a_part_that_is_silent_leaves_a_p
     falling = rising.assign(prunability=1 - rising["prunability"])
     text, agrees = by_figure._of_measure([[rising, falling], [rising]], "prunability")
     assert text == "prunability rises in 2 of 2 rows, in 2 clearly" and agrees == [True, True]
+    noise = 0.05 * (rising["seed"].values - 1.0)
+    unclear = [[rising.assign(prunability=("run", 0.5 + noise + slope * rising["lr"].values))]
+               for slope in (0.02, -0.02)]  # fmt: skip
+    for row in unclear:  # whichever way it goes, it does not settle the figure
+        assert by_figure._of_measure([[falling], row], "prunability")[1] == [False, None]
+    assert by_figure._of_measure([[rising], unclear[0]], "prunability")[1] == [True]
+    assert by_figure._of_measure([[rising], unclear[1]], "prunability")[1] == [True, None]
     one = experiment(lrs=(0.1,))
     assert by_figure._of_measure([[one, rising]], "prunability")[1] == [True]
     of_one_seed = rising.isel(run=rising["seed"].values == 0)
