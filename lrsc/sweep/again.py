@@ -27,6 +27,8 @@ def measure_again(
         weights = results.weights_path(name, root)
         if weights.is_file():
             net, dataset = load_checkpoint(weights, config, data_root)
+            if models.same_with_channels_last(net, dataset.train.inputs(dataset.train.x[:2])):
+                net.to(memory_format=torch.channels_last)  # as it was measured after training
             pruned_on = prune_samples(config, dataset)
             seen = measures.observe(net, dataset, samples(pruned_on))
             (fresh,) = of_networks([net], dataset, pruned_on, [seen])

@@ -420,9 +420,8 @@ def test_measuring_again_from_weights_fills_what_an_old_file_lacks(done, tmp_pat
     weights.write_bytes(results.weights_path(name, done).read_bytes())
     list(sweep.measure_again(root=tmp_path))
     again = results.load(results.run_path(name, tmp_path))
-    # entropies are of single-precision maps: 1.2e-5 apart on a processor with AMX
     for variable in ("unbiased_accuracy", "prunability", "attribution_entropy"):
-        np.testing.assert_allclose(again[variable], run[variable], rtol=1e-4, err_msg=variable)
+        np.testing.assert_allclose(again[variable], run[variable], rtol=1e-5, err_msg=variable)
 
 
 def test_corrected_prunability_is_computed_of_stored_accuracies(done):
