@@ -1,5 +1,7 @@
 """A convolution that is faster on maps as small as its kernel."""
 
+import itertools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -23,14 +25,23 @@ class SmallMapConv2d(nn.Conv2d):
         if not 0 < len(rows) * len(columns) * h * w <= 2 * self.weight[0, 0].numel():
             return super().forward(x)
         matrix = self.matrix(rows, columns, (h, w))
-        y = product(x.flatten(1), matrix).view(-1, self.out_channels, len(rows), len(columns))
+        y = product(x.permute(0, 2, 3, 1).flatten(1), matrix)
+        y = y.view(-1, self.out_channels, len(rows), len(columns))
         return y if self.bias is None else y + self.bias[:, None, None]
 
     def matrix(self, rows: list[int], columns: list[int], size: tuple[int, int]) -> Tensor:
-        """Matrix from a map to its outputs, whose kernel parts start at these rows and columns."""
+        """Matrix from a map to its outputs, whose kernel parts start at these rows and columns.
+
+        Its columns have channels last, as weights have in training: the taps are then read, and
+        their gradients written, in one piece each.
+        """
         h, w = size
-        seen = [self.weight[:, :, i : i + h, j : j + w] for i in rows for j in columns]
-        return torch.stack(seen, 1).flatten(2).flatten(0, 1)
+        places = itertools.product(rows, columns, range(h), range(w))
+        taps = [(i + a) * self.kernel_size[1] + j + b for i, j, a, b in places]
+        weight = self.weight.permute(0, 2, 3, 1).flatten(1, 2)
+        if taps != list(range(weight.shape[1])):  # not the whole kernel, from one place
+            weight = weight.index_select(1, torch.tensor(taps, device=weight.device))
+        return weight.reshape(-1, h * w * self.in_channels)
 
     def _starts(self, axis: int, size: int) -> list[int]:
         """Where in the kernel the map begins, for each output place; empty if it is not covered."""
