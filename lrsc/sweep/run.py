@@ -217,12 +217,12 @@ class _Group:
             yield Request(config.train, config.seed, file, name)
 
     def _start_over(self, request: Request, error: Refused) -> None:
-        """A checkpoint of an older version of the code, or damaged."""
-        _log.warning("run %s starts over: %s", request.name, error)
+        """A checkpoint of another version of the code, or damaged: kept until the run is done."""
+        about = "it is kept as .older until the run is done"
+        _log.warning("run %s starts over: %s; %s", request.name, error, about)
         if distributed.rank() == 0:
-            shutil.rmtree(
-                results.checkpoints_path(request.name, self.ledger.root), ignore_errors=True
-            )
+            for path in results.checkpoints_path(request.name, self.ledger.root).glob("*.pt"):
+                path.replace(f"{path}.older")
         distributed.everyones(None)
 
     def _finish(self, ended: list[tuple[Request, Trained]]) -> None:

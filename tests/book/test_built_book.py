@@ -1,7 +1,7 @@
 """The built book in headless Chromium, as a reader without a network sees it.
 
 Needs a book (`make book`; another folder: LRSC_BOOK_HTML) and Debian's chromium and
-chromium-driver: .ci/run installs them and runs `python -m pytest -m book tests/book`.
+chromium-driver: .ci/run installs them and runs `python -m pytest -n 2 -m book tests/book`.
 """
 
 import functools

@@ -98,6 +98,22 @@ def test_a_truncated_result_is_set_aside_and_run_again(tmp_path, calls, caplog):
     assert path.with_name(path.name + ".damaged").is_file() and results.load(path)
 
 
+def test_a_checkpoint_that_cannot_go_on_is_kept_until_the_run_is_done(tmp_path, monkeypatch):
+    name, measured = identify(tiny()), []
+    path = results.checkpoints_path(name, tmp_path) / f"lr-{FAST.lr!r}-seed-0.pt"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"of another version")
+    real = RUN.result_each
+
+    def looking(*args):
+        measured.append((path.parent / f"{path.name}.older").read_bytes())
+        return real(*args)
+
+    monkeypatch.setattr(RUN, "result_each", looking)
+    assert sweep.run([tiny()], root=tmp_path).trained == (name,)
+    assert measured == [b"of another version"] and not path.parent.exists()
+
+
 def test_repeated_defaults_name_the_same_run():
     plain = RunConfig("parity", "fcn")
     said = RunConfig("parity", "fcn", data={"rho": 0.1}, model_options={"hidden": (200, 200)})
