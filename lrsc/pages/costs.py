@@ -36,7 +36,8 @@ def computing() -> dict[tuple[str, str], tuple[int, float]]:
     """(profile, device) -> number of runs whose results ship, and the seconds they took in all."""
     found: dict[tuple[str, str], list[float]] = {}
     for of in shipped_runs("wall_seconds"):
-        seconds = of["wall_seconds"].fillna(of["train_seconds"]).values
+        # older results left out what was trained before a checkpoint
+        seconds = np.fmax(of["wall_seconds"].values, of["train_seconds"].values)
         devices = of["device_name"].values
         for text, device, took in zip(of["config"].values, devices, seconds, strict=True):
             profile = experiments.profile_of(results.parsed(text))

@@ -288,7 +288,7 @@ class _Costs:
             "  took %.0f s, expected %.0f s; its measures %.1f s, expected %.1f s",
             whole, expected, whole - trained, self.measured[self.key][1],
         )  # fmt: skip
-        if trained < whole and found["steps"] > 0:  # not one that went on from a checkpoint
+        if found["steps"] > 0:
             step = trained / float(found["steps"])
             self.measured[self.key] = (step, whole - trained, self.operations)
 

@@ -181,7 +181,7 @@ class _Group:
     dataset: datasets.BiasedDataset
     progress: Progress
     wanted: Callable[[RunConfig], bool] | None
-    started: dict[str, tuple[float, str]] = dataclasses.field(default_factory=dict)
+    started: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def train(self, **options: Any) -> None:
         """All of them."""
@@ -208,10 +208,7 @@ class _Group:
             if not wanted or not self.ledger.claim(name, config):
                 self.progress.left_out()
                 continue
-            self.started[name] = (
-                time.perf_counter(),
-                datetime.now(UTC).isoformat(timespec="seconds"),
-            )
+            self.started[name] = datetime.now(UTC).isoformat(timespec="seconds")
             path = results.checkpoints_path(name, self.ledger.root)
             file = path / f"lr-{config.train.lr!r}-seed-{config.seed}.pt"
             yield Request(config.train, config.seed, file, name)
@@ -227,18 +224,19 @@ class _Group:
 
     def _finish(self, ended: list[tuple[Request, Trained]]) -> None:
         """Measure and write runs that have ended together; of several processes the first does."""
+        since = time.perf_counter()
         if distributed.rank() == 0:
             pruned_on = prune_samples(self.configs[ended[0][0].name], self.dataset)
             measured = result_each([run for _, run in ended], self.dataset, pruned_on)
             for (request, run), found in zip(ended, measured, strict=True):
-                found.attrs = self._attributes(request.name, run, pruned_on)
+                found.attrs = self._attributes(request.name, run, pruned_on, since)
                 self._write(request.name, run, found)
         for request, _ in ended:
             self.ledger.release(request.name, "trained")
         distributed.everyones(None)  # wait for the one that measures
 
-    def _attributes(self, name: str, run: Trained, pruned_on: int) -> dict:
-        (started, when), dataset = self.started[name], self.dataset
+    def _attributes(self, name: str, run: Trained, pruned_on: int, since: float) -> dict:
+        dataset = self.dataset
         found = {
             "run_id": name,
             "config": self.configs[name].to_json(),
@@ -249,9 +247,10 @@ class _Group:
             "n_train": len(dataset.train),
             "n_test": len(dataset.test),
             "prune_samples": pruned_on,
-            "started": when,
+            "started": self.started[name],
             "train_seconds": run.seconds,
-            "wall_seconds": time.perf_counter() - started,
+            # what was trained before a checkpoint included
+            "wall_seconds": run.seconds + time.perf_counter() - since,
             "processes": distributed.world(),
             "engine": run.engine,
             "replicas": run.replicas,

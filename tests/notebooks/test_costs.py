@@ -15,7 +15,8 @@ def test_every_shipped_run_counts_once():
         path = results.shipped_path(name)
         if path.is_file():
             found = results.load(path)
-            for run, wall in zip(found["run_id"].values, found["wall_seconds"].values, strict=True):
+            took = np.fmax(found["wall_seconds"].values, found["train_seconds"].values)
+            for run, wall in zip(found["run_id"].values, took, strict=True):
                 if run not in ids:
                     ids.append(run)
                     seconds += float(np.nan_to_num(wall))

@@ -379,13 +379,19 @@ def test_a_signal_while_a_network_is_measured_ends_at_once_and_keeps_its_trainin
     process.send_signal(number)
     error = process.communicate(timeout=1200)[1]
     assert process.returncode == 143 if number == signal.SIGTERM else "KeyboardInterrupt" in error
-    assert list((tmp_path / "checkpoints").glob("*/*.pt")) and not list(tmp_path.glob("runs/*.nc"))
+    (path,) = (tmp_path / "checkpoints").glob("*/*.pt")
+    assert not list(tmp_path.glob("runs/*.nc"))
+    kept = files.load(path)
+    kept["state"]["seconds"] += 1000
+    files.save(kept, path)
     done = subprocess.run(
         [sys.executable, "-c", MEASURING, str(tmp_path), "go on"], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     (run,) = results.local_runs(tmp_path)
     assert run["steps"] == 6 and not list((tmp_path / "checkpoints").glob("*"))
+    # what was trained before counts
+    assert run.attrs["wall_seconds"] > run.attrs["train_seconds"] > 1000
 
 
 def test_a_result_older_than_a_coordinate_still_opens(tmp_path, monkeypatch):
