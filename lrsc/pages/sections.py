@@ -137,7 +137,7 @@ def measured(experiment: str, *datasets: str) -> xr.Dataset:
     """What is measured of an experiment on some data sets, or all, for figures and tables.
 
     Every row holds all profiles but quick, which figures and tables separate. Interventions
-    measured only where they do nothing, which are runs of the LR, are left out.
+    measured, at a size of the training set, only where they do nothing are runs of the LR: left out.
     """
     rows = [
         _swept(row) for (dataset, _), row in measured_rows(experiment).items()
@@ -147,9 +147,10 @@ def measured(experiment: str, *datasets: str) -> xr.Dataset:
 
 
 def _swept(row: xr.Dataset) -> xr.Dataset:
-    names, runs = row["hyperparameter"].values, row["run_id"].values
+    names, runs, sizes = (row[of].values for of in ("hyperparameter", "run_id", "n_train"))
     usual = set(runs[names == "lr"])
-    kept = [n == "lr" or not usual.issuperset(runs[names == n]) for n in names]
+    kept = [n == "lr" or not usual.issuperset(runs[(names == n) & (sizes == size)])
+            for n, size in zip(names, sizes, strict=True)]  # fmt: skip
     return row.isel(run=np.flatnonzero(kept))
 
 

@@ -530,7 +530,11 @@ def test_an_intervention_at_one_value_counts_unless_its_runs_are_those_of_the_lr
     lr = results.all_with(named.assign_coords(run_id=("run", names)), hyperparameter="lr")
     usual = results.all_with(lr.isel(run=slice(0, 1)), hyperparameter="batch_size")
     other = results.all_with(lr.isel(run=slice(1, 2)), hyperparameter="switch", run_id="another")
-    both = results.concat([lr, usual, other])
+    more = results.all_with(usual, run_id="at another size", n_train=usual["n_train"][0].item() + 1)
+    both = results.concat([lr, usual, other, more])
     monkeypatch.setattr("lrsc.pages.sections.measured_rows", lambda name: {("parity", "fcn"): both})
-    kept = pages.measured("synthetic")["hyperparameter"].values.tolist()
-    assert set(kept) == {"lr", "switch"} and kept.count("switch") == 1
+    found = pages.measured("synthetic")
+    kept = found["hyperparameter"].values.tolist()
+    assert set(kept) == {"lr", "switch", "batch_size"} and kept.count("switch") == 1
+    assert found["run_id"].values[kept.index("batch_size")] == "at another size"
+    assert kept.count("batch_size") == 1  # not the size at which its only run is one of the LR's
