@@ -73,7 +73,7 @@ def by_verdict(verdicts: Sequence[dict]) -> tuple[str, str, str]:
     is_open += f"{', '.join(claim['id'] for claim in few)})." if few else ""
     if absent:
         texts = "; ".join(f"{claim['text']} ({claim['id']})" for claim in absent)
-        is_open += f" {len(absent)} are not measured: {texts}."
+        is_open += f" {len(absent)} {'is' if len(absent) == 1 else 'are'} not measured: {texts}."
     return does, " ".join(does_not), is_open.strip()
 
 

@@ -136,8 +136,9 @@ def shipped_runs(variable: str) -> Iterator[xr.Dataset]:
 def measured(experiment: str, *datasets: str) -> xr.Dataset:
     """What is measured of an experiment on some data sets, or all, for figures and tables.
 
-    Every row holds all profiles but quick, which figures and tables separate. Interventions
-    measured, at a size of the training set, only where they do nothing are runs of the LR: left out.
+    Every row holds all profiles but quick, which figures and tables separate. Interventions that
+    are measured, at a size of the training set, only where they do nothing are left out: runs of
+    the LR.
     """
     rows = [
         _swept(row) for (dataset, _), row in measured_rows(experiment).items()
