@@ -146,12 +146,15 @@ def in_statistics(found: xr.Dataset, statistics: str | None = None) -> xr.Datase
     if statistics is None:
         statistics = PAPER_STATISTICS if has(PAPER_STATISTICS).all() else "running"
     kept = has(statistics)
-    found, normalised = found.isel(run=kept), normalised[kept]
+    if not kept.all():
+        found, normalised = found.isel(run=kept), normalised[kept]
     if "statistics" in found.dims:
-        apart = [n for n, v in found.data_vars.items() if "statistics" in v.dims]
-        running, other = (found.sel(statistics=name, drop=True) for name in ("running", statistics))
-        asked = other[apart].where(xr.DataArray(normalised, dims="run"), running[apart])
-        found = running.assign(asked)
+        other = found.sel(statistics=statistics, drop=True)
+        if statistics != "running" and not normalised.all():
+            apart = [n for n, v in found.data_vars.items() if "statistics" in v.dims]
+            running = found[apart].sel(statistics="running", drop=True)
+            other = other.assign(other[apart].where(xr.DataArray(normalised, dims="run"), running))
+        found = other
     label = np.where(normalised, statistics, "").astype(object)
     return found.assign_coords(statistics=("run", label))
 
@@ -221,9 +224,9 @@ def _labelled(found: xr.Dataset, name: str, key: tuple[str, str, str]) -> xr.Dat
 
 
 def _finish(found: xr.Dataset, name: str) -> xr.Dataset:
-    found = _corrected(found.sortby([
-        "dataset", "model", "hyperparameter", "data", "model_options", "value", "seed",
-    ]))  # fmt: skip
+    by = ["dataset", "model", "hyperparameter", "data", "model_options", "value", "seed"]
+    order = pd.DataFrame({name: found[name].values for name in by}).sort_values(by).index
+    found = _corrected(found.isel(run=order.to_numpy()))
     found = found.assign_coords(status=("run", _with_collapsed(found)))
     profiles = dict.fromkeys(found["profile"].values.tolist())
     origins = dict.fromkeys(found["origin"].values.tolist())
@@ -242,13 +245,13 @@ def _corrected(found: xr.Dataset) -> xr.Dataset:
     for method, name in measures.PRUNABILITY.items():
         if not {"chance", name, f"accuracy_pruned_{method}"} <= set(found.data_vars):
             continue
-        after = found[f"accuracy_pruned_{method}"].mean("kappa")
-        margin = after / found[name] - found["chance"]  # prunability is mean after / before
+        chance, share = found["chance"].variable, found[name].variable
+        after = found[f"accuracy_pruned_{method}"].variable.mean("kappa")
+        margin = after / share - chance  # prunability is mean after / before
         about = measures.VARIABLES[f"{name}_corrected"]
-        value = ((after - found["chance"]) / margin).where(margin >= LEAST_MARGIN)
-        found[f"{name}_corrected"] = value.assign_attrs(
-            units=about.units, long_name=about.long_name
-        )
+        value = ((after - chance) / margin).where(margin >= LEAST_MARGIN)
+        value.attrs = {"units": about.units, "long_name": about.long_name}
+        found[f"{name}_corrected"] = value
     return found
 
 

@@ -96,7 +96,8 @@ def stacked(records: Sequence[Record]) -> dict[str, tuple[tuple, np.ndarray]]:
 
 def once(found: xr.Dataset) -> xr.Dataset:
     """Long form with only the first row of each run."""
-    return found.isel(run=~pd.Index(found["run_id"].values).duplicated())
+    again = pd.Index(found["run_id"].values).duplicated()
+    return found.isel(run=~again) if again.any() else found
 
 
 def all_with(found: xr.Dataset, **values: object) -> xr.Dataset:
