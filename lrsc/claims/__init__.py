@@ -102,12 +102,13 @@ CLAIMS = {
 
 
 def verdicts(root: str | Path | None = None) -> list[dict]:
-    """All claims: id, text, verdict, effect, low, high, smallest, effect_is, p, rows and needs.
+    """All claims: id, text, verdict, effect, low, high, smallest, small, p, rows and more.
 
     Effects are positive in the claim's direction. low, high: the 95 % interval; smallest: half its
     width, the smallest effect that the data at hand could have shown. An interval without width
-    counts as none. rows: the effect in each row of experiments that counts. Quick runs and
-    stand-ins never count.
+    counts as none. small: the claim is supported, and the interval lies within `Claim.little`.
+    rows: the effect in each of n_rows rows of experiments that count, or in each part of the claim
+    there. Quick runs and stand-ins never count.
 
     `decisions.decide` says how rows and seeds become one p: nine or more rows are tested by their
     signs; of fewer, each is tested over its seeds, and all have to agree. p is corrected for the
@@ -133,10 +134,8 @@ def verdicts(root: str | Path | None = None) -> list[dict]:
             variant: _verdict(name, found[name, variant], up[name, variant], down[name, variant])
             for variant in claim.variants
         }
-        beside = {
-            variant: {k: one[k] for k in ("verdict", "effect", "low", "high", "p", "rows")}
-            for variant, one in each.items()
-        }
+        kept = ("verdict", "effect", "low", "high", "small", "p", "rows", "n_rows")
+        beside = {variant: {k: one[k] for k in kept} for variant, one in each.items()}
         decided.append(next(iter(each.values())) | ({claim.by: beside} if claim.by else {}))
     return decided
 
@@ -154,7 +153,8 @@ def _verdict(name: str, found: dict, up: float, down: float) -> dict:
     return {
         "id": name, "text": claim.text, "verdict": verdict,
         **{k: _known(v) for k, v in numbers.items()}, "effect_is": claim.effect,
-        "p": _known(up), "needs": claim.needs,
+        "small": verdict == "supported" and bool(max(abs(low), abs(high)) <= claim.little),
+        "p": _known(up), "needs": claim.needs, "n_rows": found["n_rows"],
         "rows": [{k: _known(v) for k, v in row.items()} for row in found["rows"]],
     }  # fmt: skip
 

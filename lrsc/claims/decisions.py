@@ -28,8 +28,8 @@ def decide(rows: Sequence[dict]) -> dict:
     every part that has to hold, where there are several; or with `effect`. What a row has of
     `trend`, `low`, `high`, `up` and `down` (one-sided p for and against) counts instead.
 
-    Beside effect, low, high, up and down: reach, how far from zero the effect may be. By the larger
-    bound of the interval; with few rows, of that row's interval where it is largest.
+    Beside effect, low, high, up and down: n_rows, and reach, how far from zero the effect may be.
+    By the larger bound of the interval; with few rows, of that row's interval where it is largest.
     """
     found = [_tested(row) for row in rows]
     effects = [row["effect"] for row in found]
@@ -51,15 +51,16 @@ def decide(rows: Sequence[dict]) -> dict:
                 low, high = significance.interval(effects)
     return {
         "rows": found, "effect": float(np.mean(effects)) if found else math.nan,
-        "low": low, "high": high, "up": up, "down": down, "reach": reach,
+        "low": low, "high": high, "up": up, "down": down, "reach": reach, "n_rows": len(found),
     }  # fmt: skip
 
 
 def every(parts: Sequence[dict], expected: int) -> dict:
     """That all parts of a claim hold: as likely as the least likely, against it as Bonferroni says.
 
-    Effect and interval are those of the part with the smallest effect. With fewer parts than
-    expected nothing is supported, since those that are not measured may not hold.
+    Effect and interval are those of the part with the smallest effect; parts look at the same rows.
+    With fewer parts than expected nothing is supported, since those that are not measured may not
+    hold.
     """
     parts = [part for part in parts if math.isfinite(part["effect"])]
     if not parts:
@@ -68,7 +69,10 @@ def every(parts: Sequence[dict], expected: int) -> dict:
     up = max(part["up"] for part in parts)
     down = min(1.0, len(parts) * min(part["down"] for part in parts))
     rows = [row for part in parts for row in part["rows"]]
-    return weakest | {"rows": rows, "up": 1.0 if len(parts) < expected else up, "down": down}
+    return weakest | {
+        "rows": rows, "up": 1.0 if len(parts) < expected else up, "down": down,
+        "n_rows": max(part["n_rows"] for part in parts),
+    }  # fmt: skip
 
 
 def _tested(row: dict) -> dict:

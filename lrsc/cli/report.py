@@ -110,7 +110,7 @@ def _score(args) -> None:
     numbers = ("effect", "low", "high", "smallest", "p")
     print(table(("claim", "verdict", *numbers, "rows", "says", "needs"), [
         (c["id"], c["verdict"], *(None if c[n] is None else f"{c[n]:.3f}" for n in numbers),
-         len(c["rows"]), c["text"], c["needs"] if c["verdict"] == "not measured" else "")
+         c["n_rows"], c["text"], c["needs"] if c["verdict"] == "not measured" else "")
         for c in verdicts
     ]))  # fmt: skip
     print("smallest: the smallest effect that the data at hand could have shown; p: after Holm")

@@ -228,7 +228,7 @@ def absent(figures: Sequence[dict]) -> str:
 def _effect(claim: dict) -> str:
     """Effect, interval and number of rows of a claim or one of its variants."""
     low, high = (f"{v:+.3f}" if v is not None else "?" for v in (claim["low"], claim["high"]))
-    text = f"{claim['effect']:+.3f} ({low} to {high}, {len(claim['rows'])} rows)"
+    text = f"{claim['effect']:+.3f} ({low} to {high}, {claim['n_rows']} rows)"
     return text.replace("-", "\u2212")
 
 
@@ -240,8 +240,10 @@ def _listed(known: Sequence[dict]) -> str:
         up = sum(effect > 0 for effect in effects)
         seeds = min((row.get("seeds", 0) for row in claim["rows"]), default=0)
         count = f", {up} of {len(effects)} rows"
-        if len(effects) == 1:
+        if claim["n_rows"] == 1:
             count = ", one row" + (f" of {seeds} seeds" if seeds else "")
+        if claim["small"]:
+            count += f"; the effect is small, {claim['effect']:+.3f}"
         texts.append(f"{claim['text']} ({claim['id']}{count if effects else ''})")
     return "; ".join(texts)
 

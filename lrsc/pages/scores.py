@@ -51,7 +51,7 @@ def show_claim_tests(verdicts: Sequence[dict]) -> None:
     heads = ["Claim", "Verdict", "The effect is", _P, "Rows", "Measured by"]
     lines = [
         [_claim_cells(c)[0], _text(c["verdict"]), _text(c["effect_is"]), _number(c["p"], "{:.3f}"),
-         (_rows_of(c["rows"]), len(c["rows"])), _text(c["needs"])]
+         _rows_of(c), _text(c["needs"])]
         for c in verdicts
     ]  # fmt: skip
     _show_sortable("Tests of the claims", "Verdict", heads, lines)
@@ -64,9 +64,8 @@ def show_variants(verdicts: Sequence[dict]) -> None:
     for claim in verdicts:
         for with_, found in next((v for k, v in claim.items() if k.startswith("by_")), {}).items():
             first, _, verdict, effect, *_ = _claim_cells(claim | found)
-            rows = _rows_of(found["rows"]), len(found["rows"])
             p = _number(found["p"], "{:.3f}")
-            lines.append([first, _text(with_), verdict, effect, p, rows])
+            lines.append([first, _text(with_), verdict, effect, p, _rows_of(found)])
     _show_sortable("Claims tested in several ways", "Claim", heads, lines)
 
 
@@ -125,26 +124,28 @@ def _claim_cells(claim: dict) -> list[Cell]:
     shown, size = _number(claim["effect"])
     if claim["low"] is not None:
         shown += f"</span><span>({_plus(claim['low'])} to {_plus(claim['high'])})"
+    if claim["small"]:
+        shown += "</span><span>small"
     corrected = [row["corrected"] for row in claim["rows"] if row.get("corrected") is not None]
     if corrected and len(corrected) == len(claim["rows"]):
         mean = _plus(sum(corrected) / len(corrected))
         shown += f"</span><span>chance-corrected {mean}"
     seeds = sorted({row["seeds"] for row in claim["rows"]})
     ends = " to ".join(map(str, dict.fromkeys(seeds[:1] + seeds[-1:])))
-    rows = f"<span>{_many(len(claim['rows']), 'row')}</span><span>{_many(ends, 'seed')}</span>"
+    rows = f"<span>{_many(claim['n_rows'], 'row')}</span><span>{_many(ends, 'seed')}</span>"
     return [
         (claim["id"], int(claim["id"][1:])), _text(claim["text"]), _text(claim["verdict"]),
         (f"<span>{shown}</span>", size), _number(claim["smallest"], "{:.3f}"),
-        (rows if seeds else "–", len(claim["rows"])),
+        (rows if seeds else "–", claim["n_rows"]),
     ]  # fmt: skip
 
 
-def _rows_of(rows: Sequence[dict]) -> str:
-    """How many rows there are, with the effect in each behind it."""
-    if not rows:
-        return "0"
+def _rows_of(claim: dict) -> Cell:
+    """How many rows there are, with the effect in each, or each part of it, behind it."""
+    if not claim["n_rows"]:
+        return "0", 0
     listed = ""
-    for r in rows:
+    for r in claim["rows"]:
         names = [plots.name_of(r["dataset"]), plots.name_of(r["model"]), r.get("name")]
         of = html.escape(", ".join(n.replace("_", " ") for n in names if n))
         effect = _plus(r["effect"])
@@ -153,7 +154,8 @@ def _rows_of(rows: Sequence[dict]) -> str:
         if r.get("corrected") is not None:
             effect += f", chance-corrected {_plus(r['corrected'])}"
         listed += f"<li>{of} ({r['profile']}, {_many(r['seeds'], 'seed')}): {effect}</li>"
-    return f"<details><summary>{len(rows)}</summary><ul>{listed}</ul></details>"
+    shown = f"<details><summary>{claim['n_rows']}</summary><ul>{listed}</ul></details>"
+    return shown, claim["n_rows"]
 
 
 def _many(number: int | str, of: str) -> str:

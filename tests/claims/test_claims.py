@@ -90,7 +90,9 @@ def test_score_json_has_48_rows_and_18_claims(capsys):
         "supported", "contradicted", "same direction, too few", "no effect seen", "not measured",
     }  # fmt: skip
     apart = next(c for c in found["claims"] if c["id"] == "C2")["by_statistics"]["running"]
-    assert set(apart) == {"verdict", "effect", "low", "high", "p", "rows"}
+    assert set(apart) == {
+            "verdict", "effect", "low", "high", "small", "p", "rows", "n_rows",
+        }  # fmt: skip
     assert all(c["low"] is None or c["low"] < c["high"] for c in found["claims"])
     ours = [row["ours"] for row in found["rows"] if row["ours"]]
     assert all("prunability_corrected" in measured for measured in ours)

@@ -76,6 +76,15 @@ def test_a_claim_of_parts_needs_them_all():
     found = every(parts, 2)
     assert found["effect"] == pytest.approx(0.111) and found["up"] == parts[0]["up"]
     assert every(parts, 3)["up"] == 1 and every([], 2)["rows"] == []
+    # two measures of one row are one row
+    assert len(found["rows"]) == 2 and found["n_rows"] == 1 and every([], 2)["n_rows"] == 0
+
+
+@pytest.mark.parametrize(("by", "small"), [(0.005, True), (0.02, False), (-0.005, False)])
+def test_a_supported_effect_within_what_does_not_count_is_small(by, small):
+    found = decide([row(LOW, [value + by for value in LOW])])
+    p = 0.01 if by > 0 else 1.0  # of accuracy, three points are the limit
+    assert claims._verdict("C18", found, p, 1.0)["small"] is small
 
 
 def said(rows: list[dict], up: float | None = None, name: str = "C18") -> str:

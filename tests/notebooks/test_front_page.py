@@ -27,7 +27,14 @@ def falling(found):
 
 def claim(name, verdict, *effects):
     rows = [{"dataset": "parity", "model": "fcn", "effect": effect} for effect in effects]
-    return {"id": name, "text": f"text of {name}", "verdict": verdict, "rows": rows}
+    return {
+        "id": name,
+        "text": f"text of {name}",
+        "verdict": verdict,
+        "rows": rows,
+        "n_rows": len(rows),
+        "small": False,
+    }
 
 
 def table_row(status="measured", **about):
