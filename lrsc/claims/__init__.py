@@ -106,7 +106,7 @@ def verdicts(root: str | Path | None = None) -> list[dict]:
 
     Effects are positive in the claim's direction. low, high: the 95 % interval; smallest: half its
     width, the smallest effect that the data at hand could have shown. An interval without width
-    counts as none. small: the claim is supported, and the interval lies within `Claim.little`.
+    counts as none. small: the claim is supported, by less than `Claim.little` in every row.
     rows: the effect in each of n_rows rows of experiments that count, or in each part of the claim
     there. Quick runs and stand-ins never count.
 
@@ -153,7 +153,7 @@ def _verdict(name: str, found: dict, up: float, down: float) -> dict:
     return {
         "id": name, "text": claim.text, "verdict": verdict,
         **{k: _known(v) for k, v in numbers.items()}, "effect_is": claim.effect,
-        "small": verdict == "supported" and bool(max(abs(low), abs(high)) <= claim.little),
+        "small": verdict == "supported" and bool(found["reach"] <= claim.little),
         "p": _known(up), "needs": claim.needs, "n_rows": found["n_rows"],
         "rows": [{k: _known(v) for k, v in row.items()} for row in found["rows"]],
     }  # fmt: skip

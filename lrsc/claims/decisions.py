@@ -58,9 +58,9 @@ def decide(rows: Sequence[dict]) -> dict:
 def every(parts: Sequence[dict], expected: int) -> dict:
     """That all parts of a claim hold: as likely as the least likely, against it as Bonferroni says.
 
-    Effect and interval are those of the part with the smallest effect; parts look at the same rows.
-    With fewer parts than expected nothing is supported, since those that are not measured may not
-    hold.
+    Effect and interval are those of the part with the smallest effect; of a data set and network
+    that several parts look at, n_rows counts one. With fewer parts than expected nothing is
+    supported, since those that are not measured may not hold.
     """
     parts = [part for part in parts if math.isfinite(part["effect"])]
     if not parts:
@@ -71,7 +71,7 @@ def every(parts: Sequence[dict], expected: int) -> dict:
     rows = [row for part in parts for row in part["rows"]]
     return weakest | {
         "rows": rows, "up": 1.0 if len(parts) < expected else up, "down": down,
-        "n_rows": max(part["n_rows"] for part in parts),
+        "n_rows": len({(row.get("dataset"), row.get("model")) for row in rows}),
     }  # fmt: skip
 
 

@@ -89,7 +89,7 @@ def _score(args) -> None:
     rows = scorecard.rows(args.results, args.statistics)
     verdicts = claims.verdicts(args.results)
     if args.json:
-        kept = ("id", "verdict", "effect", "low", "high", "by_statistics")
+        kept = ("id", "verdict", "effect", "low", "high", "small", "by_statistics")
         shown = [{k: c[k] for k in kept if k in c} for c in verdicts]
         print(json.dumps({"rows": rows, "claims": shown}))
         return
@@ -109,7 +109,8 @@ def _score(args) -> None:
     print(table(heads, lines))
     numbers = ("effect", "low", "high", "smallest", "p")
     print(table(("claim", "verdict", *numbers, "rows", "says", "needs"), [
-        (c["id"], c["verdict"], *(None if c[n] is None else f"{c[n]:.3f}" for n in numbers),
+        (c["id"], c["verdict"] + ", small" * c["small"],
+         *(None if c[n] is None else f"{c[n]:.3f}" for n in numbers),
          c["n_rows"], c["text"], c["needs"] if c["verdict"] == "not measured" else "")
         for c in verdicts
     ]))  # fmt: skip

@@ -120,7 +120,7 @@ def _quick_interventions() -> tuple[Row, ...]:
 
 
 _STANDARD_LRS = (0.01, 0.1)  # low and high on CIFAR-10, where table S1 has no row
-_MORE_SEEDS = (0, 1, 2, 3, 4)  # where one row bears a claim that three seeds left undecided
+_MORE_SEEDS = (0, 1, 2, 3, 4)  # where three seeds of a row left a claim undecided
 _SWIN_LRS = (1e-7, 1e-4)  # table S1's range on CelebA; Waterbirds has no row
 _PRETRAINED = {"weights": "imagenet"}
 

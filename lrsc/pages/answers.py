@@ -8,7 +8,7 @@ import xarray as xr
 from lrsc import claims, experiments, plots
 from lrsc.claims import evidence, scorecard
 from lrsc.config import STATISTICS
-from lrsc.pages import by_figure
+from lrsc.pages import by_figure, scores
 from lrsc.pages.display import span
 
 FEW = "same direction, too few"
@@ -236,15 +236,17 @@ def _listed(known: Sequence[dict]) -> str:
     """Claims by text and name, with the rows whose effect is in the claim's direction."""
     texts = []
     for claim in known:
-        effects = [row["effect"] for row in claim["rows"]]
-        up = sum(effect > 0 for effect in effects)
-        seeds = min((row.get("seeds", 0) for row in claim["rows"]), default=0)
-        count = f", {up} of {len(effects)} rows"
-        if claim["n_rows"] == 1:
-            count = ", one row" + (f" of {seeds} seeds" if seeds else "")
+        rows, n = claim["rows"], claim["n_rows"]
+        up = sum(row["effect"] > 0 for row in rows)
+        if n < len(rows):  # parts of rows, all of which have to hold
+            up = n - len({(row["dataset"], row["model"]) for row in rows if not row["effect"] > 0})
+        count = f", {up} of {n} rows"
+        if n == 1:
+            seeds = scores.seeds_of(claim)
+            count = f", one row{seeds and f' of {seeds}'}"
         if claim["small"]:
             count += f"; the effect is small, {claim['effect']:+.3f}"
-        texts.append(f"{claim['text']} ({claim['id']}{count if effects else ''})")
+        texts.append(f"{claim['text']} ({claim['id']}{count if rows else ''})")
     return "; ".join(texts)
 
 

@@ -130,7 +130,8 @@ def _of_measure(
 def _of_claim(claim: dict | None) -> tuple[str, list[bool | None]] | None:
     if claim is None:
         return None
-    return f"{claim['id']}, {claim['text']}: {claim['verdict']}", [AGREES.get(claim["verdict"])]
+    said = claim["verdict"] + ", by a small effect" * claim["small"]
+    return f"{claim['id']}, {claim['text']}: {said}", [AGREES.get(claim["verdict"])]
 
 
 def _word(known: Sequence[bool | None]) -> str:

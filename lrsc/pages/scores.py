@@ -130,14 +130,20 @@ def _claim_cells(claim: dict) -> list[Cell]:
     if corrected and len(corrected) == len(claim["rows"]):
         mean = _plus(sum(corrected) / len(corrected))
         shown += f"</span><span>chance-corrected {mean}"
-    seeds = sorted({row["seeds"] for row in claim["rows"]})
-    ends = " to ".join(map(str, dict.fromkeys(seeds[:1] + seeds[-1:])))
-    rows = f"<span>{_many(claim['n_rows'], 'row')}</span><span>{_many(ends, 'seed')}</span>"
+    seeds = seeds_of(claim)
+    rows = f"<span>{_many(claim['n_rows'], 'row')}</span><span>{seeds}</span>"
     return [
         (claim["id"], int(claim["id"][1:])), _text(claim["text"]), _text(claim["verdict"]),
         (f"<span>{shown}</span>", size), _number(claim["smallest"], "{:.3f}"),
         (rows if seeds else "–", claim["n_rows"]),
     ]  # fmt: skip
+
+
+def seeds_of(claim: dict) -> str:
+    """How many seeds a claim's rows have, as '3 to 5 seeds'; empty where that is not known."""
+    known = sorted({row["seeds"] for row in claim["rows"] if "seeds" in row})
+    ends = dict.fromkeys(known[:1] + known[-1:])
+    return _many(" to ".join(map(str, ends)), "seed") if known else ""
 
 
 def _rows_of(claim: dict) -> Cell:

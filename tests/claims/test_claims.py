@@ -82,7 +82,9 @@ def test_score_json_has_48_rows_and_18_claims(capsys):
     assert len(found["rows"]) == 48 and len(found["claims"]) == 18
     assert {"table", "dataset", "model", "hyperparameter", "status", "profile", "statistics", "n",
             "seeds", "paper", "ours", "apart"} == set(found["rows"][0])  # fmt: skip
-    assert set(found["claims"][0]) == {"id", "verdict", "effect", "low", "high"}
+    assert set(found["claims"][0]) == {
+        "id", "verdict", "effect", "low", "high", "small",
+    }  # fmt: skip
     assert cli.main(["score"]) == 0
     said = capsys.readouterr().out
     assert "of 48 rows" in said and "at the paper's size; 1 needs data behind a" in said
@@ -91,8 +93,8 @@ def test_score_json_has_48_rows_and_18_claims(capsys):
     }  # fmt: skip
     apart = next(c for c in found["claims"] if c["id"] == "C2")["by_statistics"]["running"]
     assert set(apart) == {
-            "verdict", "effect", "low", "high", "small", "p", "rows", "n_rows",
-        }  # fmt: skip
+        "verdict", "effect", "low", "high", "small", "p", "rows", "n_rows",
+    }  # fmt: skip
     assert all(c["low"] is None or c["low"] < c["high"] for c in found["claims"])
     ours = [row["ours"] for row in found["rows"] if row["ours"]]
     assert all("prunability_corrected" in measured for measured in ours)

@@ -76,7 +76,7 @@ def test_a_claim_of_parts_needs_them_all():
     found = every(parts, 2)
     assert found["effect"] == pytest.approx(0.111) and found["up"] == parts[0]["up"]
     assert every(parts, 3)["up"] == 1 and every([], 2)["rows"] == []
-    # two measures of one row are one row
+    # two parts of one row are one row
     assert len(found["rows"]) == 2 and found["n_rows"] == 1 and every([], 2)["n_rows"] == 0
 
 

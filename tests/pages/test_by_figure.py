@@ -142,8 +142,10 @@ def test_quick_runs_are_named_and_say_nothing(monkeypatch):
 )  # fmt: skip
 def test_a_figure_of_a_claim_has_its_verdict(monkeypatch, verdict, agrees):
     opened(monkeypatch, experiment())
-    of = found([{"id": "C7", "text": "x goes with y", "verdict": verdict, "rows": []}])["17"]
+    claim = {"id": "C7", "text": "x goes with y", "verdict": verdict, "rows": []}
+    of = found([claim | {"small": False}])["17"]
     assert of["agrees"] == agrees and of["why"] == f"C7, x goes with y: {verdict}."
+    assert found([claim | {"small": True}])["17"]["why"].endswith(", by a small effect.")
 
 
 def test_the_page_links_each_figure_to_those_whose_heading_names_it(monkeypatch):
