@@ -72,7 +72,7 @@ CLAIMS = {
                 "fall of entropy or background share, as a share; the smaller",
                 networks.concentration,
                 _SWEEP.format("standard_classification") + ", then lrsc results contrast "
-                "--dataset cifar10 --model resnet18 --lrs 0.001,0.1"),
+                "--dataset cifar10 --model resnet18 --lrs 0.01,0.1"),
     "C10": Claim("accuracy and prunability rise before sparsity does",
                  "log10 of the LRs of half the rise", learning_rates.order, _GRID),
     "C11": Claim("the effect is set early", "accuracy after a switch less the mean of both LRs'",

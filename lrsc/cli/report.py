@@ -107,10 +107,10 @@ def _score(args) -> None:
     ]  # fmt: skip
     heads = (*columns, *(f"{m} (paper | ours)" for m in measures), "measure it with")
     print(table(heads, lines))
-    numbers = ("effect", "low", "high", "smallest", "p")
+    numbers = {n: ".3f" for n in ("effect", "low", "high", "smallest")} | {"p": ".2g"}
     print(table(("claim", "verdict", *numbers, "rows", "says", "needs"), [
         (c["id"], c["verdict"] + ", small" * c["small"],
-         *(None if c[n] is None else f"{c[n]:.3f}" for n in numbers),
+         *(None if c[n] is None else f"{c[n]:{form}}" for n, form in numbers.items()),
          c["n_rows"], c["text"], c["needs"] if c["verdict"] == "not measured" else "")
         for c in verdicts
     ]))  # fmt: skip

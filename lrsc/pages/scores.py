@@ -50,7 +50,7 @@ def show_claim_tests(verdicts: Sequence[dict]) -> None:
     """Display the p of each claim, its effect in each row, and what measures it."""
     heads = ["Claim", "Verdict", "The effect is", _P, "Rows", "Measured by"]
     lines = [
-        [_claim_cells(c)[0], _text(c["verdict"]), _text(c["effect_is"]), _number(c["p"], "{:.3f}"),
+        [_claim_cells(c)[0], _text(c["verdict"]), _text(c["effect_is"]), _number(c["p"], "{:.2g}"),
          _rows_of(c), _text(c["needs"])]
         for c in verdicts
     ]  # fmt: skip
@@ -64,7 +64,7 @@ def show_variants(verdicts: Sequence[dict]) -> None:
     for claim in verdicts:
         for with_, found in next((v for k, v in claim.items() if k.startswith("by_")), {}).items():
             first, _, verdict, effect, *_ = _claim_cells(claim | found)
-            p = _number(found["p"], "{:.3f}")
+            p = _number(found["p"], "{:.2g}")
             lines.append([first, _text(with_), verdict, effect, p, _rows_of(found)])
     _show_sortable("Claims tested in several ways", "Claim", heads, lines)
 
