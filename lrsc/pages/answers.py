@@ -104,11 +104,12 @@ def prunability(verdicts: Sequence[dict], table: Sequence[dict]) -> str:
 
 
 def mechanism(verdicts: Sequence[dict]) -> str:
-    """What is known of the claim on the loss ratio, in each of its definitions."""
+    """The claim on the loss ratio in each of its definitions; empty where all support it."""
     claim = next((c for c in verdicts if c["id"] == "C7" and c["rows"]), None)
-    if claim is None or claim["verdict"] == "supported":
+    known = claim["by_definition"] if claim else {}
+    if all(one["verdict"] == "supported" for one in known.values()):
         return ""
-    each = ", ".join(f"{_effect(one)} on {name}" for name, one in claim["by_definition"].items())
+    each = ", ".join(f"{_effect(one)} on {name}" for name, one in known.items())
     return f"Mechanism: accuracy and the largest loss ratio have a rank correlation (C7) of {each}."
 
 

@@ -87,6 +87,10 @@ def test_prunability_and_the_mechanism_have_a_sentence_each():
     ratio = claim("C7", answers.FEW, 0.1) | numbers
     said = answers.mechanism([ratio | {"by_definition": {"mini-batches": ratio}}])
     assert "rank correlation (C7) of +0.030" in said and answers.mechanism([]) == ""
+    holds = ratio | {"verdict": "supported"}
+    assert answers.mechanism([holds | {"by_definition": {"mini-batches": holds}}]) == ""
+    said = answers.mechanism([holds | {"by_definition": {"one": holds, "other": ratio}}])
+    assert " on one" in said and " on other" in said
 
 
 def test_rows_that_fall_beyond_the_spread_of_seeds_are_named():
