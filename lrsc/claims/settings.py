@@ -25,8 +25,8 @@ def against_others(opened: Open) -> dict:
     """C5: the joint gain of a large LR is at least that of each other intervention at its best.
 
     Joint: the mean of accuracy, prunability and CSI, as they are; the low LR from which all gain
-    is the same. Best: the value with the largest mean over seeds. Each
-    other intervention is a part of the claim, which holds if all of them do.
+    is the same. Best: the value with the largest mean over seeds. Each other
+    intervention is a part of the claim, which holds if all of them do.
     """
     parts = [decide(_best_against(opened, "lr", other)) for other in OTHERS]
     return every(parts, len(OTHERS))
